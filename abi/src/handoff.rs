@@ -1,0 +1,245 @@
+//! The handoff: what the loader tells the hypervisor when it calls its entry
+//! point, and what the hypervisor answers.
+//!
+//! The loader calls `entry(&mut Handoff) -> u64` with the System V calling
+//! convention, at CPL 0 in 64-bit mode, with interrupts as the firmware has
+//! them and the region executable and identity-mapped. The call returns once:
+//! with 0 as a guest of the hypervisor, or with a [`crate::Refusal`]'s code and
+//! the machine as it was.
+
+/// `Handoff::magic`: spells `ULAYHAND`.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"ULAYHAND");
+/// `Handoff::version`: changes with every change of this layout.
+pub const VERSION: u32 = 1;
+
+/// The region's base and size are multiples of this (bytes): nested tables can
+/// then leave it out with large pages around it.
+pub const REGION_ALIGN: u64 = 2 << 20;
+
+/// The most loadable segments that the hypervisor's ELF file may have.
+pub const SEGMENTS_MAX: usize = 8;
+
+/// One loadable segment of the hypervisor, for page protection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// Offset of its first byte from the region's base, in bytes.
+    pub offset: u64,
+    /// Size in memory, in bytes.
+    pub size: u64,
+    /// ELF `p_flags`: 1 execute, 2 write, 4 read.
+    pub flags: u64,
+}
+
+/// Segment flag: executable.
+pub const SEGMENT_EXECUTE: u64 = 1;
+/// Segment flag: writable.
+pub const SEGMENT_WRITE: u64 = 2;
+
+/// `Handoff::presence`: what a guest can see of the hypervisor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// The hypervisor leaves of CPUID answer; the hypervisor bit of leaf 1 is
+    /// clear, because Linux takes slower locks and timers when it is set.
+    #[default]
+    Leaf,
+    /// The leaves answer and the hypervisor bit of leaf 1 is set.
+    Bit,
+    /// Neither; the call instruction raises #UD.
+    Hidden,
+}
+
+/// `Handoff::log_port`: where the log is written beside its ring in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogPort {
+    /// The first serial port, 0x3f8.
+    Com1,
+    /// The second serial port, 0x2f8.
+    #[default]
+    Com2,
+    /// The debug console of Bochs and QEMU, port 0xe9.
+    Debugcon,
+    /// Nowhere: the log stays in memory.
+    None,
+}
+
+/// `Handoff::log_level`: the least important line that is still logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Only what ends a machine.
+    Error,
+    /// And what should not happen.
+    Warn,
+    /// And what is worth knowing.
+    #[default]
+    Info,
+    /// And what an engineer asks for.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+macro_rules! code {
+    ($($type:ident { $($variant:ident = $code:literal),* })*) => {$(
+        impl $type {
+            /// The value in the handoff.
+            pub const fn code(self) -> u32 {
+                match self { $(Self::$variant => $code),* }
+            }
+            /// The variant with this value in the handoff.
+            pub const fn from_code(code: u32) -> Option<Self> {
+                match code { $($code => Some(Self::$variant),)* _ => None }
+            }
+        }
+    )*};
+}
+code! {
+    Presence { Leaf = 0, Bit = 1, Hidden = 2 }
+    LogPort { Com1 = 1, Com2 = 2, Debugcon = 3, None = 0 }
+    LogLevel { Error = 1, Warn = 2, Info = 3, Debug = 4, Trace = 5 }
+}
+
+/// What the loader tells the hypervisor. Addresses are physical, sizes bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Handoff {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// [`VERSION`].
+    pub version: u32,
+    /// CPUs that the firmware has enabled.
+    pub cpus: u32,
+    /// Reserved for the hypervisor; a multiple of [`REGION_ALIGN`].
+    pub region_base: u64,
+    /// Size of the region; a multiple of [`REGION_ALIGN`].
+    pub region_size: u64,
+    /// The loaded and relocated image fills the region's first bytes.
+    pub image_size: u64,
+    /// The segments of the image; unused ones have size 0.
+    pub segments: [Segment; SEGMENTS_MAX],
+    /// End of the highest range in the firmware's memory map that is memory.
+    pub memory_end: u64,
+    /// Ticks of the time-stamp counter per second, measured by the loader.
+    pub tsc_hz: u64,
+    /// Time-stamp counter when the loader started.
+    pub loader_tsc: u64,
+    /// A [`Presence`] code.
+    pub presence: u32,
+    /// A [`LogPort`] code.
+    pub log_port: u32,
+    /// A [`LogLevel`] code.
+    pub log_level: u32,
+    /// Not used; 0.
+    pub reserved: u32,
+    /// Written by the hypervisor: details of a refusal, see [`crate::Refusal`].
+    pub detail: [u64; 2],
+}
+
+/// Bytes that the hypervisor wants, beside its image, for everything that it
+/// makes at boot. An estimate from above, shared by the loader, which must
+/// reserve before the hypervisor runs, and the hypervisor, which checks it.
+pub mod footprint {
+    use super::REGION_ALIGN;
+
+    const PAGE: u64 = 4096;
+    /// Stacks with guard pages, control blocks and bitmaps of one CPU.
+    pub const PER_CPU: u64 = 48 * PAGE;
+    /// Ring of log text.
+    pub const LOG: u64 = 32 * PAGE;
+    /// Heap, used only while starting.
+    pub const HEAP: u64 = 64 * PAGE;
+    /// The hypervisor's own page tables, above those that memory size asks for.
+    pub const OWN_TABLES: u64 = 24 * PAGE;
+    /// Splits of nested tables that no formula covers: low memory, the region.
+    pub const NESTED_SPLITS: u64 = 24 * PAGE;
+
+    /// Physical address bits that a 4-level nested table can map.
+    pub const NESTED_BITS_MAX: u32 = 48;
+    /// Without 1 GiB pages the tables cover no more than this many bits.
+    pub const SMALL_PAGE_BITS_MAX: u32 = 39;
+
+    /// Address bits that the nested tables cover.
+    pub fn nested_bits(physical_bits: u32, gib_pages: bool) -> u32 {
+        let most = if gib_pages {
+            NESTED_BITS_MAX
+        } else {
+            SMALL_PAGE_BITS_MAX
+        };
+        physical_bits.clamp(32, most)
+    }
+
+    /// Bytes of nested tables.
+    pub fn nested_tables(physical_bits: u32, gib_pages: bool, variable_mtrrs: u32) -> u64 {
+        let bits = nested_bits(physical_bits, gib_pages);
+        let directories_of_pointers = 1u64 << bits.saturating_sub(39);
+        let directories = if gib_pages {
+            0
+        } else {
+            1u64 << bits.saturating_sub(30)
+        };
+        let ranges = 2 * u64::from(variable_mtrrs);
+        (1 + directories_of_pointers + directories + ranges) * PAGE + NESTED_SPLITS
+    }
+
+    /// Bytes of the hypervisor's own tables for memory up to `memory_end`.
+    pub fn own_tables(memory_end: u64, gib_pages: bool) -> u64 {
+        let shift = if gib_pages { 39 } else { 30 };
+        OWN_TABLES + ((memory_end >> shift) + 5) * PAGE
+    }
+
+    /// Size of the region for an image of `image_size` bytes.
+    pub fn region(
+        image_size: u64,
+        cpus: u32,
+        memory_end: u64,
+        physical_bits: u32,
+        gib_pages: bool,
+        variable_mtrrs: u32,
+    ) -> u64 {
+        let sum = image_size.next_multiple_of(PAGE)
+            + u64::from(cpus) * PER_CPU
+            + LOG
+            + HEAP
+            + own_tables(memory_end, gib_pages)
+            + nested_tables(physical_bits, gib_pages, variable_mtrrs);
+        sum.next_multiple_of(REGION_ALIGN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::mem::{offset_of, size_of};
+
+    #[test]
+    fn the_layout_has_no_padding_and_does_not_move_by_accident() {
+        assert_eq!(offset_of!(Handoff, region_base), 16);
+        assert_eq!(offset_of!(Handoff, segments), 40);
+        assert_eq!(offset_of!(Handoff, memory_end), 40 + 24 * SEGMENTS_MAX);
+        assert_eq!(
+            size_of::<Handoff>(),
+            40 + 24 * SEGMENTS_MAX + 3 * 8 + 4 * 4 + 16
+        );
+    }
+
+    #[test]
+    fn codes_survive() {
+        for code in 0..8 {
+            if let Some(value) = Presence::from_code(code) {
+                assert_eq!(value.code(), code);
+            }
+            if let Some(value) = LogPort::from_code(code) {
+                assert_eq!(value.code(), code);
+            }
+            if let Some(value) = LogLevel::from_code(code) {
+                assert_eq!(value.code(), code);
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_machine_fits_into_one_large_page() {
+        let region = footprint::region(400 << 10, 1, 1 << 30, 40, true, 8);
+        assert_eq!(region, 2 << 20);
+    }
+}
