@@ -1,0 +1,151 @@
+//! The config file: what each key may say, and a parser that never fails. A
+//! line that makes no sense becomes a [`Problem`] for the console and leaves
+//! its default in place, because a typing mistake must not cost anyone a boot.
+
+mod problem;
+mod values;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+pub use abi::handoff::{LogLevel, LogPort, Presence};
+pub use problem::{Problem, Wrong};
+
+/// The file's name, as problems cite it.
+pub const FILE: &str = "underlay.conf";
+
+/// What to do when this machine cannot run the hypervisor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Start the next stage without it.
+    #[default]
+    Boot,
+    /// Stop with the reason on the screen.
+    Halt,
+}
+
+/// How much memory to reserve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// What the hypervisor needs on this machine.
+    #[default]
+    Auto,
+    /// That, or this many bytes if they are more.
+    AtLeast(u64),
+}
+
+/// What starts afterwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Next {
+    /// The firmware's next boot entry.
+    #[default]
+    Firmware,
+    /// This file on the loader's own volume; it starts with a backslash and
+    /// holds nothing that UCS-2 cannot.
+    File(String),
+}
+
+/// What the config file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Whether to start the hypervisor at all.
+    pub enabled: bool,
+    /// What to do when that is not possible.
+    pub on_failure: OnFailure,
+    /// What a guest can see of the hypervisor.
+    pub presence: Presence,
+    /// Where the log goes.
+    pub log: LogPort,
+    /// What is logged.
+    pub log_level: LogLevel,
+    /// How much memory to reserve.
+    pub memory: Memory,
+    /// What starts afterwards.
+    pub next: Next,
+    /// Its command line, without anything that UCS-2 cannot hold.
+    pub next_args: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            on_failure: OnFailure::default(),
+            presence: Presence::default(),
+            log: LogPort::default(),
+            log_level: LogLevel::default(),
+            memory: Memory::default(),
+            next: Next::default(),
+            next_args: String::new(),
+        }
+    }
+}
+
+/// Every key, in the order of the shipped file.
+pub const KEYS: [&str; 8] = [
+    "enabled",
+    "on_failure",
+    "presence",
+    "log",
+    "log_level",
+    "memory",
+    "next",
+    "next_args",
+];
+
+/// Reads a config file: what it says, and what is wrong with it.
+pub fn parse(bytes: &[u8]) -> (Config, Vec<Problem>) {
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let mut reader = Reader::default();
+    for (index, line) in text.split('\n').enumerate() {
+        reader.line(index + 1, line.trim());
+    }
+    (reader.config, reader.problems)
+}
+
+#[derive(Default)]
+struct Reader {
+    config: Config,
+    problems: Vec<Problem>,
+    /// The key of each line that set, or failed to set, a key.
+    seen: Vec<(&'static str, usize)>,
+}
+
+impl Reader {
+    fn line(&mut self, number: usize, line: &str) {
+        if line.is_empty() || line.starts_with('#') {
+            return;
+        }
+        let (name, value) = match line.split_once('=') {
+            Some((name, value)) => (name.trim(), Some(value.trim())),
+            None => (line.split_whitespace().next().unwrap_or(line), None),
+        };
+        let Some(key) = KEYS.into_iter().find(|key| *key == name) else {
+            let wrong = value.map_or(Wrong::NoEquals, |_| Wrong::UnknownKey);
+            return self.problem(number, name, wrong);
+        };
+        if let Err(wrong) = self.known_key(number, key, value) {
+            self.problem(number, key, wrong);
+        }
+    }
+
+    fn known_key(
+        &mut self,
+        number: usize,
+        key: &'static str,
+        value: Option<&str>,
+    ) -> Result<(), Wrong> {
+        let value = value.ok_or(Wrong::NoEquals)?;
+        if let Some((_, first)) = self.seen.iter().find(|seen| seen.0 == key) {
+            return Err(Wrong::Duplicate { first: *first });
+        }
+        self.seen.push((key, number));
+        self.config.set(key, value)
+    }
+
+    fn problem(&mut self, line: usize, name: &str, wrong: Wrong) {
+        let stands = self.config.get(name);
+        self.problems.push(Problem::new(line, name, wrong, stands));
+    }
+}

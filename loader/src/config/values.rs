@@ -1,0 +1,147 @@
+//! What each key takes: one word of a table, a size, a path or a line of text.
+//! The same tables spell values back, so that what is printed can be read.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use super::problem::quote;
+use super::{Config, LogLevel, LogPort, Memory, Next, OnFailure, Presence, Wrong};
+
+type Words<T> = &'static [(&'static str, T)];
+
+const YES_NO: Words<bool> = &[("yes", true), ("no", false)];
+const ON_FAILURE: Words<OnFailure> = &[("boot", OnFailure::Boot), ("halt", OnFailure::Halt)];
+const PRESENCE: Words<Presence> = &[
+    ("leaf", Presence::Leaf),
+    ("bit", Presence::Bit),
+    ("hidden", Presence::Hidden),
+];
+const LOG: Words<LogPort> = &[
+    ("com1", LogPort::Com1),
+    ("com2", LogPort::Com2),
+    ("debugcon", LogPort::Debugcon),
+    ("none", LogPort::None),
+];
+const LOG_LEVEL: Words<LogLevel> = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+/// `memory` asks for less than this many bytes: the region lies below 4 GiB.
+const MEMORY_END: u64 = 4 << 30;
+const MEMORY: &str = "auto or a size below 4G such as 8M, 4096K or a number of bytes";
+const NEXT: &str = "firmware or a path such as \\EFI\\debian\\grubx64.efi";
+const TEXT: &str = "text that UEFI can pass on (no control characters, nothing beyond UCS-2)";
+
+impl Config {
+    /// Sets a key of [`super::KEYS`] to what its value says, if that makes
+    /// sense.
+    pub(super) fn set(&mut self, key: &str, value: &str) -> Result<(), Wrong> {
+        match key {
+            "enabled" => word(&mut self.enabled, YES_NO, value, "yes or no"),
+            "on_failure" => word(&mut self.on_failure, ON_FAILURE, value, "boot or halt"),
+            "presence" => word(&mut self.presence, PRESENCE, value, "leaf, bit or hidden"),
+            "log" => word(&mut self.log, LOG, value, "com1, com2, debugcon or none"),
+            "log_level" => word(
+                &mut self.log_level,
+                LOG_LEVEL,
+                value,
+                "error, warn, info, debug or trace",
+            ),
+            "memory" => put(&mut self.memory, memory(value), value, MEMORY),
+            "next" => put(&mut self.next, next(value), value, NEXT),
+            "next_args" => put(&mut self.next_args, text(value), value, TEXT),
+            _ => Err(Wrong::UnknownKey),
+        }
+    }
+
+    /// The value of a key as the file would say it.
+    pub fn get(&self, key: &str) -> Option<String> {
+        Some(match key {
+            "enabled" => spell(self.enabled, YES_NO),
+            "on_failure" => spell(self.on_failure, ON_FAILURE),
+            "presence" => spell(self.presence, PRESENCE),
+            "log" => spell(self.log, LOG),
+            "log_level" => spell(self.log_level, LOG_LEVEL),
+            "memory" => match self.memory {
+                Memory::Auto => "auto".to_owned(),
+                Memory::AtLeast(bytes) => bytes.to_string(),
+            },
+            "next" => match &self.next {
+                Next::Firmware => "firmware".to_owned(),
+                Next::File(path) => path.clone(),
+            },
+            "next_args" => self.next_args.clone(),
+            _ => return None,
+        })
+    }
+
+    /// A file that says what this config says.
+    pub fn render(&self) -> String {
+        let line = |key| self.get(key).map(|value| format!("{key} = {value}\n"));
+        super::KEYS.into_iter().filter_map(line).collect()
+    }
+}
+
+fn put<T>(
+    field: &mut T,
+    parsed: Option<T>,
+    value: &str,
+    expected: &'static str,
+) -> Result<(), Wrong> {
+    let value = || quote(value);
+    *field = parsed.ok_or_else(|| Wrong::BadValue {
+        value: value(),
+        expected,
+    })?;
+    Ok(())
+}
+
+fn word<T: Copy>(
+    field: &mut T,
+    words: Words<T>,
+    value: &str,
+    expected: &'static str,
+) -> Result<(), Wrong> {
+    let found = words.iter().find(|row| row.0.eq_ignore_ascii_case(value));
+    put(field, found.map(|row| row.1), value, expected)
+}
+
+fn spell<T: Copy + PartialEq>(value: T, words: Words<T>) -> String {
+    let found = words.iter().find(|row| row.1 == value);
+    found.map_or_else(String::new, |row| row.0.to_owned())
+}
+
+fn memory(value: &str) -> Option<Memory> {
+    if value.eq_ignore_ascii_case("auto") {
+        return Some(Memory::Auto);
+    }
+    let (digits, unit) = match value.chars().last()?.to_ascii_uppercase() {
+        'K' => (value.get(..value.len() - 1)?, 1 << 10),
+        'M' => (value.get(..value.len() - 1)?, 1 << 20),
+        'G' => (value.get(..value.len() - 1)?, 1 << 30),
+        _ => (value, 1),
+    };
+    let number: u64 = digits.trim_end().parse().ok()?;
+    let bytes = number.checked_mul(unit)?;
+    (bytes < MEMORY_END).then_some(Memory::AtLeast(bytes))
+}
+
+fn next(value: &str) -> Option<Next> {
+    if value.eq_ignore_ascii_case("firmware") {
+        return Some(Next::Firmware);
+    }
+    // People write paths either way; UEFI has only the backslash.
+    let path = text(value)?.replace('/', "\\");
+    let names_a_file = path.starts_with('\\') && !path.ends_with('\\');
+    names_a_file.then_some(Next::File(path))
+}
+
+fn text(value: &str) -> Option<String> {
+    let fits = |c: char| c.len_utf16() == 1 && (c == '\t' || !c.is_control());
+    value.chars().all(fits).then(|| value.to_owned())
+}
