@@ -1,2 +1,46 @@
-//! Placeholder.
-#![no_std]
+//! What the test guests share. Each guest is a small UEFI program in
+//! `src/bin` that checks one behaviour and reports on the third serial port:
+//!
+//! ```ignore
+//! #![cfg_attr(target_os = "uefi", no_main, no_std)]
+//! tests::guest!(check);
+//! fn check(report: &mut tests::Report) {
+//!     report.equal("the answer", answer(), 42);
+//! }
+//! ```
+//!
+//! On the developer's own machine the guests compile to nothing, so that one
+//! `cargo clippy` covers everything.
+#![cfg_attr(target_os = "uefi", no_std)]
+
+extern crate alloc;
+
+pub mod attempt;
+pub mod call;
+pub mod cpu;
+pub mod linear;
+pub mod machine;
+mod report;
+mod serial;
+
+pub use attempt::{Fault, attempt};
+pub use report::{Report, run};
+#[doc(hidden)]
+pub use uefi;
+
+/// Makes `$check`, a `fn(&mut Report)`, the whole program: it runs as a UEFI
+/// application, the report is closed when it returns, and the machine halts.
+#[macro_export]
+macro_rules! guest {
+    ($check:path) => {
+        #[cfg(target_os = "uefi")]
+        #[$crate::uefi::entry]
+        fn main() -> $crate::uefi::Status {
+            $crate::run($check)
+        }
+        #[cfg(not(target_os = "uefi"))]
+        fn main() {
+            let _: fn(&mut $crate::Report) = $check;
+        }
+    };
+}

@@ -1,0 +1,235 @@
+//! Running a piece of code that may raise an exception, and going on after it.
+//!
+//! While it runs, interrupts are off and the IDT is a copy of the firmware's in
+//! which the exceptions that a guest provokes lead here. A fault abandons the
+//! code: the stack is cut back to where it was entered.
+
+use core::arch::{asm, naked_asm};
+use core::cell::UnsafeCell;
+use core::fmt;
+use core::mem::{MaybeUninit, offset_of};
+use core::ptr::addr_of;
+
+/// Vector of the debug exception.
+pub const DB: u8 = 1;
+/// Vector of the invalid-opcode exception.
+pub const UD: u8 = 6;
+/// Vector of the device-not-available exception.
+pub const NM: u8 = 7;
+/// Vector of the stack fault.
+pub const SS: u8 = 12;
+/// Vector of the general-protection exception.
+pub const GP: u8 = 13;
+/// Vector of the page fault.
+pub const PF: u8 = 14;
+
+/// An exception that ended an attempt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// Its vector.
+    pub vector: u8,
+    /// Its error code; 0 if it has none.
+    pub error: u32,
+    /// Where it was raised.
+    pub rip: u64,
+    /// CR2 when it was raised: the address, if it is a page fault.
+    pub cr2: u64,
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            vector,
+            error,
+            rip,
+            cr2,
+        } = self;
+        write!(f, "vector {vector} error {error:#x} rip {rip:#x}")?;
+        if *vector == PF {
+            write!(f, " cr2 {cr2:#x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Written by `enter` (the stack) and by the handlers (the rest), read by
+/// `attempt`: all on one CPU, with interrupts off.
+#[repr(C)]
+struct State {
+    stack: u64,
+    vector: u64,
+    error: u64,
+    rip: u64,
+    cr2: u64,
+    idt: [[u64; 2]; 32],
+}
+
+#[repr(transparent)]
+struct Shared(UnsafeCell<State>);
+// SAFETY: guests run on one CPU, and `attempt` switches interrupts off.
+unsafe impl Sync for Shared {}
+
+static STATE: Shared = Shared(UnsafeCell::new(State {
+    stack: 0,
+    vector: 0,
+    error: 0,
+    rip: 0,
+    cr2: 0,
+    idt: [[0; 2]; 32],
+}));
+
+/// Limit and base, as SIDT and LIDT want them.
+#[repr(C, packed)]
+struct TableRegister {
+    limit: u16,
+    base: u64,
+}
+
+/// Runs `f`; if it raises one of the exceptions above, returns that.
+///
+/// A fault skips the destructors of what `f` owns, so it should own nothing.
+/// Attempts do not nest.
+///
+/// # Errors
+///
+/// The exception.
+pub fn attempt<T>(f: impl FnOnce() -> T) -> Result<T, Fault> {
+    let mut work = (Some(f), MaybeUninit::uninit());
+    let (flags, firmware) = (interrupts_off(), load_own_idt());
+    // SAFETY: `body::<T, F>` gets the pair that it was made for, which lives on
+    // this frame; the IDT leads to `recover`.
+    let faulted = unsafe { enter((&raw mut work).cast(), body_of(&work)) };
+    // SAFETY: this is the firmware's own IDT; the flags are those from before.
+    unsafe {
+        asm!("lidt [{}]", in(reg) &firmware, options(readonly, nostack));
+        asm!("push {}", "popfq", in(reg) flags);
+    }
+    if faulted == 0 {
+        // SAFETY: `body` returned, so it wrote the result.
+        return Ok(unsafe { work.1.assume_init() });
+    }
+    // SAFETY: nobody else uses the state, see its description.
+    let state = unsafe { &*STATE.0.get() };
+    Err(Fault {
+        vector: state.vector as u8,
+        error: state.error as u32,
+        rip: state.rip,
+        cr2: state.cr2,
+    })
+}
+
+type Body = unsafe extern "sysv64" fn(*mut u8);
+
+fn body_of<T, F: FnOnce() -> T>(_work: &(Option<F>, MaybeUninit<T>)) -> Body {
+    body::<T, F>
+}
+
+unsafe extern "sysv64" fn body<T, F: FnOnce() -> T>(work: *mut u8) {
+    // SAFETY: `attempt` passes the pair whose types these are.
+    let (f, result) = unsafe { &mut *work.cast::<(Option<F>, MaybeUninit<T>)>() };
+    if let Some(f) = f.take() {
+        result.write(f());
+    }
+}
+
+fn interrupts_off() -> u64 {
+    let flags;
+    // SAFETY: `attempt` restores the flags.
+    unsafe { asm!("pushfq", "pop {}", "cli", out(reg) flags) };
+    flags
+}
+
+/// Loads a copy of the firmware's IDT with our handlers; returns the
+/// firmware's.
+fn load_own_idt() -> TableRegister {
+    let mut firmware = TableRegister { limit: 0, base: 0 };
+    // SAFETY: nobody else uses the state; the firmware's IDT is readable and
+    // has at least the 32 gates of exceptions.
+    unsafe {
+        asm!("sidt [{}]", in(reg) &mut firmware, options(nostack));
+        let state = &mut *STATE.0.get();
+        state.idt = *(firmware.base as *const [[u64; 2]; 32]);
+        let code_segment = state.idt[0][0] & 0xffff_0000;
+        for (vector, handler) in HANDLERS {
+            state.idt[vector as usize] = gate(handler as *const () as u64, code_segment);
+        }
+        let own = TableRegister {
+            limit: size_of_val(&state.idt) as u16 - 1,
+            base: addr_of!(state.idt) as u64,
+        };
+        asm!("lidt [{}]", in(reg) &own, options(readonly, nostack));
+    }
+    firmware
+}
+
+/// An interrupt gate of 64-bit mode, present, for CPL 0, on the same stack.
+/// Intel's manual, "64-Bit Mode IDT".
+fn gate(handler: u64, code_segment: u64) -> [u64; 2] {
+    const PRESENT_INTERRUPT_GATE: u64 = 0x8e00 << 32;
+    let low = handler & 0xffff | (handler & 0xffff_0000) << 32;
+    [low | code_segment | PRESENT_INTERRUPT_GATE, handler >> 32]
+}
+
+/// Saves what a called function must preserve, notes the stack, calls
+/// `body(work)`; returns 0, or 1 by way of `recover`.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn enter(work: *mut u8, body: Body) -> u64 {
+    naked_asm!(
+        "push rbx", "push rbp", "push r12", "push r13", "push r14", "push r15",
+        "sub rsp, 8",
+        "mov [rip + {state} + {stack}], rsp",
+        "call rsi",
+        "xor eax, eax",
+        "add rsp, 8",
+        "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
+        "ret",
+        state = sym STATE,
+        stack = const offset_of!(State, stack),
+    )
+}
+
+/// Stack: vector, error code, RIP, CS, RFLAGS, RSP, SS. Notes the first three
+/// and returns 1 from `enter`. The interrupt gate has cleared IF and TF.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn recover() {
+    naked_asm!(
+        "cld",
+        "pop [rip + {state} + {vector}]",
+        "pop [rip + {state} + {error}]",
+        "pop [rip + {state} + {rip_}]",
+        "mov rax, cr2",
+        "mov [rip + {state} + {cr2}], rax",
+        "mov rsp, [rip + {state} + {stack}]",
+        "mov eax, 1",
+        "add rsp, 8",
+        "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
+        "ret",
+        state = sym STATE,
+        stack = const offset_of!(State, stack),
+        vector = const offset_of!(State, vector),
+        error = const offset_of!(State, error),
+        rip_ = const offset_of!(State, rip),
+        cr2 = const offset_of!(State, cr2),
+    )
+}
+
+macro_rules! handlers {
+    ($($name:ident $vector:ident $error:literal)*) => {
+        const HANDLERS: [(u8, unsafe extern "sysv64" fn()); [$($vector),*].len()] =
+            [$(($vector, $name)),*];
+        $(
+            #[unsafe(naked)]
+            unsafe extern "sysv64" fn $name() {
+                naked_asm!($error, "push {}", "jmp {}", const $vector, sym recover)
+            }
+        )*
+    };
+}
+handlers! {
+    debug DB "push 0"
+    invalid_opcode UD "push 0"
+    device_not_available NM "push 0"
+    stack_fault SS ""
+    general_protection GP ""
+    page_fault PF ""
+}
