@@ -1,2 +1,54 @@
-//! Placeholder.
-fn main() {}
+//! The one door: everything a person does with this repository is a
+//! subcommand of `cargo xtask`.
+#![forbid(unsafe_code)]
+
+mod artefacts;
+mod conf;
+mod esp;
+mod initramfs;
+mod machine;
+mod paths;
+mod progress;
+mod run;
+mod serial;
+mod session;
+mod setup;
+mod stage;
+mod terminal;
+mod trailer;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Everything a person does with Underlay: install, build, run, test, check.
+///
+/// The first command to try is `cargo xtask run`: it installs what is missing,
+/// builds everything, starts an emulated machine with Underlay beneath it and
+/// brings you to a shell of an unmodified Debian kernel.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Setup(setup::Args),
+    Run(Box<run::Args>),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup(args) => setup::command(&args).map(|()| 0),
+        Command::Run(args) => run::command(&args),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

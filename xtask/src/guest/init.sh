@@ -1,0 +1,24 @@
+#!/bin/busybox sh
+# The first process of the guest: prepares the file systems, then runs /exec
+# and reports its output and status on the third serial port, or gives a shell
+# on the console.
+export PATH=/bin HOME=/root TERM=linux
+
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev 2>/dev/null
+
+if [ -f /exec ]; then
+    stty -F /dev/ttyS2 raw -echo 115200
+    exec 3>/dev/ttyS2
+    cd /root
+    sh /exec </dev/null >&3 2>&1 3>&-
+    printf '\036UNDERLAY-RESULT %d\036\n' $? >&3
+    exec 3>&-
+    poweroff -f
+fi
+
+printf '\nThis is busybox on Debian'\''s kernel %s. `poweroff -f` ends the machine.\n' "$(uname -r)"
+while true; do
+    setsid cttyhack sh -l
+done

@@ -1,0 +1,3 @@
+# For the interactive shell of the guest.
+export PATH=/bin HOME=/root TERM="${TERM:-linux}" PS1='\w \$ '
+cd /root

@@ -1,0 +1,86 @@
+//! Bochs: its configuration is a file, its debugger must be told to go on.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Spec;
+use crate::esp;
+
+/// Has VMX with EPT, VPID and unrestricted guest.
+const CPU: &str = "corei7_skylake_x";
+/// Emulated instructions per second of the guest's time; the time-stamp
+/// counter runs at this rate.
+const INSTRUCTIONS_PER_SECOND: u64 = 50_000_000;
+/// Guests always start at this time (seconds since 1970), so that two runs do
+/// the same.
+const CLOCK: u64 = 1_767_225_600;
+
+/// Idle by HLT: with several CPUs and MWAIT the boot crawls. CPUID announces
+/// another rate of the time-stamp counter than Bochs has.
+pub fn kernel_parameters(cpu: Option<&str>) -> Vec<String> {
+    let mut parameters = vec!["idle=halt".to_owned()];
+    if cpu.unwrap_or(CPU).contains("skylake") {
+        let khz = INSTRUCTIONS_PER_SECOND / 1000;
+        parameters.push(format!("tsc_early_khz={khz}"));
+    }
+    parameters
+}
+
+/// Bochs with its configuration written to `spec.dir`.
+pub fn command(spec: &Spec<'_>) -> Result<Command> {
+    let configuration = spec.dir.join("bochsrc");
+    let debugger = spec.dir.join("debugger");
+    fs::write(&configuration, text(spec)?).context("writing Bochs' configuration")?;
+    fs::write(&debugger, "c\n")?;
+    let mut bochs = Command::new("bochs-bin");
+    bochs.arg("-q").arg("-f").arg(configuration);
+    bochs.arg("-rc").arg(debugger);
+    Ok(bochs)
+}
+
+fn text(spec: &Spec<'_>) -> Result<String> {
+    let disk = spec.disk.display().to_string();
+    ensure!(!disk.contains([',', '"']), "Bochs cannot open `{disk}`");
+    let log = spec.dir.join("emulator.txt");
+    let mut lines = vec![
+        format!(
+            "cpu: model={}, count={}, ips={INSTRUCTIONS_PER_SECOND}, \
+             reset_on_triple_fault=0, ignore_bad_msrs=1",
+            spec.cpu.unwrap_or(CPU),
+            spec.cpus
+        ),
+        format!("memory: guest={0}, host={0}", spec.memory),
+        "romimage: file=/usr/share/ovmf/OVMF.fd".to_owned(),
+        "vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest".to_owned(),
+        "pci: enabled=1, chipset=i440fx".to_owned(),
+        // The only display that needs neither a screen nor a terminal: it waits
+        // for a VNC viewer that may never come.
+        "display_library: rfb, options=\"timeout=0\"".to_owned(),
+        "sound: driver=dummy".to_owned(),
+        "boot: disk".to_owned(),
+        "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14".to_owned(),
+        format!(
+            "ata0-master: type=disk, path=\"{disk}\", mode=flat, \
+             cylinders={}, heads={}, spt={}",
+            esp::cylinders(fs::metadata(spec.disk)?.len()),
+            esp::HEADS,
+            esp::SECTORS
+        ),
+        format!("clock: sync=none, time0={CLOCK}"),
+        "port_e9_hack: enabled=1".to_owned(),
+        format!("log: \"{}\"", log.display()),
+        "panic: action=fatal".to_owned(),
+        "error: action=report".to_owned(),
+        "info: action=report".to_owned(),
+        "debug: action=ignore".to_owned(),
+        "magic_break: enabled=0".to_owned(),
+    ];
+    for (index, line) in spec.serial.iter().enumerate() {
+        let number = index + 1;
+        lines.push(format!("com{number}: enabled=1, mode=term, dev={line}"));
+    }
+    lines.extend(spec.arguments.iter().cloned());
+    Ok(lines.join("\n") + "\n")
+}

@@ -1,0 +1,104 @@
+//! The machines that a guest can be started on, each an emulator with its
+//! options.
+
+mod bochs;
+mod kvm;
+mod qemu;
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+use serde::Deserialize;
+
+/// A machine with a hardware-virtualisation vendor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Machine {
+    /// Intel VT-x, emulated by Bochs
+    Vtx,
+    /// AMD-V, emulated by QEMU
+    Svm,
+    /// This computer's own CPU through KVM, where guests get VT-x or AMD-V
+    Kvm,
+}
+
+/// What a machine is made of.
+pub struct Spec<'a> {
+    /// How many CPUs it has.
+    pub cpus: u32,
+    /// Its memory, in MiB.
+    pub memory: u32,
+    /// The disk: a FAT file system without partitions.
+    pub disk: &'a Path,
+    /// A folder for the emulator's own files.
+    pub dir: &'a Path,
+    /// The far ends of COM1, COM2 and COM3.
+    pub serial: [String; 3],
+    /// The emulator's CPU model, if not the usual one.
+    pub cpu: Option<&'a str>,
+    /// More arguments for the emulator: QEMU's own, or lines of Bochs'
+    /// configuration.
+    pub arguments: &'a [String],
+}
+
+impl Machine {
+    /// KVM where guests get virtualisation from it, else AMD-V in QEMU.
+    pub fn best() -> Self {
+        if kvm::offers_virtualisation() {
+            Self::Kvm
+        } else {
+            Self::Svm
+        }
+    }
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vtx => "vtx",
+            Self::Svm => "svm",
+            Self::Kvm => "kvm",
+        }
+    }
+
+    /// What it is, for a person.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Vtx => "Intel VT-x, emulated by Bochs",
+            Self::Svm => "AMD-V, emulated by QEMU",
+            Self::Kvm => "this computer's CPU through KVM",
+        }
+    }
+
+    /// Seconds within which a guest boots and does something short, with room
+    /// for a busy computer.
+    pub const fn patience(self) -> u64 {
+        match self {
+            Self::Vtx => 600,
+            Self::Svm => 180,
+            Self::Kvm => 120,
+        }
+    }
+
+    /// Whether a guest's power-off ends the emulator.
+    pub const fn powers_off(self) -> bool {
+        !matches!(self, Self::Vtx)
+    }
+
+    /// Parameters that Linux needs on this machine with CPU model `cpu`.
+    pub fn kernel_parameters(self, cpu: Option<&str>) -> Vec<String> {
+        match self {
+            Self::Vtx => bochs::kernel_parameters(cpu),
+            Self::Svm | Self::Kvm => Vec::new(),
+        }
+    }
+
+    /// The command that starts the emulator.
+    pub fn command(self, spec: &Spec<'_>) -> Result<Command> {
+        match self {
+            Self::Vtx => bochs::command(spec),
+            Self::Svm => qemu::command(spec, "tcg", "EPYC,+svm,+npt"),
+            Self::Kvm => qemu::command(spec, "kvm", "host"),
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! `cargo xtask run`: puts together a disk, starts a machine, and is its
+//! console or runs one command in it.
+
+use std::fs;
+use std::io::{Write, stderr, stdout};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::artefacts;
+use crate::conf;
+use crate::machine::{Machine, Spec};
+use crate::paths;
+use crate::progress::Progress;
+use crate::session::{self, Ending, Plan, Report};
+use crate::setup;
+use crate::stage::{Boot, Damage, Stage};
+
+/// Start a machine with Underlay beneath Debian's kernel.
+///
+/// Without --exec your terminal is the guest's console; Ctrl-A X leaves.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask run
+      a shell of a Debian kernel on Underlay, on an emulated AMD CPU
+  cargo xtask run --machine vtx --exec 'underlayctl hello'
+      one command on an emulated Intel CPU; its output and exit status are yours
+  cargo xtask run --native --exec 'cat /proc/cpuinfo'
+      the same machine without Underlay
+  cargo xtask run --conf log_level=debug --conf presence=bit
+      with other settings in underlay.conf
+  cargo xtask run --machine svm -- -d int
+      with more arguments for QEMU (for Bochs: lines of its configuration)")]
+pub struct Args {
+    /// Which machine; auto is kvm where it is usable with nested
+    /// virtualisation, else svm
+    #[arg(long, default_value = "auto", value_parser = parse_machine, value_name = "auto|vtx|svm|kvm")]
+    machine: Choice,
+    /// How many CPUs it has
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    cpus: u32,
+    /// Its memory in MiB
+    #[arg(long, default_value_t = DEFAULT_MEMORY, value_parser = clap::value_parser!(u32).range(256..))]
+    memory: u32,
+    /// The same machine without Underlay
+    #[arg(long)]
+    native: bool,
+    /// This kernel instead of Debian's (a bzImage with EFI stub)
+    #[arg(long, value_name = "P")]
+    kernel: Option<PathBuf>,
+    /// This initramfs instead of ours; with --exec ours is put behind it
+    #[arg(long, value_name = "P")]
+    initrd: Option<PathBuf>,
+    /// More kernel parameters
+    #[arg(long, value_name = "S")]
+    append: Option<String>,
+    /// This EFI program as the guest instead of Linux
+    #[arg(long, value_name = "P", conflicts_with_all = ["kernel", "initrd", "append", "exec"])]
+    efi: Option<PathBuf>,
+    /// Its command line
+    #[arg(long, value_name = "S", requires = "efi")]
+    efi_args: Option<String>,
+    /// Set a key of underlay.conf; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = conf::parse_pair)]
+    conf: Vec<(String, String)>,
+    /// Run one shell command in the guest, print its output, exit with its
+    /// status (124 if time runs out, 125 if the machine ends without one)
+    #[arg(long, value_name = "CMD")]
+    exec: Option<String>,
+    /// The file for the hypervisor's log
+    #[arg(long, value_name = "P")]
+    log: Option<PathBuf>,
+    /// End after so many seconds [default with --exec: by machine]
+    #[arg(long, value_name = "S")]
+    timeout: Option<u64>,
+    /// More arguments for the emulator
+    #[arg(last = true, value_name = "EMULATOR-ARGS")]
+    emulator: Vec<String>,
+}
+
+/// Memory of a machine in MiB, if nobody says otherwise.
+pub const DEFAULT_MEMORY: u32 = 1024;
+
+/// `auto` or a machine.
+#[derive(Clone, Copy)]
+struct Choice(Option<Machine>);
+
+fn parse_machine(name: &str) -> Result<Choice, String> {
+    if name == "auto" {
+        return Ok(Choice(None));
+    }
+    <Machine as clap::ValueEnum>::from_str(name, false).map(|machine| Choice(Some(machine)))
+}
+
+/// Exit status when time runs out, as with timeout(1).
+const TIMED_OUT: u8 = 124;
+/// Exit status when the machine ends without a result.
+const NO_RESULT: u8 = 125;
+
+/// `cargo xtask run`.
+pub fn command(args: &Args) -> Result<u8> {
+    let guest = setup::ensure()?;
+    let artefacts = artefacts::build(!args.native)?;
+    let machine = args.machine.0.unwrap_or_else(Machine::best);
+    let place = Place::make(machine, args.log.as_deref())?;
+    let stage = Stage {
+        machine,
+        native: args.native,
+        conf: args.conf.clone(),
+        damage: Damage::None,
+        cpu: None,
+        boot: boot(args)?,
+    };
+    let disk = place.dir.join("disk.img");
+    stage.esp(&artefacts, &guest)?.write(&disk)?;
+
+    let wants_result = args.exec.is_some();
+    let interactive = !wants_result;
+    let progress = announce(args, machine, &place);
+    let mut out = stdout();
+    let report = session::run(Plan {
+        machine,
+        spec: Spec {
+            cpus: args.cpus,
+            memory: args.memory,
+            disk: &disk,
+            dir: &place.dir,
+            serial: Default::default(),
+            cpu: None,
+            arguments: &args.emulator,
+        },
+        interactive,
+        wants_result,
+        output: wants_result.then_some(&mut out as &mut dyn Write),
+        timeout: timeout(args, machine),
+        console: place.console.clone(),
+        log: place.log.clone(),
+    });
+    drop(progress);
+    fs::remove_file(&disk)?;
+    let report = report?;
+    if interactive {
+        out.write_all(&report.output)?;
+    }
+    Ok(finish(&report, &place, machine))
+}
+
+fn boot(args: &Args) -> Result<Boot> {
+    if let Some(program) = &args.efi {
+        return Ok(Boot::Efi {
+            program: program.clone(),
+            arguments: args.efi_args.clone().unwrap_or_default(),
+        });
+    }
+    Ok(Boot::Linux {
+        kernel: args.kernel.clone(),
+        initrd: args.initrd.clone(),
+        append: args.append.clone().unwrap_or_default(),
+        exec: args.exec.clone(),
+    })
+}
+
+fn timeout(args: &Args, machine: Machine) -> Option<Duration> {
+    let default = args.exec.is_some().then(|| machine.patience());
+    args.timeout.or(default).map(Duration::from_secs)
+}
+
+fn announce(args: &Args, machine: Machine, place: &Place) -> Option<Progress> {
+    let beneath = if args.native {
+        "without Underlay"
+    } else {
+        "with Underlay"
+    };
+    let what = format!(
+        "booting {} ({}) {beneath}",
+        machine.name(),
+        machine.sentence()
+    );
+    if args.exec.is_some() {
+        return Some(Progress::start(what));
+    }
+    let _ = writeln!(
+        stderr(),
+        "{what}\nthe hypervisor's log: {}\nCtrl-A X leaves\n",
+        paths::shown(&place.log)
+    );
+    None
+}
+
+fn finish(report: &Report, place: &Place, machine: Machine) -> u8 {
+    let status = match report.ending {
+        Ending::Result(status) => return status,
+        Ending::PoweredOff | Ending::Left => {
+            eprintln!("\r\nThe hypervisor's log is {}.", paths::shown(&place.log));
+            return 0;
+        }
+        Ending::Signal(number) => return 128_u8.wrapping_add(u8::try_from(number).unwrap_or(0)),
+        Ending::TimedOut(_) => TIMED_OUT,
+        Ending::GuestPanicked | Ending::Stopped | Ending::Died(_) => NO_RESULT,
+    };
+    eprintln!("{}", explain(&report.ending, machine));
+    eprintln!(
+        "Read the console's transcript {} and the hypervisor's log {}{}",
+        paths::shown(&place.console),
+        paths::shown(&place.log),
+        tail(&report.log, 15)
+    );
+    status
+}
+
+/// What went wrong, in a sentence or two.
+pub fn explain(ending: &Ending, machine: Machine) -> String {
+    match ending {
+        Ending::TimedOut(after) => format!(
+            "The guest did not finish within {} seconds (--timeout gives it more).",
+            after.as_secs()
+        ),
+        Ending::GuestPanicked => "The guest's kernel panicked.".to_owned(),
+        Ending::Stopped => "The hypervisor stopped the machine; its log says why.".to_owned(),
+        Ending::Died(status) => format!(
+            "The emulator of {} ended before the guest reported a result ({status}): \
+             the guest reset or powered off the machine, or the emulator failed.",
+            machine.name()
+        ),
+        Ending::Result(status) => format!("The guest reported status {status}."),
+        Ending::PoweredOff => "The guest powered the machine off without a result.".to_owned(),
+        Ending::Left => "You left.".to_owned(),
+        Ending::Signal(number) => format!("Signal {number} ended the run."),
+    }
+}
+
+/// The last `count` lines of a transcript, after a colon, or a full stop if
+/// there are none.
+pub fn tail(transcript: &[u8], count: usize) -> String {
+    let text = String::from_utf8_lossy(transcript);
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    if lines.is_empty() {
+        return ", which is empty.".to_owned();
+    }
+    let from = lines.len().saturating_sub(count);
+    format!(", which ends so:\n    {}", lines[from..].join("\n    "))
+}
+
+/// Where a run's files are.
+struct Place {
+    dir: PathBuf,
+    console: PathBuf,
+    log: PathBuf,
+}
+
+impl Place {
+    /// A folder of our own, under the machine's name the newest one. Folders
+    /// of runs that have ended are removed first.
+    fn make(machine: Machine, log: Option<&Path>) -> Result<Self> {
+        let runs = paths::underlay().join("run");
+        paths::create_dir(&runs)?;
+        let prefix = format!("{}-", machine.name());
+        for entry in fs::read_dir(&runs)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some(pid) = name.strip_prefix(&prefix)
+                && !Path::new("/proc").join(pid).exists()
+            {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let name = format!("{prefix}{}", process::id());
+        paths::empty_dir(&runs.join(&name))?;
+        let newest = runs.join(machine.name());
+        // There may be none yet.
+        let _ = fs::remove_file(&newest);
+        // Another run may have made it in between, which is as new.
+        let _ = std::os::unix::fs::symlink(&name, &newest);
+        let log = match log {
+            Some(path) => std::path::absolute(path).context("the log's path")?,
+            None => newest.join("log.txt"),
+        };
+        Ok(Self {
+            dir: runs.join(&name),
+            console: newest.join("console.txt"),
+            log,
+        })
+    }
+}

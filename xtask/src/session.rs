@@ -1,0 +1,362 @@
+//! One run of a machine: starts the emulator, turns everything that happens
+//! into events, and ends when the guest, the emulator, the clock or the person
+//! says so.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+use crate::machine::{Machine, Spec};
+use crate::serial::{Line, Port, type_into};
+use crate::terminal;
+use crate::trailer;
+
+/// Something that happened.
+pub enum Event {
+    /// The machine sent bytes.
+    Bytes(Port, Vec<u8>),
+    /// Nothing more will come from this port.
+    Closed(Port),
+    /// The emulator is gone.
+    Exited,
+    /// The person typed.
+    Typed(Vec<u8>),
+    /// The person wants to leave.
+    Leave,
+    /// The operating system asks us to end.
+    Signal(i32),
+}
+
+/// How a session ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The guest reported this status.
+    Result(u8),
+    /// The guest switched the machine off.
+    PoweredOff,
+    /// The person left.
+    Left,
+    /// The guest's kernel panicked.
+    GuestPanicked,
+    /// The hypervisor stopped the machine with a report in its log.
+    Stopped,
+    /// The emulator ended by itself without a result.
+    Died(ExitStatus),
+    /// Nothing ended it in time.
+    TimedOut(Duration),
+    /// We were asked to end.
+    Signal(i32),
+}
+
+/// What a session shall do.
+pub struct Plan<'a> {
+    /// The machine.
+    pub machine: Machine,
+    /// Its parts, but for the serial lines, which the session makes.
+    pub spec: Spec<'a>,
+    /// Whether the person's terminal is the guest's console.
+    pub interactive: bool,
+    /// Whether the guest will report a result; without one, its power-off is
+    /// an ordinary end.
+    pub wants_result: bool,
+    /// Where output of the guest's command goes at once.
+    pub output: Option<&'a mut dyn Write>,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+    /// The file for the console's transcript.
+    pub console: PathBuf,
+    /// The file for the hypervisor's log.
+    pub log: PathBuf,
+}
+
+/// What came of it.
+pub struct Report {
+    /// How it ended.
+    pub ending: Ending,
+    /// Everything that the guest's console showed.
+    pub console: Vec<u8>,
+    /// Everything that the hypervisor logged.
+    pub log: Vec<u8>,
+    /// What the guest's command or the test guest had to say.
+    pub output: Vec<u8>,
+}
+
+/// Once an ending is certain, what is still under way gets this long.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Words on the console, or in the log, that end a session.
+const MARKS: [(Port, &[u8], Mark); 4] = [
+    (Port::Console, b"Kernel panic - not syncing", Mark::Panicked),
+    (Port::Console, b"reboot: System halted", Mark::Halted),
+    (Port::Console, b"reboot: Power down", Mark::Halted),
+    (Port::Log, b"machine stopped", Mark::Stopped),
+];
+
+#[derive(Clone, Copy)]
+enum Mark {
+    Panicked,
+    Halted,
+    Stopped,
+}
+
+/// Runs the machine of `plan` to its end.
+pub fn run(mut plan: Plan<'_>) -> Result<Report> {
+    let lines = [Line::open()?, Line::open()?, Line::open()?];
+    plan.spec.serial = lines.each_ref().map(|line| line.path.clone());
+    let (sender, events) = channel();
+    for (line, port) in lines.iter().zip(Port::ALL) {
+        line.listen(port, sender.clone())?;
+    }
+    let signals = listen_for_signals(sender.clone())?;
+    let mut emulator = Emulator::start(plan.machine.command(&plan.spec)?, plan.spec.dir)?;
+    emulator.watch(sender.clone());
+    let raw = if plan.interactive {
+        terminal::listen(sender.clone());
+        Some(terminal::Raw::enter()?)
+    } else {
+        None
+    };
+    drop(sender);
+
+    let mut keyboard = lines[0].typing()?;
+    let mut state = State::new(&mut plan)?;
+    let ending = state.until_the_end(&events, &mut keyboard)?;
+    let status = emulator.end()?;
+    drop(raw);
+    signals.close();
+    drop(lines);
+    state.collect_the_rest(&events)?;
+    Ok(state.report(ending, status))
+}
+
+/// What has happened so far.
+struct State<'a, 'b> {
+    plan: &'a mut Plan<'b>,
+    console_file: File,
+    log_file: File,
+    received: [Vec<u8>; 3],
+    shown: usize,
+    closed: usize,
+    deadline: Option<Instant>,
+    ending: Option<Ending>,
+}
+
+impl<'a, 'b> State<'a, 'b> {
+    fn new(plan: &'a mut Plan<'b>) -> Result<Self> {
+        let create = |path: &Path| {
+            File::create(path).with_context(|| format!("creating {}", path.display()))
+        };
+        Ok(Self {
+            console_file: create(&plan.console)?,
+            log_file: create(&plan.log)?,
+            received: Default::default(),
+            shown: 0,
+            closed: 0,
+            deadline: plan.timeout.map(|timeout| Instant::now() + timeout),
+            ending: None,
+            plan,
+        })
+    }
+
+    /// `None` means that the emulator ended before anything else did.
+    fn until_the_end(
+        &mut self,
+        events: &Receiver<Event>,
+        keyboard: &mut File,
+    ) -> Result<Option<Ending>> {
+        loop {
+            match self.next(events) {
+                Err(_) => return Ok(Some(self.ending.take().unwrap_or_else(|| self.late()))),
+                Ok(Event::Exited) => return Ok(self.ending.take()),
+                Ok(Event::Leave) => return Ok(Some(Ending::Left)),
+                Ok(Event::Signal(number)) => return Ok(Some(Ending::Signal(number))),
+                Ok(Event::Typed(bytes)) => type_into(keyboard, &bytes),
+                Ok(Event::Bytes(port, bytes)) => self.bytes(port, &bytes)?,
+                Ok(Event::Closed(_)) => self.closed += 1,
+            }
+        }
+    }
+
+    fn next(&self, events: &Receiver<Event>) -> Result<Event, RecvTimeoutError> {
+        match self.deadline {
+            None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(deadline) => {
+                events.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            }
+        }
+    }
+
+    fn late(&self) -> Ending {
+        Ending::TimedOut(self.plan.timeout.unwrap_or_default())
+    }
+
+    fn bytes(&mut self, port: Port, bytes: &[u8]) -> Result<()> {
+        let before = self.received[port as usize].len();
+        self.received[port as usize].extend_from_slice(bytes);
+        match port {
+            Port::Console => {
+                self.console_file.write_all(bytes)?;
+                if self.plan.interactive {
+                    let mut out = std::io::stdout().lock();
+                    out.write_all(bytes).and_then(|()| out.flush())?;
+                }
+            }
+            Port::Log => self.log_file.write_all(bytes)?,
+            Port::Results => self.results()?,
+        }
+        self.look_for_marks(port, before);
+        Ok(())
+    }
+
+    fn results(&mut self) -> Result<()> {
+        let sent = &self.received[Port::Results as usize];
+        let certain = trailer::certain(sent);
+        if let Some(output) = &mut self.plan.output {
+            output.write_all(&sent[self.shown..certain])?;
+            output.flush()?;
+        }
+        self.shown = certain;
+        if let Some(results) = trailer::parse(sent) {
+            let status = results.status;
+            self.end_soon(Ending::Result(status), self.plan.machine.powers_off());
+        }
+        Ok(())
+    }
+
+    fn look_for_marks(&mut self, port: Port, before: usize) {
+        let longest = MARKS.iter().map(|(_, words, _)| words.len()).max();
+        let from = before.saturating_sub(longest.unwrap_or(0));
+        let recent = &self.received[port as usize][from..];
+        let found = MARKS
+            .iter()
+            .find(|(p, words, _)| *p == port && recent.windows(words.len()).any(|w| w == *words));
+        match found.map(|(.., mark)| *mark) {
+            None => {}
+            Some(Mark::Panicked) => self.end_soon(Ending::GuestPanicked, true),
+            Some(Mark::Stopped) => self.end_soon(Ending::Stopped, true),
+            Some(Mark::Halted) => self.end_soon(Ending::PoweredOff, true),
+        }
+    }
+
+    /// The first ending counts; the rest of the output still has a moment.
+    fn end_soon(&mut self, ending: Ending, with_grace: bool) {
+        if self.ending.is_none() {
+            self.ending = Some(ending);
+            let grace = if with_grace { GRACE } else { Duration::ZERO };
+            self.deadline = Some(Instant::now() + grace);
+        }
+    }
+
+    /// The emulator is gone and our far ends are closed: what is still in the
+    /// lines arrives, then they close.
+    fn collect_the_rest(&mut self, events: &Receiver<Event>) -> Result<()> {
+        while self.closed < Port::ALL.len() {
+            match events.recv_timeout(GRACE) {
+                Ok(Event::Bytes(port, bytes)) => self.bytes(port, &bytes)?,
+                Ok(Event::Closed(_)) => self.closed += 1,
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn report(mut self, ending: Option<Ending>, status: ExitStatus) -> Report {
+        let last_words = self.ending.take();
+        let ending = ending.or(last_words).unwrap_or_else(|| {
+            if status.success() && !self.plan.wants_result {
+                Ending::PoweredOff
+            } else {
+                Ending::Died(status)
+            }
+        });
+        let [console, log, mut output] = self.received;
+        output.truncate(trailer::certain(&output));
+        Report {
+            ending,
+            console,
+            log,
+            output,
+        }
+    }
+}
+
+/// The emulator's process. It ends with this value, and with the thread that
+/// started it, whatever ends that.
+struct Emulator(Child);
+
+impl Emulator {
+    fn start(command: Command, dir: &Path) -> Result<Self> {
+        let name = command.get_program().to_owned();
+        let errors = File::create(dir.join("emulator-errors.txt"))?;
+        // Ctrl-C must not reach it, only us: it gets a group of its own.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(&name)
+            .args(command.get_args())
+            .stdin(Stdio::null())
+            .stdout(errors.try_clone()?)
+            .stderr(errors)
+            .group()
+            .spawn();
+        Ok(Self(child.with_context(|| format!("starting {name:?}"))?))
+    }
+
+    /// Waits without reaping, so that the process id stays ours until
+    /// [`Self::end`].
+    fn watch(&self, events: Sender<Event>) {
+        let pid = Pid::from_child(&self.0);
+        thread::spawn(move || {
+            // An error means that it has been waited for, so it is gone.
+            let _ = waitid(
+                WaitId::Pid(pid),
+                WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+            );
+            let _ = events.send(Event::Exited);
+        });
+    }
+
+    fn end(&mut self) -> Result<ExitStatus> {
+        // It may be gone already.
+        let _ = self.0.kill();
+        self.0.wait().context("waiting for the emulator")
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}
+
+trait OwnGroup {
+    fn group(&mut self) -> &mut Self;
+}
+
+impl OwnGroup for Command {
+    fn group(&mut self) -> &mut Self {
+        std::os::unix::process::CommandExt::process_group(self, 0)
+    }
+}
+
+fn listen_for_signals(events: Sender<Event>) -> Result<Handle> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let handle = signals.handle();
+    thread::spawn(move || {
+        for number in signals.forever() {
+            if events.send(Event::Signal(number)).is_err() {
+                break;
+            }
+        }
+    });
+    Ok(handle)
+}

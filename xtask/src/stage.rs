@@ -1,0 +1,164 @@
+//! What lies on the disk of a machine: loader, hypervisor, their config, and
+//! what boots next.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::artefacts::Artefacts;
+use crate::conf;
+use crate::esp::Esp;
+use crate::initramfs;
+use crate::machine::Machine;
+use crate::paths;
+use crate::setup::Guest;
+
+/// What boots behind the loader.
+pub enum Boot {
+    /// Debian's kernel or another, with our initramfs or another.
+    Linux {
+        /// Instead of Debian's.
+        kernel: Option<PathBuf>,
+        /// Instead of ours, or before it if there is a command.
+        initrd: Option<PathBuf>,
+        /// More kernel parameters.
+        append: String,
+        /// Runs instead of a shell.
+        exec: Option<String>,
+    },
+    /// An EFI program.
+    Efi {
+        /// Its file.
+        program: PathBuf,
+        /// Its command line.
+        arguments: String,
+    },
+}
+
+/// What is done to the hypervisor's file, for tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Damage {
+    /// Nothing.
+    #[default]
+    None,
+    /// One byte in its middle is changed.
+    FlippedByte,
+    /// It is not there.
+    Missing,
+}
+
+/// Everything that decides what is on the disk.
+pub struct Stage {
+    /// The machine that it is for.
+    pub machine: Machine,
+    /// `enabled = no`.
+    pub native: bool,
+    /// More settings.
+    pub conf: Vec<(String, String)>,
+    /// Harm done to the hypervisor's file.
+    pub damage: Damage,
+    /// The machine's CPU model, if not the usual one.
+    pub cpu: Option<String>,
+    /// What boots next.
+    pub boot: Boot,
+}
+
+impl Stage {
+    /// The disk's files.
+    pub fn esp(&self, artefacts: &Artefacts, guest: &Guest) -> Result<Esp> {
+        let mut esp = Esp::default();
+        let (next, arguments) = match &self.boot {
+            Boot::Linux { .. } => self.add_linux(&mut esp, artefacts, guest)?,
+            Boot::Efi { program, arguments } => {
+                esp.add_file("guest.efi", program)?;
+                (r"\guest.efi", arguments.clone())
+            }
+        };
+        esp.add_file("EFI/BOOT/BOOTX64.EFI", &artefacts.loader)?;
+        if let Some(bytes) = self.hypervisor(artefacts)? {
+            esp.add("EFI/underlay/underlay.elf", bytes);
+        }
+        let mut text = template()?;
+        let mut settings = vec![("next".to_owned(), next.to_owned())];
+        settings.push(("next_args".to_owned(), arguments));
+        if self.native {
+            settings.push(("enabled".to_owned(), "no".to_owned()));
+        }
+        for (key, value) in settings.iter().chain(&self.conf) {
+            text = conf::set(&text, key, value);
+        }
+        esp.add("EFI/underlay/underlay.conf", text.into_bytes());
+        Ok(esp)
+    }
+
+    fn add_linux(
+        &self,
+        esp: &mut Esp,
+        artefacts: &Artefacts,
+        guest: &Guest,
+    ) -> Result<(&'static str, String)> {
+        let Boot::Linux {
+            kernel,
+            initrd,
+            append,
+            exec,
+        } = &self.boot
+        else {
+            return Ok((r"\vmlinuz.efi", String::new()));
+        };
+        esp.add_file("vmlinuz.efi", kernel.as_deref().unwrap_or(&guest.kernel))?;
+        let ours = initramfs::build(&initramfs::Contents {
+            busybox: &guest.busybox,
+            underlayctl: Some(&artefacts.underlayctl),
+            exec: exec.as_deref(),
+        })?;
+        let archive = match initrd {
+            None => ours,
+            Some(path) => {
+                let theirs =
+                    fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+                if exec.is_some() {
+                    initramfs::concatenate(theirs, &ours)
+                } else {
+                    theirs
+                }
+            }
+        };
+        esp.add("initrd.img", archive);
+        let ours_is_init = initrd.is_none() || exec.is_some();
+        Ok((r"\vmlinuz.efi", self.kernel_line(ours_is_init, append)))
+    }
+
+    fn kernel_line(&self, ours_is_init: bool, append: &str) -> String {
+        let mut words = vec![r"initrd=\initrd.img".to_owned()];
+        if ours_is_init {
+            words.push("rdinit=/init".to_owned());
+        }
+        words.push("console=ttyS0,115200".to_owned());
+        words.push("panic=-1".to_owned());
+        words.extend(self.machine.kernel_parameters(self.cpu.as_deref()));
+        if !append.is_empty() {
+            words.push(append.to_owned());
+        }
+        words.join(" ")
+    }
+
+    fn hypervisor(&self, artefacts: &Artefacts) -> Result<Option<Vec<u8>>> {
+        if self.native || self.damage == Damage::Missing {
+            return Ok(None);
+        }
+        let mut bytes = fs::read(&artefacts.hypervisor).context("reading the hypervisor")?;
+        if self.damage == Damage::FlippedByte {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x10;
+        }
+        Ok(Some(bytes))
+    }
+}
+
+/// The config file as it ships.
+pub fn template() -> Result<String> {
+    let path = paths::workspace().join("loader/underlay.conf");
+    fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+}
