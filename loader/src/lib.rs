@@ -7,3 +7,5 @@
 extern crate alloc;
 
 pub mod config;
+pub mod image;
+pub mod memory;
