@@ -15,6 +15,11 @@ pub(super) const CONFIG: &str = "\\EFI\\underlay\\underlay.conf";
 /// The most bytes of it that are read.
 pub(super) const CONFIG_MAX: u64 = 64 << 10;
 
+/// The hypervisor.
+pub(super) const HYPERVISOR: &str = "\\EFI\\underlay\\underlay.elf";
+/// The most bytes of it that are read: room for any debug information.
+pub(super) const HYPERVISOR_MAX: u64 = 256 << 20;
+
 /// Why a file could not be read.
 pub(super) enum Unread {
     /// There is no such file, or no volume to look for it on.

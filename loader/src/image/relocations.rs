@@ -67,7 +67,7 @@ fn entries(table: &[u8]) -> impl Iterator<Item = Rela> + '_ {
 
 /// Checks that every entry is of the one kind and writes inside a segment.
 pub(super) fn check(table: &[u8], segments: &[Segment]) -> Result<(), Damage> {
-    if table.len() as u64 % ENTRY_SIZE != 0 {
+    if !(table.len() as u64).is_multiple_of(ENTRY_SIZE) {
         return Err(Damage::RelocationTable);
     }
     for Rela {

@@ -1,0 +1,115 @@
+//! Starts the hypervisor beneath the running firmware: file, checks, survey,
+//! memory, handoff, call. Whatever fails leaves the machine as it was.
+
+use core::fmt;
+
+use abi::handoff::{self, Handoff, footprint};
+use abi::{Refusal, handoff::REGION_ALIGN};
+use loader::config::{Config, Memory};
+use loader::image::{Image, Plan};
+use loader::memory;
+
+use super::failure::Failure;
+use super::region::Region;
+use super::survey::{self, Survey};
+use super::volume::{self, HYPERVISOR, HYPERVISOR_MAX};
+use super::{clock, executable};
+
+/// A hypervisor that runs, as one line for the console.
+pub(super) struct Running {
+    region_base: u64,
+    region_size: u64,
+    microseconds: u64,
+}
+
+/// Puts the hypervisor beneath this machine. `started` is the time-stamp
+/// counter at the loader's first instruction.
+pub(super) fn start(config: &Config, started: u64) -> Result<Running, Failure> {
+    survey::check_not_beneath()?;
+    let file = volume::read(HYPERVISOR, HYPERVISOR_MAX)?;
+    let image = Image::parse(&file)?;
+    let survey = Survey::new();
+    let mut region = Region::reserve(&survey.map, wanted(config, &image.plan, &survey))?;
+    let base = region.base();
+    image.load(region.bytes(), base)?;
+    let mut handoff = Handoff {
+        loader_tsc: started,
+        ..describe(config, &image.plan, &survey, &region)
+    };
+    let code = executable::call(&region, image.plan.entry, &mut handoff)?;
+    settle(region, code, &handoff)
+}
+
+/// Bytes to reserve.
+fn wanted(config: &Config, plan: &Plan, survey: &Survey) -> u64 {
+    let needed = footprint::region(
+        plan.size,
+        survey.cpus,
+        memory::end(&survey.map),
+        survey.physical_bits,
+        survey.gib_pages,
+        survey.variable_mtrrs,
+    );
+    match config.memory {
+        Memory::Auto => needed,
+        Memory::AtLeast(bytes) => needed.max(bytes.next_multiple_of(REGION_ALIGN)),
+    }
+}
+
+fn describe(config: &Config, plan: &Plan, survey: &Survey, region: &Region) -> Handoff {
+    Handoff {
+        magic: handoff::MAGIC,
+        version: handoff::VERSION,
+        cpus: survey.cpus,
+        region_base: region.base(),
+        region_size: region.size(),
+        image_size: plan.size,
+        segments: plan.segments,
+        memory_end: memory::end(&survey.map),
+        tsc_hz: clock::ticks_per_second(),
+        presence: config.presence.code(),
+        log_port: config.log.code(),
+        log_level: config.log_level.code(),
+        ..Handoff::default()
+    }
+}
+
+/// What the hypervisor's answer means for the region: kept if it lives there,
+/// or if a failed entry leaves it open who still refers to it; else given back.
+fn settle(region: Region, code: u64, handoff: &Handoff) -> Result<Running, Failure> {
+    if code == 0 {
+        region.keep();
+        return Ok(Running::new(handoff));
+    }
+    let refusal = Refusal::decode(code, handoff.detail);
+    if matches!(refusal, Refusal::EntryFailed { .. }) {
+        region.keep();
+    }
+    Err(refusal.into())
+}
+
+impl Running {
+    fn new(handoff: &Handoff) -> Self {
+        let elapsed = clock::ticks().wrapping_sub(handoff.loader_tsc);
+        let microseconds = u128::from(elapsed) * 1_000_000 / u128::from(handoff.tsc_hz.max(1));
+        Self {
+            region_base: handoff.region_base,
+            region_size: handoff.region_size,
+            microseconds: microseconds as u64,
+        }
+    }
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Underlay {} runs beneath this machine: {}, {} KiB reserved at {:#x}, started in {} us",
+            env!("CARGO_PKG_VERSION"),
+            survey::vendor(),
+            self.region_size / 1024,
+            self.region_base,
+            self.microseconds
+        )
+    }
+}
