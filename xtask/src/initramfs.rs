@@ -112,9 +112,16 @@ mod tests {
         archive.console().unwrap();
         archive.entry("exec", FILE | 0o644, b"exit 3\n").unwrap();
         let bytes = trailer(archive.bytes).unwrap();
-        let names: Vec<_> = cpio::iter_files(&bytes)
-            .map(|f| f.name().to_owned())
-            .collect();
+        let mut rest = bytes.as_slice();
+        let mut names = Vec::new();
+        loop {
+            let reader = cpio::NewcReader::new(rest).unwrap();
+            if reader.entry().is_trailer() {
+                break;
+            }
+            names.push(reader.entry().name().to_owned());
+            rest = reader.finish().unwrap();
+        }
         assert_eq!(names, ["bin", "dev/console", "exec"]);
     }
 

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod artefacts;
+mod check;
 mod conf;
 mod esp;
 mod initramfs;
@@ -15,6 +16,7 @@ mod session;
 mod setup;
 mod stage;
 mod terminal;
+mod test;
 mod trailer;
 
 use std::process::ExitCode;
@@ -37,12 +39,16 @@ struct Cli {
 enum Command {
     Setup(setup::Args),
     Run(Box<run::Args>),
+    Test(test::Args),
+    Check(check::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup(args) => setup::command(&args).map(|()| 0),
         Command::Run(args) => run::command(&args),
+        Command::Test(args) => test::command(&args),
+        Command::Check(args) => check::command(&args),
     };
     match result {
         Ok(status) => ExitCode::from(status),

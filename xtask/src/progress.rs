@@ -24,15 +24,6 @@ impl Progress {
         bar.enable_steady_tick(Duration::from_millis(120));
         Self(bar)
     }
-
-    /// Shows `line` above the spinner, for good.
-    pub fn say(&self, line: &str) {
-        if self.0.is_hidden() {
-            eprintln!("{line}");
-        } else {
-            self.0.println(line);
-        }
-    }
 }
 
 impl Drop for Progress {

@@ -135,6 +135,7 @@ pub fn command(args: &Args) -> Result<u8> {
         interactive,
         wants_result,
         output: wants_result.then_some(&mut out as &mut dyn Write),
+        ends_with: None,
         timeout: timeout(args, machine),
         console: place.console.clone(),
         log: place.log.clone(),
@@ -193,7 +194,7 @@ fn announce(args: &Args, machine: Machine, place: &Place) -> Option<Progress> {
 fn finish(report: &Report, place: &Place, machine: Machine) -> u8 {
     let status = match report.ending {
         Ending::Result(status) => return status,
-        Ending::PoweredOff | Ending::Left => {
+        Ending::PoweredOff | Ending::Left | Ending::Said => {
             eprintln!("\r\nThe hypervisor's log is {}.", paths::shown(&place.log));
             return 0;
         }
@@ -225,6 +226,7 @@ pub fn explain(ending: &Ending, machine: Machine) -> String {
              the guest reset or powered off the machine, or the emulator failed.",
             machine.name()
         ),
+        Ending::Said => "The console said what ends the run.".to_owned(),
         Ending::Result(status) => format!("The guest reported status {status}."),
         Ending::PoweredOff => "The guest powered the machine off without a result.".to_owned(),
         Ending::Left => "You left.".to_owned(),

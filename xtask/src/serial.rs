@@ -82,7 +82,7 @@ impl Line {
                 }
             }
             // The session may be over already.
-            let _ = events.send(Event::Closed(port));
+            let _ = events.send(Event::Closed);
         });
         Ok(())
     }

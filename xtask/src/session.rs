@@ -24,8 +24,8 @@ use crate::trailer;
 pub enum Event {
     /// The machine sent bytes.
     Bytes(Port, Vec<u8>),
-    /// Nothing more will come from this port.
-    Closed(Port),
+    /// Nothing more will come from one of the ports.
+    Closed,
     /// The emulator is gone.
     Exited,
     /// The person typed.
@@ -41,6 +41,8 @@ pub enum Event {
 pub enum Ending {
     /// The guest reported this status.
     Result(u8),
+    /// The console said what the plan waits for.
+    Said,
     /// The guest switched the machine off.
     PoweredOff,
     /// The person left.
@@ -70,6 +72,8 @@ pub struct Plan<'a> {
     pub wants_result: bool,
     /// Where output of the guest's command goes at once.
     pub output: Option<&'a mut dyn Write>,
+    /// Words on the console that end it.
+    pub ends_with: Option<String>,
     /// How long it may take.
     pub timeout: Option<Duration>,
     /// The file for the console's transcript.
@@ -100,6 +104,9 @@ const MARKS: [(Port, &[u8], Mark); 4] = [
     (Port::Console, b"reboot: Power down", Mark::Halted),
     (Port::Log, b"machine stopped", Mark::Stopped),
 ];
+
+/// No words that are waited for are longer.
+const MARK_MAX: usize = 256;
 
 #[derive(Clone, Copy)]
 enum Mark {
@@ -181,7 +188,7 @@ impl<'a, 'b> State<'a, 'b> {
                 Ok(Event::Signal(number)) => return Ok(Some(Ending::Signal(number))),
                 Ok(Event::Typed(bytes)) => type_into(keyboard, &bytes),
                 Ok(Event::Bytes(port, bytes)) => self.bytes(port, &bytes)?,
-                Ok(Event::Closed(_)) => self.closed += 1,
+                Ok(Event::Closed) => self.closed += 1,
             }
         }
     }
@@ -233,9 +240,15 @@ impl<'a, 'b> State<'a, 'b> {
     }
 
     fn look_for_marks(&mut self, port: Port, before: usize) {
-        let longest = MARKS.iter().map(|(_, words, _)| words.len()).max();
-        let from = before.saturating_sub(longest.unwrap_or(0));
+        let from = before.saturating_sub(MARK_MAX);
         let recent = &self.received[port as usize][from..];
+        let words = self.plan.ends_with.as_ref().map(String::as_bytes);
+        if let Some(words) = words
+            && port == Port::Console
+            && recent.windows(words.len()).any(|w| w == words)
+        {
+            return self.end_soon(Ending::Said, true);
+        }
         let found = MARKS
             .iter()
             .find(|(p, words, _)| *p == port && recent.windows(words.len()).any(|w| w == *words));
@@ -262,7 +275,7 @@ impl<'a, 'b> State<'a, 'b> {
         while self.closed < Port::ALL.len() {
             match events.recv_timeout(GRACE) {
                 Ok(Event::Bytes(port, bytes)) => self.bytes(port, &bytes)?,
-                Ok(Event::Closed(_)) => self.closed += 1,
+                Ok(Event::Closed) => self.closed += 1,
                 Ok(_) => {}
                 Err(_) => break,
             }

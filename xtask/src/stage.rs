@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
 
 use crate::artefacts::Artefacts;
 use crate::conf;
@@ -36,8 +37,21 @@ pub enum Boot {
     },
 }
 
+impl Boot {
+    /// Debian's kernel that runs `command`.
+    pub fn exec(command: &str) -> Self {
+        Self::Linux {
+            kernel: None,
+            initrd: None,
+            append: String::new(),
+            exec: Some(command.to_owned()),
+        }
+    }
+}
+
 /// What is done to the hypervisor's file, for tests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Damage {
     /// Nothing.
     #[default]

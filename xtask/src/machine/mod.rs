@@ -12,7 +12,7 @@ use anyhow::Result;
 use serde::Deserialize;
 
 /// A machine with a hardware-virtualisation vendor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Machine {
     /// Intel VT-x, emulated by Bochs
@@ -97,7 +97,7 @@ impl Machine {
     pub fn command(self, spec: &Spec<'_>) -> Result<Command> {
         match self {
             Self::Vtx => bochs::command(spec),
-            Self::Svm => qemu::command(spec, "tcg", "EPYC,+svm,+npt"),
+            Self::Svm => qemu::command(spec, "tcg", "EPYC,+svm,+npt,-hypervisor,tcg-cpuid=off"),
             Self::Kvm => qemu::command(spec, "kvm", "host"),
         }
     }

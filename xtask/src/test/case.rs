@@ -1,0 +1,207 @@
+//! One emulator test on one machine.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use regex::Regex;
+
+use super::checks;
+use super::table::Row;
+use crate::artefacts::{self, Artefacts};
+use crate::machine::{Machine, Spec};
+use crate::paths;
+use crate::run::{self, DEFAULT_MEMORY};
+use crate::session::{self, Ending, Plan, Report};
+use crate::setup::Guest;
+use crate::stage::{Boot, Stage};
+
+/// What every test needs.
+pub struct Bench {
+    pub artefacts: Artefacts,
+    pub guest: Guest,
+    pub long: bool,
+}
+
+/// What came of a test.
+pub enum Outcome {
+    Passed,
+    Failed(String),
+    Interrupted,
+}
+
+/// What one boot of a row differs in from the row.
+pub struct Variant<'a> {
+    /// Names the folder of the boot.
+    pub name: &'a str,
+    /// Without Underlay.
+    pub native: bool,
+    /// What boots.
+    pub boot: Boot,
+}
+
+impl Bench {
+    /// Runs `row` on `machine`. Files of failed tests are kept.
+    pub fn run(&self, row: &Row, machine: Machine) -> Outcome {
+        let dir = Self::dir(row, machine);
+        let result = paths::empty_dir(&dir).and_then(|()| match &row.check {
+            Some(check) => checks::run(check, self, row, machine),
+            None => self.boots(row, machine),
+        });
+        match result {
+            Ok(()) => {
+                // A folder that stays behind does no harm.
+                let _ = fs::remove_dir_all(&dir);
+                Outcome::Passed
+            }
+            Err(error) if error.is::<Interrupted>() => Outcome::Interrupted,
+            Err(error) => Outcome::Failed(format!("{error:#}\nfiles: {}", paths::shown(&dir))),
+        }
+    }
+
+    fn dir(row: &Row, machine: Machine) -> PathBuf {
+        let name = format!("{}-{}", row.name, machine.name());
+        paths::underlay().join("test").join(name)
+    }
+
+    fn boots(&self, row: &Row, machine: Machine) -> Result<()> {
+        let mut first: Option<Vec<u8>> = None;
+        for number in 1..=row.boots(machine, self.long) {
+            let report = self.boot(
+                row,
+                machine,
+                Variant {
+                    name: "boot",
+                    native: row.native,
+                    boot: boot_of(row),
+                },
+            )?;
+            judge(row, machine, &report)?;
+            match &first {
+                None => first = Some(report.output),
+                Some(output) => ensure!(
+                    *output == report.output,
+                    "boot {number} differs from the first. Its output:\n{}",
+                    String::from_utf8_lossy(&report.output)
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    /// Boots once to the end.
+    pub fn boot(&self, row: &Row, machine: Machine, variant: Variant<'_>) -> Result<Report> {
+        let dir = Self::dir(row, machine).join(variant.name);
+        paths::empty_dir(&dir)?;
+        let disk = dir.join("disk.img");
+        let cpu = row.cpu.get(&machine).map(String::as_str);
+        let stage = Stage {
+            machine,
+            native: variant.native,
+            conf: row.conf.clone().into_iter().collect(),
+            damage: row.damage,
+            cpu: cpu.map(str::to_owned),
+            boot: variant.boot,
+        };
+        stage.esp(&self.artefacts, &self.guest)?.write(&disk)?;
+        let report = session::run(Plan {
+            machine,
+            spec: Spec {
+                cpus: row.cpus,
+                memory: row.memory.unwrap_or(DEFAULT_MEMORY),
+                disk: &disk,
+                dir: &dir,
+                serial: Default::default(),
+                cpu,
+                arguments: &[],
+            },
+            interactive: false,
+            wants_result: true,
+            output: None,
+            ends_with: row.ends_with.clone(),
+            timeout: Some(Duration::from_secs(machine.patience())),
+            console: dir.join("console.txt"),
+            log: dir.join("log.txt"),
+        })?;
+        fs::remove_file(&disk)?;
+        if let Ending::Signal(_) = report.ending {
+            bail!(Interrupted);
+        }
+        Ok(report)
+    }
+}
+
+/// The person, or the operating system, wants an end.
+#[derive(Debug)]
+struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+fn boot_of(row: &Row) -> Boot {
+    match &row.guest {
+        Some(name) => Boot::Efi {
+            program: artefacts::test_guest(name),
+            arguments: String::new(),
+        },
+        None => Boot::exec(row.exec.as_deref().unwrap_or("true")),
+    }
+}
+
+/// An error unless `report` is what `row` wants.
+pub fn judge(row: &Row, machine: Machine, report: &Report) -> Result<()> {
+    let as_wanted = match (&report.ending, &row.ends_with) {
+        (Ending::Said, Some(_)) => true,
+        (Ending::Result(status), None) => *status == row.status,
+        _ => false,
+    };
+    if !as_wanted {
+        bail!("{}{}", run::explain(&report.ending, machine), tails(report));
+    }
+    must_match("output", row.expect.as_ref(), &report.output, report)?;
+    must_match(
+        "console",
+        row.expect_console.as_ref(),
+        &report.console,
+        report,
+    )?;
+    must_match("log", row.expect_log.as_ref(), &report.log, report)?;
+    if let Some(pattern) = &row.forbid_log {
+        let log = String::from_utf8_lossy(&report.log);
+        ensure!(
+            !pattern.is_match(&log),
+            "the log matches `{pattern}`{}",
+            tails(report)
+        );
+    }
+    Ok(())
+}
+
+fn must_match(name: &str, pattern: Option<&Regex>, bytes: &[u8], report: &Report) -> Result<()> {
+    let Some(pattern) = pattern else {
+        return Ok(());
+    };
+    // The console ends its lines with both characters.
+    let text = String::from_utf8_lossy(bytes).replace('\r', "");
+    ensure!(
+        pattern.is_match(&text),
+        "the {name} does not match `{pattern}`{}",
+        tails(report)
+    );
+    Ok(())
+}
+
+fn tails(report: &Report) -> String {
+    format!(
+        "\nThe output{}\nThe console{}\nThe hypervisor's log{}",
+        run::tail(&report.output, 20),
+        run::tail(&report.console, 20),
+        run::tail(&report.log, 20)
+    )
+}

@@ -1,0 +1,17 @@
+//! Tests that need more than one boot, by the name in the table's `check`.
+
+mod same_as_native;
+
+use anyhow::{Result, bail};
+
+use super::case::Bench;
+use super::table::Row;
+use crate::machine::Machine;
+
+/// Runs the check called `name`.
+pub fn run(name: &str, bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
+    match name {
+        "same-as-native" => same_as_native::run(bench, row, machine),
+        _ => bail!("there is no check called `{name}` in xtask/src/test/checks"),
+    }
+}

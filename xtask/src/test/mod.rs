@@ -1,0 +1,167 @@
+//! `cargo xtask test`: unit tests on the desk, then the table of emulator
+//! tests, on as many machines at a time as there are cores.
+
+mod case;
+mod checks;
+mod table;
+mod unit;
+
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+
+use crate::artefacts;
+use crate::machine::Machine;
+use crate::setup;
+use case::{Bench, Outcome};
+use table::Row;
+
+/// Run the unit tests, then the emulator tests of tests/table.toml.
+///
+/// Prints one line for each emulator test, and at the end `N passed, N failed`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask test
+  cargo xtask test hello hidden     these emulator tests only, no unit tests
+  cargo xtask test --machine svm
+  cargo xtask test --list           what there is")]
+pub struct Args {
+    /// Only the emulator tests with these names
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Only on this machine
+    #[arg(long)]
+    machine: Option<Machine>,
+    /// Also those that take very long, and more repetitions
+    #[arg(long)]
+    long: bool,
+    /// Print the emulator tests and do nothing
+    #[arg(long)]
+    list: bool,
+}
+
+/// Passed and failed tests.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+}
+
+/// `cargo xtask test`.
+pub fn command(args: &Args) -> Result<u8> {
+    let rows = table::read()?;
+    if args.list {
+        list(&rows);
+        return Ok(0);
+    }
+    let jobs = jobs(&rows, args)?;
+    let guest = setup::ensure()?;
+    let mut tally = if args.names.is_empty() {
+        unit::run()?
+    } else {
+        Tally::default()
+    };
+    let artefacts = artefacts::build(true)?;
+    artefacts::build_tests()?;
+    let bench = Bench {
+        artefacts,
+        guest,
+        long: args.long,
+    };
+    let emulated = run_all(&bench, &jobs)?;
+    tally.passed += emulated.passed;
+    tally.failed += emulated.failed;
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(u8::from(tally.failed > 0))
+}
+
+fn list(rows: &[Row]) {
+    for row in rows {
+        let machines: Vec<_> = row.machines.iter().map(|m| m.name()).collect();
+        let long = if row.long { ", with --long" } else { "" };
+        println!(
+            "{} ({}{long})\n    {}",
+            row.name,
+            machines.join(", "),
+            row.sentence
+        );
+    }
+}
+
+/// Every test on every one of its machines, the slowest machine first: the
+/// quick ones then fill the gaps.
+fn jobs<'a>(rows: &'a [Row], args: &Args) -> Result<Vec<(&'a Row, Machine)>> {
+    for name in &args.names {
+        let known = rows.iter().any(|row| row.name == *name);
+        ensure!(known, "no test is called `{name}`; --list shows them");
+    }
+    let named = |row: &&Row| args.names.is_empty() || args.names.contains(&row.name);
+    let wanted = |row: &&Row| !row.long || args.long || !args.names.is_empty();
+    let mut jobs = Vec::new();
+    for machine in [Machine::Vtx, Machine::Svm] {
+        if args.machine.is_none_or(|m| m == machine) {
+            let rows = rows.iter().filter(named).filter(wanted);
+            let rows = rows.filter(|row| row.machines.contains(&machine));
+            jobs.extend(rows.map(|row| (row, machine)));
+        }
+    }
+    Ok(jobs)
+}
+
+fn run_all(bench: &Bench, jobs: &[(&Row, Machine)]) -> Result<Tally> {
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let queue = Mutex::new(jobs.iter());
+    let tally = Mutex::new(Tally::default());
+    let interrupted = AtomicBool::new(false);
+    let work = || {
+        while let Some((row, machine)) = queue.lock().ok().and_then(|mut q| q.next())
+            && !interrupted.load(Ordering::Relaxed)
+        {
+            let start = Instant::now();
+            let outcome = bench.run(row, *machine);
+            let stop = matches!(outcome, Outcome::Interrupted);
+            interrupted.fetch_or(stop, Ordering::Relaxed);
+            if let Ok(mut tally) = tally.lock() {
+                tally.count(row, *machine, &outcome, start.elapsed());
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(work);
+        }
+    });
+    if interrupted.into_inner() {
+        bail!("interrupted");
+    }
+    Ok(tally.into_inner().unwrap_or_default())
+}
+
+impl Tally {
+    fn count(&mut self, row: &Row, machine: Machine, outcome: &Outcome, took: Duration) {
+        let (word, why) = match outcome {
+            Outcome::Passed => ("ok  ", None),
+            Outcome::Failed(why) => ("FAIL", Some(why)),
+            Outcome::Interrupted => return,
+        };
+        println!(
+            "{word} {} {}: {} ({:.1} s)",
+            machine.name(),
+            row.name,
+            row.sentence,
+            took.as_secs_f64()
+        );
+        match why {
+            None => self.passed += 1,
+            Some(why) => {
+                self.failed += 1;
+                println!("     {}", why.replace('\n', "\n     "));
+            }
+        }
+    }
+}
