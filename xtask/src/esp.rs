@@ -15,10 +15,13 @@ pub const SECTORS: u64 = 63;
 const SECTOR: u64 = 512;
 const CYLINDER: u64 = HEADS * SECTORS * SECTOR;
 
-/// FAT32 begins at 65525 clusters; clusters of 4 KiB keep the firmware's walk
-/// along a large file short. The image is sparse.
-const CLUSTER: u64 = 4096;
+/// FAT32 begins at 65525 clusters.
 const CLUSTERS_MIN: u64 = 66_000;
+/// Bytes of a cluster that keep the firmware's walk along a large file short;
+/// the image is large, but sparse.
+pub const FAST_CLUSTER: u64 = 4096;
+/// Bytes of a cluster that keep the image small.
+pub const SMALL_CLUSTER: u64 = 512;
 
 /// Files by their path on the ESP, with `/`.
 #[derive(Default)]
@@ -37,11 +40,11 @@ impl Esp {
         Ok(())
     }
 
-    /// Writes the file system to the file `image`, with a folder beside it
-    /// for the while.
-    pub fn write(&self, image: &Path) -> Result<()> {
+    /// Writes the file system, with clusters of `cluster` bytes, to the file
+    /// `image`, with a folder beside it for the while.
+    pub fn write(&self, image: &Path, cluster: u64) -> Result<()> {
         let used: u64 = self.0.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        let wanted = (used + used / 8).max(CLUSTERS_MIN * CLUSTER) + CYLINDER;
+        let wanted = (used + used / 8).max(CLUSTERS_MIN * cluster) + CYLINDER;
         let cylinders = wanted.div_ceil(CYLINDER);
         File::create(image)
             .and_then(|file| file.set_len(cylinders * CYLINDER))
@@ -52,7 +55,7 @@ impl Esp {
             &image,
             "-F",
             "-c",
-            &(CLUSTER / SECTOR).to_string(),
+            &(cluster / SECTOR).to_string(),
             "-t",
             &cylinders.to_string(),
             "-h",

@@ -6,6 +6,7 @@ mod artefacts;
 mod check;
 mod conf;
 mod esp;
+mod image;
 mod initramfs;
 mod machine;
 mod paths;
@@ -41,6 +42,7 @@ enum Command {
     Run(Box<run::Args>),
     Test(test::Args),
     Check(check::Args),
+    Image(image::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::command(&args),
         Command::Test(args) => test::command(&args),
         Command::Check(args) => check::command(&args),
+        Command::Image(args) => image::command(&args),
     };
     match result {
         Ok(status) => ExitCode::from(status),

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::artefacts;
 use crate::conf;
+use crate::esp;
 use crate::machine::{Machine, Spec};
 use crate::paths;
 use crate::progress::Progress;
@@ -115,7 +116,9 @@ pub fn command(args: &Args) -> Result<u8> {
         boot: boot(args)?,
     };
     let disk = place.dir.join("disk.img");
-    stage.esp(&artefacts, &guest)?.write(&disk)?;
+    stage
+        .esp(&artefacts, &guest)?
+        .write(&disk, esp::FAST_CLUSTER)?;
 
     let wants_result = args.exec.is_some();
     let interactive = !wants_result;

@@ -106,7 +106,7 @@ fn siblings(words: &[(usize, String)], family: &str) -> Vec<(usize, String)> {
             continue;
         }
         let rest = &words[at + 1..];
-        if !rest.first().is_some_and(|(_, w)| w == "::") {
+        if rest.first().is_none_or(|(_, w)| w != "::") {
             continue;
         }
         let rest = &rest[1..];

@@ -1,5 +1,6 @@
 //! What cargo's own tools have to say.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
@@ -7,6 +8,7 @@ use anyhow::Context;
 use super::Findings;
 use super::sources::Sources;
 use crate::artefacts::{self, BARE, LINUX, UEFI};
+use crate::paths;
 
 /// What would end the hypervisor.
 const PANICS: [&str; 8] = [
@@ -23,7 +25,10 @@ const PANICS: [&str; 8] = [
 /// `cargo fmt --check`.
 pub fn format(_: &Sources) -> Findings {
     let mut cargo = artefacts::cargo();
-    findings(cargo.args(["fmt", "--all", "--", "--check"]))
+    let found = findings(cargo.args(["fmt", "--all", "--", "--check", "-l"]))?;
+    let files = found.iter().flat_map(|text| text.lines());
+    let shown = files.map(|file| paths::shown(Path::new(file)));
+    Ok(shown.map(|file| format!("{file}: run cargo fmt")).collect())
 }
 
 /// Clippy over everything that is compiled for this computer.

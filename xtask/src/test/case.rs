@@ -10,6 +10,7 @@ use regex::Regex;
 use super::checks;
 use super::table::Row;
 use crate::artefacts::{self, Artefacts};
+use crate::esp;
 use crate::machine::{Machine, Spec};
 use crate::paths;
 use crate::run::{self, DEFAULT_MEMORY};
@@ -104,7 +105,9 @@ impl Bench {
             cpu: cpu.map(str::to_owned),
             boot: variant.boot,
         };
-        stage.esp(&self.artefacts, &self.guest)?.write(&disk)?;
+        stage
+            .esp(&self.artefacts, &self.guest)?
+            .write(&disk, esp::FAST_CLUSTER)?;
         let report = session::run(Plan {
             machine,
             spec: Spec {
