@@ -111,6 +111,7 @@ pub fn command(args: &Args) -> Result<u8> {
         machine,
         native: args.native,
         conf: args.conf.clone(),
+        first: None,
         damage: Damage::None,
         cpu: None,
         boot: boot(args)?,

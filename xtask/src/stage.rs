@@ -70,6 +70,8 @@ pub struct Stage {
     pub native: bool,
     /// More settings.
     pub conf: Vec<(String, String)>,
+    /// What the firmware starts, if not the loader.
+    pub first: Option<PathBuf>,
     /// Harm done to the hypervisor's file.
     pub damage: Damage,
     /// The machine's CPU model, if not the usual one.
@@ -89,7 +91,9 @@ impl Stage {
                 (r"\guest.efi", arguments.clone())
             }
         };
-        esp.add_file("EFI/BOOT/BOOTX64.EFI", &artefacts.loader)?;
+        let first = self.first.as_deref().unwrap_or(&artefacts.loader);
+        esp.add_file("EFI/BOOT/BOOTX64.EFI", first)?;
+        esp.add_file("EFI/underlay/underlay.efi", &artefacts.loader)?;
         if let Some(bytes) = self.hypervisor(artefacts)? {
             esp.add("EFI/underlay/underlay.elf", bytes);
         }

@@ -101,6 +101,7 @@ impl Bench {
             machine,
             native: variant.native,
             conf: row.conf.clone().into_iter().collect(),
+            first: row.first.as_deref().map(artefacts::test_guest),
             damage: row.damage,
             cpu: cpu.map(str::to_owned),
             boot: variant.boot,
@@ -203,8 +204,8 @@ fn must_match(name: &str, pattern: Option<&Regex>, bytes: &[u8], report: &Report
 fn tails(report: &Report) -> String {
     format!(
         "\nThe output{}\nThe console{}\nThe hypervisor's log{}",
-        run::tail(&report.output, 20),
-        run::tail(&report.console, 20),
-        run::tail(&report.log, 20)
+        run::tail(&report.output, 15),
+        run::tail(&report.console, 12),
+        run::tail(&report.log, 15)
     )
 }

@@ -40,6 +40,7 @@ pub struct Row {
     pub memory: Option<u32>,
     #[serde(default)]
     pub cpu: BTreeMap<Machine, String>,
+    pub first: Option<String>,
     #[serde(default)]
     pub damage: Damage,
     #[serde(default)]
