@@ -233,3 +233,26 @@ handlers! {
     general_protection GP ""
     page_fault PF ""
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_splits_its_handler() {
+        let [low, high] = gate(0x1122_3344_5566_7788, 0x0038_0000);
+        assert_eq!(low, 0x5566_8e00_0038_7788);
+        assert_eq!(high, 0x1122_3344);
+    }
+
+    #[test]
+    fn code_that_does_not_fault_runs_on_the_stack_of_enter() {
+        let mut work = (Some(|| 42), MaybeUninit::uninit());
+        let body = body_of(&work);
+        // SAFETY: as in `attempt`, but for the IDT, which no fault needs.
+        let faulted = unsafe { enter((&raw mut work).cast(), body) };
+        assert_eq!(faulted, 0);
+        // SAFETY: the body has run.
+        assert_eq!(unsafe { work.1.assume_init() }, 42);
+    }
+}

@@ -19,6 +19,33 @@ pub fn cpuid_count(leaf: u32, subleaf: u32) -> CpuidResult {
     unsafe { __cpuid_count(leaf, subleaf) }
 }
 
+/// A register of a CPUID leaf.
+#[derive(Clone, Copy, Debug)]
+pub enum Register {
+    /// EAX.
+    Eax,
+    /// EBX.
+    Ebx,
+    /// ECX.
+    Ecx,
+    /// EDX.
+    Edx,
+}
+
+/// Whether CPUID has `bit` set in a leaf, subleaf 0; false if the leaf is above
+/// the highest.
+pub fn feature(leaf: u32, register: Register, bit: u32) -> bool {
+    let highest = cpuid(leaf & 0x8000_0000).eax;
+    let leaf = cpuid(if leaf <= highest { leaf } else { return false });
+    let word = match register {
+        Register::Eax => leaf.eax,
+        Register::Ebx => leaf.ebx,
+        Register::Ecx => leaf.ecx,
+        Register::Edx => leaf.edx,
+    };
+    word >> bit & 1 == 1
+}
+
 /// Whether this is a CPU with VT-x (by its vendor), else one with AMD-V.
 pub fn is_intel() -> bool {
     cpuid(0).ebx == u32::from_le_bytes(*b"Genu")

@@ -1,5 +1,9 @@
 //! What the guest knows of the machine that it runs on.
 
+use crate::attempt;
+use crate::cpu;
+use alloc::vec::Vec;
+use core::fmt;
 use uefi::boot::MemoryType;
 use uefi::mem::memory_map::MemoryMap;
 
@@ -12,18 +16,19 @@ pub struct Range {
     pub size: u64,
 }
 
-/// Whether this is Bochs with `ignore_bad_msrs`, where an MSR that does not
-/// exist reads as zero: leaf 0x40000000 is never a hypervisor's there, but the
-/// MSR itself tells. See the guest `msr`.
-pub const UNKNOWN_MSR: u32 = 0x0000_1fff;
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}-{:#x}", self.base, self.base + self.size - 1)
+    }
+}
 
-/// The ranges that the firmware's memory map reports as reserved and that
-/// could be Underlay's: base and size are multiples of its alignment.
+/// The ranges that the firmware's memory map reports as reserved and that could
+/// be Underlay's, whose base and size are multiples of 2 MiB.
 ///
 /// # Panics
 ///
 /// If the firmware gives no memory map.
-pub fn reserved_ranges() -> alloc::vec::Vec<Range> {
+pub fn reserved_ranges() -> Vec<Range> {
     let map = uefi::boot::memory_map(MemoryType::LOADER_DATA).expect("a memory map");
     let reserved = map
         .entries()
@@ -42,4 +47,37 @@ fn aligned_part(range: Range) -> Option<Range> {
     let end = (range.base + range.size) / ALIGN * ALIGN;
     let size = end.checked_sub(base).filter(|size| *size > 0)?;
     Some(Range { base, size })
+}
+
+/// Whether an MSR that does not exist reads as zero here, as in QEMU and in
+/// Bochs with `ignore_bad_msrs=1`; real CPUs raise #GP.
+pub fn tolerates_unknown_msrs() -> bool {
+    // The last number of the first block of MSRs; no CPU has it.
+    const UNKNOWN: u32 = 0x1fff;
+    // SAFETY: reading changes nothing.
+    attempt(|| unsafe { cpu::rdmsr(UNKNOWN) }).is_ok()
+}
+
+/// Whether the CPU checks what is written to control registers. QEMU 7.2 takes
+/// nonsense in CR0 and EFER, and repeats a write of a reserved bit of CR4 for
+/// ever, so that a guest cannot even try.
+pub fn checks_control_registers() -> bool {
+    cpu::is_intel()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn the_aligned_part_of_a_merged_range_is_found() {
+        let aligned = |base, size| aligned_part(Range { base, size });
+        let range = |base, size| Some(Range { base, size });
+        assert_eq!(aligned(4 * MIB, 2 * MIB), range(4 * MIB, 2 * MIB));
+        assert_eq!(aligned(3 * MIB, 6 * MIB), range(4 * MIB, 4 * MIB));
+        assert_eq!(aligned(3 * MIB, 2 * MIB), None);
+        assert_eq!(aligned(0x1000, 0x1000), None);
+    }
 }

@@ -1,9 +1,10 @@
 //! A guest's report: one line for each thing that was checked, then the result
 //! in the form that `cargo xtask test` waits for.
 
+use crate::attempt::Fault;
 use crate::serial::Serial;
 use alloc::format;
-use core::fmt::{Arguments, Debug, Write};
+use core::fmt::{Arguments, Debug, Display, Write};
 
 /// Frames the result, so that nothing else on the port can be taken for it.
 const FRAME: char = '\x1e';
@@ -33,20 +34,33 @@ impl Report {
         }
     }
 
+    /// A check that this machine does not allow, and why.
+    pub fn skip(&mut self, what: impl Display, why: impl Display) {
+        self.say(format_args!("skip {what}: {why}"));
+    }
+
     /// Checks that `what` holds.
-    pub fn holds(&mut self, what: &str, holds: bool) {
+    pub fn holds(&mut self, what: impl Display, holds: bool) {
         self.verdict(what, holds, format_args!(""));
     }
 
     /// Checks that `what`, found to be `found`, is `expected`.
-    pub fn equal<T: PartialEq + Debug>(&mut self, what: &str, found: T, expected: T) {
+    pub fn equal<T: PartialEq + Debug>(&mut self, what: impl Display, found: T, expected: T) {
         let holds = found == expected;
         let detail = format!(": found {found:x?}, expected {expected:x?}");
         let shown = if holds { "" } else { &detail };
         self.verdict(what, holds, format_args!("{shown}"));
     }
 
-    fn verdict(&mut self, what: &str, holds: bool, detail: Arguments) {
+    /// Checks that an attempt ended with the exception `vector`.
+    pub fn raises<T: Debug>(&mut self, what: impl Display, vector: u8, found: Result<T, Fault>) {
+        let holds = matches!(&found, Err(fault) if fault.vector == vector);
+        let detail = format!(": found {found:x?}, expected vector {vector}");
+        let shown = if holds { "" } else { &detail };
+        self.verdict(what, holds, format_args!("{shown}"));
+    }
+
+    fn verdict(&mut self, what: impl Display, holds: bool, detail: Arguments) {
         self.checks += 1;
         self.failures += u32::from(!holds);
         let word = if holds { "ok  " } else { "FAIL" };

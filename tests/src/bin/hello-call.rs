@@ -4,6 +4,9 @@
 
 use abi::call::{HELLO, NAME_MAX, PING, RESOLVE, VERSION};
 use abi::{Errno, discovery};
+extern crate alloc;
+
+use alloc::boxed::Box;
 use tests::attempt::UD;
 use tests::call::{Registers, alive, call, call_with};
 use tests::linear::Window;
@@ -64,8 +67,11 @@ fn results(report: &mut Report) {
     report.holds("hello counts from 1", first.is_ok_and(|count| count >= 1));
     for number in [3, 0x7fff_ffff, 1 << 32, 1 << 32 | PING, 1 << 63, u64::MAX] {
         let expected = Errno::NoService.to_register();
-        let what = alloc::format!("number {number:#x} is unknown");
-        report.equal(&what, rax(number, 0), Ok(expected));
+        report.equal(
+            format_args!("number {number:#x} is unknown"),
+            rax(number, 0),
+            Ok(expected),
+        );
     }
 }
 
@@ -86,8 +92,11 @@ fn names(report: &mut Report) {
         Ok(RESOLVE),
     );
     for unknown in [c"", c"pin", c"pings", c"Ping", c"no such service"] {
-        let what = alloc::format!("resolve {unknown:?} finds nothing");
-        report.equal(&what, resolve(unknown.as_ptr().cast()), Ok(0));
+        report.equal(
+            format_args!("resolve {unknown:?} finds nothing"),
+            resolve(unknown.as_ptr().cast()),
+            Ok(0),
+        );
     }
     name_lengths(report);
     names_across_pages(report);
@@ -110,7 +119,7 @@ fn name_lengths(report: &mut Report) {
 
 /// Two pages of the window that are not neighbours in memory.
 fn names_across_pages(report: &mut Report) {
-    let pages = alloc::boxed::Box::new(Pages([[0; 4096]; 3]));
+    let pages = Box::new(Pages([[0; 4096]; 3]));
     let at = |page: usize| (&raw const pages.0[page]) as u64 | tests::linear::PRESENT_WRITABLE;
     let mut window = Window::open();
     window.set(0, at(2));
@@ -122,8 +131,11 @@ fn names_across_pages(report: &mut Report) {
             // SAFETY: both pages of the window are mapped to our own.
             unsafe { name.add(i).write_volatile(*byte) };
         }
-        let what = alloc::format!("a name with {before} bytes before a page's end");
-        report.equal(&what, resolve(name), Ok(PING));
+        report.equal(
+            format_args!("a name with {before} bytes before a page's end"),
+            resolve(name),
+            Ok(PING),
+        );
     }
     window.set(1, 0);
     let name = (end - 5) as *const u8;
@@ -149,8 +161,11 @@ fn bad_pointers(report: &mut Report) {
         let reply = call(RESOLVE, [address, 0, 0, 0, 0]);
         let found = reply.map(|r| (r.rax, r.arguments[0]));
         let expected = Ok((Errno::BadAddress.to_register(), address));
-        let what = alloc::format!("a name at an address that is {what}");
-        report.equal(&what, found, expected);
+        report.equal(
+            format_args!("a name at an address that is {what}"),
+            found,
+            expected,
+        );
     }
 }
 
@@ -165,18 +180,15 @@ fn registers(report: &mut Report) {
             flags: 0x8d7,
             stack_moved: 0,
         };
-        let what = alloc::format!("call {number:#x} changes no register but RAX");
-        report.equal(&what, found, Ok(expected));
+        report.equal(
+            format_args!("call {number:#x} changes no register but RAX"),
+            found,
+            Ok(expected),
+        );
     }
 }
 
 fn wrong_instruction(report: &mut Report) {
-    let fault = call_with(!cpu::is_intel(), PING, [0; 5]).map_err(|f| f.vector);
-    report.equal(
-        "the other vendor's instruction raises #UD",
-        fault.err(),
-        Some(UD),
-    );
+    let reply = call_with(!cpu::is_intel(), PING, [0; 5]);
+    report.raises("the other vendor's instruction", UD, reply);
 }
-
-extern crate alloc;
