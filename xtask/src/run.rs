@@ -150,7 +150,7 @@ pub fn command(args: &Args) -> Result<u8> {
     if interactive {
         out.write_all(&report.output)?;
     }
-    Ok(finish(&report, &place, machine))
+    Ok(finish(&report, &place, machine, wants_result))
 }
 
 fn boot(args: &Args) -> Result<Boot> {
@@ -195,18 +195,18 @@ fn announce(args: &Args, machine: Machine, place: &Place) -> Option<Progress> {
     None
 }
 
-fn finish(report: &Report, place: &Place, machine: Machine) -> u8 {
+fn finish(report: &Report, place: &Place, machine: Machine, wants_result: bool) -> u8 {
     let status = match report.ending {
         Ending::Result(status) => return status,
-        Ending::PoweredOff | Ending::Left | Ending::Said => {
+        Ending::PoweredOff | Ending::Left | Ending::Said if !wants_result => {
             eprintln!("\r\nThe hypervisor's log is {}.", paths::shown(&place.log));
             return 0;
         }
         Ending::Signal(number) => return 128_u8.wrapping_add(u8::try_from(number).unwrap_or(0)),
         Ending::TimedOut(_) => TIMED_OUT,
-        Ending::GuestPanicked | Ending::Stopped | Ending::Died(_) => NO_RESULT,
+        _ => NO_RESULT,
     };
-    eprintln!("{}", explain(&report.ending, machine));
+    eprintln!("{}", explain(report, machine));
     eprintln!(
         "Read the console's transcript {} and the hypervisor's log {}{}",
         paths::shown(&place.console),
@@ -217,8 +217,8 @@ fn finish(report: &Report, place: &Place, machine: Machine) -> u8 {
 }
 
 /// What went wrong, in a sentence or two.
-pub fn explain(ending: &Ending, machine: Machine) -> String {
-    match ending {
+pub fn explain(report: &Report, machine: Machine) -> String {
+    match &report.ending {
         Ending::TimedOut(after) => format!(
             "The guest did not finish within {} seconds (--timeout gives it more).",
             after.as_secs()
@@ -227,8 +227,9 @@ pub fn explain(ending: &Ending, machine: Machine) -> String {
         Ending::Stopped => "The hypervisor stopped the machine; its log says why.".to_owned(),
         Ending::Died(status) => format!(
             "The emulator of {} ended before the guest reported a result ({status}): \
-             the guest reset or powered off the machine, or the emulator failed.",
-            machine.name()
+             the guest reset the machine, or the emulator failed. What it said{}",
+            machine.name(),
+            tail(&report.emulator, 5)
         ),
         Ending::Said => "The console said what ends the run.".to_owned(),
         Ending::Result(status) => format!("The guest reported status {status}."),
@@ -241,13 +242,30 @@ pub fn explain(ending: &Ending, machine: Machine) -> String {
 /// The last `count` lines of a transcript, after a colon, or a full stop if
 /// there are none.
 pub fn tail(transcript: &[u8], count: usize) -> String {
-    let text = String::from_utf8_lossy(transcript);
+    let text = without_controls(&String::from_utf8_lossy(transcript));
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     if lines.is_empty() {
         return ", which is empty.".to_owned();
     }
     let from = lines.len().saturating_sub(count);
     format!(", which ends so:\n    {}", lines[from..].join("\n    "))
+}
+
+/// `text` without the sequences that would move a terminal's cursor, as
+/// firmware writes them.
+fn without_controls(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            // It ends with the first letter.
+            '\x1b' => while characters.next().is_some_and(|c| !c.is_ascii_alphabetic()) {},
+            '\n' | '\t' => clean.push(character),
+            other if other.is_control() => {}
+            other => clean.push(other),
+        }
+    }
+    clean
 }
 
 /// Where a run's files are.
@@ -289,5 +307,17 @@ impl Place {
             console: newest.join("console.txt"),
             log,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_is_plain_text() {
+        let transcript = b"one\r\n\x1b[2J\x1b[01;01Htwo\r\n";
+        assert_eq!(tail(transcript, 1), ", which ends so:\n    two");
+        assert_eq!(tail(b"", 1), ", which is empty.");
     }
 }

@@ -2,7 +2,7 @@
 //! into events, and ends when the guest, the emulator, the clock or the person
 //! says so.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -92,7 +92,14 @@ pub struct Report {
     pub log: Vec<u8>,
     /// What the guest's command or the test guest had to say.
     pub output: Vec<u8>,
+    /// What the emulator itself wrote to its terminal.
+    pub emulator: Vec<u8>,
 }
+
+/// The file for what the emulator writes to its terminal.
+const EMULATOR_SAYS: &str = "emulator-terminal.txt";
+/// The file for the emulator's own log.
+pub const EMULATOR_LOG: &str = "emulator-log.txt";
 
 /// Once an ending is certain, what is still under way gets this long.
 const GRACE: Duration = Duration::from_secs(3);
@@ -294,13 +301,28 @@ impl<'a, 'b> State<'a, 'b> {
         });
         let [console, log, mut output] = self.received;
         output.truncate(trailer::certain(&output));
+        let emulator = emulator_said(self.plan.spec.dir);
         Report {
             ending,
             console,
             log,
             output,
+            emulator,
         }
     }
+}
+
+/// What it wrote to its terminal, and what ended it by its own log, if it has
+/// one.
+fn emulator_said(dir: &Path) -> Vec<u8> {
+    // Without the files there is nothing to show.
+    let mut said = fs::read(dir.join(EMULATOR_SAYS)).unwrap_or_default();
+    let log = fs::read(dir.join(EMULATOR_LOG)).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    for line in log.lines().filter(|line| line.contains("PANIC")) {
+        said.extend(line.bytes().chain(*b"\n"));
+    }
+    said
 }
 
 /// The emulator's process. It ends with this value, and with the thread that
@@ -310,7 +332,7 @@ struct Emulator(Child);
 impl Emulator {
     fn start(command: Command, dir: &Path) -> Result<Self> {
         let name = command.get_program().to_owned();
-        let errors = File::create(dir.join("emulator-errors.txt"))?;
+        let errors = File::create(dir.join(EMULATOR_SAYS))?;
         // Ctrl-C must not reach it, only us: it gets a group of its own.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::Spec;
 use crate::esp;
+use crate::session::EMULATOR_LOG;
 
 /// Has VMX with EPT, VPID and unrestricted guest.
 const CPU: &str = "corei7_skylake_x";
@@ -43,7 +44,7 @@ pub fn command(spec: &Spec<'_>) -> Result<Command> {
 fn text(spec: &Spec<'_>) -> Result<String> {
     let disk = spec.disk.display().to_string();
     ensure!(!disk.contains([',', '"']), "Bochs cannot open `{disk}`");
-    let log = spec.dir.join("emulator.txt");
+    let log = spec.dir.join(EMULATOR_LOG);
     let mut lines = vec![
         format!(
             "cpu: model={}, count={}, ips={INSTRUCTIONS_PER_SECOND}, \

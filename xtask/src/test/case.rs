@@ -166,7 +166,7 @@ pub fn judge(row: &Row, machine: Machine, report: &Report) -> Result<()> {
         _ => false,
     };
     if !as_wanted {
-        bail!("{}{}", run::explain(&report.ending, machine), tails(report));
+        bail!("{}{}", run::explain(report, machine), tails(report));
     }
     must_match("output", row.expect.as_ref(), &report.output, report)?;
     must_match(
