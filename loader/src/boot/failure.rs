@@ -19,6 +19,13 @@ pub(super) enum Failure {
     Refused(Refusal),
 }
 
+impl Failure {
+    /// Whether Underlay runs all the same, since an earlier start.
+    pub(super) fn is_already_beneath(&self) -> bool {
+        matches!(self, Self::Refused(Refusal::AlreadyRunning))
+    }
+}
+
 impl From<Unread> for Failure {
     fn from(unread: Unread) -> Self {
         Self::Unread(unread)
@@ -42,11 +49,11 @@ impl fmt::Display for Failure {
         match self {
             Self::Unread(unread) => write!(
                 f,
-                "{HYPERVISOR}: {unread}: install it beside the loader, from the same release"
+                "cannot read {HYPERVISOR} ({unread}): install it from the loader's release"
             ),
             Self::Damaged(damage) => write!(
                 f,
-                "{HYPERVISOR} is damaged: {damage}: copy it again from the release"
+                "{HYPERVISOR} is damaged ({damage}): copy it again from the loader's release"
             ),
             Self::NotMapped(address) => write!(
                 f,

@@ -53,6 +53,8 @@ fn config() -> Config {
 fn without_it(failure: &Failure, on_failure: OnFailure) {
     say!("{failure}");
     match on_failure {
+        // Started again by the firmware's boot manager or by hand.
+        _ if failure.is_already_beneath() => {}
         OnFailure::Boot => say!("starting what boots next without Underlay"),
         OnFailure::Halt => halt(),
     }

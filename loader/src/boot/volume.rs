@@ -34,8 +34,8 @@ impl fmt::Display for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => write!(f, "no such file"),
-            Self::TooLarge(size) => write!(f, "too large ({size} bytes)"),
-            Self::Firmware(status) => write!(f, "the firmware cannot read it ({status})"),
+            Self::TooLarge(size) => write!(f, "it has {size} bytes, too many"),
+            Self::Firmware(status) => write!(f, "the firmware says {status}"),
         }
     }
 }
