@@ -2,8 +2,8 @@
 //! point, and what the hypervisor answers.
 //!
 //! The loader calls `entry(&mut Handoff) -> u64` with the System V calling
-//! convention, at CPL 0 in 64-bit mode, with interrupts as the firmware has
-//! them and the region executable and identity-mapped. The call returns once:
+//! convention, at CPL 0 in 64-bit mode, with interrupts off (the loader turns
+//! them on again) and the region executable and identity-mapped. The call returns once:
 //! with 0 as a guest of the hypervisor, or with a [`crate::Refusal`]'s code and
 //! the machine as it was.
 
@@ -19,7 +19,8 @@ pub const REGION_ALIGN: u64 = 2 << 20;
 /// The most loadable segments that the hypervisor's ELF file may have.
 pub const SEGMENTS_MAX: usize = 8;
 
-/// One loadable segment of the hypervisor, for page protection.
+/// One loadable segment of the hypervisor, for page protection: whole pages,
+/// none of which is in two segments.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {

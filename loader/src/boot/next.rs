@@ -23,9 +23,8 @@ pub(super) fn start(config: &Config) -> Status {
 }
 
 /// An error makes the boot manager try the entry after ours; a success would
-/// make it stop there and open its menu ("Boot Manager", "Boot Manager
-/// Programming" in the UEFI specification; OVMF's BdsDxe, `BootBootOptions`,
-/// does both).
+/// make it stop there and open its menu ("Boot Manager Programming" in the UEFI
+/// specification). OVMF was seen to do both.
 fn next_boot_entry() -> Status {
     Status::NOT_FOUND
 }

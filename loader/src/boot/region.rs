@@ -1,5 +1,10 @@
 //! The memory that the hypervisor lives in: of a type that operating systems
 //! leave alone, at a multiple of the large-page size.
+//!
+//! EDK2's boot manager compares the memory of that type with what it saw at
+//! earlier boots, and where it is configured to (`PcdResetOnMemoryTypeInformationChange`)
+//! it restarts the machine once, before the next boot entry, when the region
+//! is new. The boot after that is an ordinary one.
 
 use core::ptr::NonNull;
 
