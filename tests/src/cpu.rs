@@ -81,6 +81,16 @@ pub unsafe fn outb(port: u16, value: u8) {
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack)) };
 }
 
+/// OUT to a port of 16 bits.
+///
+/// # Safety
+///
+/// Writing the port must not disturb a device that somebody else drives.
+pub unsafe fn outw(port: u16, value: u16) {
+    // SAFETY: by the caller's contract.
+    unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nomem, nostack)) };
+}
+
 /// RDMSR; #GP if there is no such MSR.
 ///
 /// # Safety

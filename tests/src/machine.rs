@@ -58,11 +58,23 @@ pub fn tolerates_unknown_msrs() -> bool {
     attempt(|| unsafe { cpu::rdmsr(UNKNOWN) }).is_ok()
 }
 
-/// Whether the CPU checks what is written to control registers. QEMU 7.2 takes
-/// nonsense in CR0 and EFER, and repeats a write of a reserved bit of CR4 for
-/// ever, so that a guest cannot even try.
-pub fn checks_control_registers() -> bool {
-    cpu::is_intel()
+/// Whether the CPU checks what is written to control registers and MSRs. QEMU
+/// 7.2 takes nonsense in most of them, and repeats a write of a reserved bit of
+/// CR4 for ever, so that a guest cannot even try.
+pub fn checks_what_is_written() -> bool {
+    !is_qemu()
+}
+
+/// Whether QEMU's firmware-configuration device is here and says so.
+fn is_qemu() -> bool {
+    const SELECTOR: u16 = 0x510;
+    const DATA: u16 = 0x511;
+    const SIGNATURE: u16 = 0;
+    // SAFETY: the firmware selects an item anew whenever it reads one.
+    unsafe {
+        cpu::outw(SELECTOR, SIGNATURE);
+        [(); 4].map(|()| cpu::inb(DATA)) == *b"QEMU"
+    }
 }
 
 #[cfg(test)]
