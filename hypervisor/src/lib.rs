@@ -1,2 +1,28 @@
-//! Placeholder.
-#![no_std]
+//! The policy of the hypervisor, in safe Rust: what an exit means and what is
+//! done about it. It knows the machine through traits, so that all of it runs
+//! in plain tests on a fake one.
+//!
+//! Start at [`run`]: one file shows the whole cycle of an exit.
+#![cfg_attr(not(test), no_std)]
+#![deny(unsafe_code)]
+#![deny(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::unreachable,
+    clippy::indexing_slicing
+)]
+
+pub mod caller;
+pub mod chain;
+pub mod controllers;
+pub mod counts;
+pub mod instruction;
+pub mod outcome;
+pub mod run;
+pub mod services;
+pub mod start;
+pub mod vm;
+
+#[cfg(test)]
+mod fake;

@@ -1,2 +1,30 @@
-//! Placeholder.
-#![no_std]
+//! The x86 architecture as data: registers, control registers, exceptions,
+//! model-specific registers, page tables, memory types, VMCS fields, the VMCB,
+//! and the decoding of exits. Pure values and functions, tested on the desk.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::unreachable,
+    clippy::indexing_slicing
+)]
+
+pub mod address;
+pub mod control;
+pub mod cpuid;
+pub mod exception;
+pub mod exit;
+pub mod msr;
+pub mod mtrr;
+pub mod registers;
+pub mod segment;
+pub mod svm;
+pub mod vtx;
+pub mod walk;
+
+pub use address::{Gpa, Gva, Hpa, PAGE_SIZE};
+pub use exception::Exception;
+pub use exit::Exit;
+pub use registers::Registers;

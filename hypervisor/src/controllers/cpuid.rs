@@ -1,0 +1,184 @@
+//! CPUID: what the CPU below says, without what the guest could not use, with
+//! the leaves by which it finds the hypervisor.
+
+use crate::outcome::Outcome;
+use crate::vm::{Cpu, Features, Vm};
+use abi::call;
+use abi::discovery::{self, LEAF_FEATURES, LEAF_MAX, LEAF_RANGE_END, LEAF_SIGNATURE};
+use abi::handoff::Presence;
+use machine::{Memory, Vcpu};
+use x86::Exit;
+use x86::control::Cr4;
+use x86::cpuid::{self, Leaf, Vendor};
+
+/// Answers CPUID.
+#[inline]
+pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
+    let Exit::Cpuid { leaf, subleaf } = *exit else { return Outcome::Pass };
+    let answer = if is_ours(leaf, vm.presence) {
+        presence_leaf(leaf, V::VENDOR)
+    } else {
+        let below = cpu.vcpu.cpuid(leaf, subleaf);
+        visible(leaf, subleaf, below, vm.presence, vm.features, || cpu.vcpu.cr4())
+    };
+    let registers = cpu.vcpu.registers_mut();
+    registers.rax = u64::from(answer.eax);
+    registers.rbx = u64::from(answer.ebx);
+    registers.rcx = u64::from(answer.ecx);
+    registers.rdx = u64::from(answer.edx);
+    Outcome::Done
+}
+
+fn is_ours(leaf: u32, presence: Presence) -> bool {
+    (LEAF_SIGNATURE..=LEAF_RANGE_END).contains(&leaf) && presence != Presence::Hidden
+}
+
+/// The leaves of ABI 1; those above are 0.
+fn presence_leaf(leaf: u32, vendor: Vendor) -> Leaf {
+    let [ebx, ecx, edx] = discovery::signature_registers();
+    let instruction = match vendor {
+        Vendor::Intel => discovery::FEATURE_VMCALL,
+        Vendor::Amd => discovery::FEATURE_VMMCALL,
+    };
+    match leaf {
+        LEAF_SIGNATURE => Leaf { eax: LEAF_MAX, ebx, ecx, edx },
+        LEAF_FEATURES => Leaf { eax: call::VERSION, ebx: instruction, ..Leaf::default() },
+        _ => Leaf::default(),
+    }
+}
+
+/// What a guest sees of a leaf of the CPU below.
+///
+/// Hidden is what would need the hypervisor's help and does not have it: VMX,
+/// SMX and SVM; what stores to addresses that nested paging does not translate
+/// or that belong to whoever runs (debug store and its sampling, processor
+/// trace, hardware feedback); state that exits do not switch (CET, protection
+/// keys for supervisor pages, user interrupts, architectural branch records,
+/// FRED); forms of addresses that the page walk does not know (LAM, LASS);
+/// memory encryption; INVLPGB and PCONFIG, which need controls.
+#[inline]
+pub fn visible(
+    leaf: u32,
+    subleaf: u32,
+    below: Leaf,
+    presence: Presence,
+    features: Features,
+    cr4: impl Fn() -> Cr4,
+) -> Leaf {
+    match leaf {
+        cpuid::FEATURES => basic_features(below, presence, cr4()),
+        cpuid::EXTENDED_FEATURES => extended_features(subleaf, below, features, cr4),
+        cpuid::POWER => Leaf { eax: below.eax & !HARDWARE_FEEDBACK, ..below },
+        cpuid::EXTENDED_STATE => extended_state(subleaf, below, features),
+        cpuid::AMD_FEATURES => amd_features(below, features),
+        cpuid::ADDRESS_WIDTHS => Leaf { ebx: below.ebx & !INVLPGB, ..below },
+        cpuid::PROCESSOR_TRACE
+        | cpuid::PCONFIG
+        | cpuid::LAST_BRANCH
+        | cpuid::SVM
+        | cpuid::MEMORY_ENCRYPTION => Leaf::default(),
+        _ => below,
+    }
+}
+
+/// Leaf 6 EAX: hardware feedback and thread director.
+const HARDWARE_FEEDBACK: u32 = 1 << 19 | 1 << 23;
+/// Leaf 0x80000008 EBX.
+const INVLPGB: u32 = 1 << 3;
+/// Leaf 1 ECX: DTES64, DS-CPL, VMX, SMX, PDCM.
+const ECX1_HIDDEN: u32 = 1 << 2 | 1 << 4 | cpuid::ECX1_VMX | 1 << 6 | 1 << 15;
+/// Leaf 1 EDX: debug store.
+const EDX1_HIDDEN: u32 = 1 << 21;
+/// Leaf 7 EBX: processor trace.
+const EBX7_HIDDEN: u32 = 1 << 25;
+/// Leaf 7 ECX: CET shadow stacks, protection keys for supervisor pages.
+const ECX7_HIDDEN: u32 = 1 << 7 | 1 << 31;
+/// Leaf 7 EDX: user interrupts, PCONFIG, architectural branch records, CET
+/// branch tracking.
+const EDX7_HIDDEN: u32 = 1 << 5 | 1 << 18 | 1 << 19 | 1 << 20;
+/// Leaf 7 subleaf 1 EAX: LASS, FRED, NMI sources, LAM, MSR lists.
+const EAX7_1_HIDDEN: u32 = 1 << 6 | 1 << 17 | 1 << 20 | 1 << 26 | 1 << 27;
+/// Leaf 7 subleaf 1 EDX: user-mode MSR access, UIRET's flag, CET for
+/// supervisors.
+const EDX7_1_HIDDEN: u32 = 1 << 15 | 1 << 17 | 1 << 18;
+/// Leaf 0xD subleaf 1 ECX, and subleaves: state of what is hidden above
+/// (processor trace, CET, user interrupts, branch records).
+const STATES_HIDDEN: u32 = 1 << 8 | 1 << 11 | 1 << 12 | 1 << 14 | 1 << 15;
+/// Leaf 0x80000001 ECX: SVM, SKINIT.
+const AMD_ECX_HIDDEN: u32 = cpuid::AMD_ECX_SVM | 1 << 12;
+
+const EBX7_INVPCID: u32 = 1 << 10;
+const ECX7_USER_WAIT: u32 = 1 << 5;
+const ECX7_RDPID: u32 = 1 << 22;
+const EAX_D1_XSAVES: u32 = 1 << 3;
+const AMD_EDX_RDTSCP: u32 = 1 << 27;
+
+/// `bit` unless `usable`.
+const fn unless(usable: bool, bit: u32) -> u32 {
+    if usable { 0 } else { bit }
+}
+
+/// OSXSAVE mirrors the guest's CR4, not the hypervisor's in which CPUID ran.
+fn basic_features(below: Leaf, presence: Presence, cr4: Cr4) -> Leaf {
+    let mut ecx = below.ecx & !ECX1_HIDDEN & !cpuid::ECX1_OSXSAVE;
+    if cr4.contains(Cr4::OSXSAVE) {
+        ecx |= cpuid::ECX1_OSXSAVE;
+    }
+    if presence == Presence::Bit {
+        ecx |= cpuid::ECX1_HYPERVISOR;
+    }
+    Leaf { ecx, edx: below.edx & !EDX1_HIDDEN, ..below }
+}
+
+/// OSPKE mirrors the guest's CR4.
+fn extended_features(
+    subleaf: u32,
+    below: Leaf,
+    features: Features,
+    cr4: impl Fn() -> Cr4,
+) -> Leaf {
+    match subleaf {
+        0 => {
+            let mut ecx = below.ecx
+                & !ECX7_HIDDEN
+                & !cpuid::ECX7_OSPKE
+                & !unless(features.user_wait, ECX7_USER_WAIT)
+                & !unless(features.rdtscp, ECX7_RDPID);
+            if cr4().contains(Cr4::PKE) {
+                ecx |= cpuid::ECX7_OSPKE;
+            }
+            let ebx = below.ebx & !EBX7_HIDDEN & !unless(features.invpcid, EBX7_INVPCID);
+            Leaf { ebx, ecx, edx: below.edx & !EDX7_HIDDEN, ..below }
+        }
+        1 => Leaf {
+            eax: below.eax & !EAX7_1_HIDDEN,
+            edx: below.edx & !EDX7_1_HIDDEN,
+            ..below
+        },
+        _ => below,
+    }
+}
+
+/// Sizes follow XCR0 and XSS, which are the guest's own at all times.
+fn extended_state(subleaf: u32, below: Leaf, features: Features) -> Leaf {
+    match subleaf {
+        1 => Leaf {
+            eax: below.eax & !unless(features.xsaves, EAX_D1_XSAVES),
+            ecx: below.ecx & !STATES_HIDDEN,
+            ..below
+        },
+        2..32 if STATES_HIDDEN >> subleaf & 1 != 0 => Leaf::default(),
+        _ => below,
+    }
+}
+
+fn amd_features(below: Leaf, features: Features) -> Leaf {
+    Leaf {
+        ecx: below.ecx & !AMD_ECX_HIDDEN,
+        edx: below.edx & !unless(features.rdtscp, AMD_EDX_RDTSCP),
+        ..below
+    }
+}
+
+#[cfg(test)]
+mod tests;

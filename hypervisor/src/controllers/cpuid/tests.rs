@@ -1,0 +1,80 @@
+//! The CPUID policy on the desk.
+
+use super::*;
+use proptest::prelude::*;
+
+const ALL: Leaf = Leaf { eax: !0, ebx: !0, ecx: !0, edx: !0 };
+
+fn seen(leaf: u32, subleaf: u32, below: Leaf, cr4: Cr4) -> Leaf {
+    visible(leaf, subleaf, below, Presence::Leaf, Features::ALL, || cr4)
+}
+
+#[test]
+fn virtualisation_is_hidden() {
+    assert_eq!(seen(1, 0, ALL, Cr4::empty()).ecx & cpuid::ECX1_VMX, 0);
+    assert_eq!(seen(0x8000_0001, 0, ALL, Cr4::empty()).ecx & cpuid::AMD_ECX_SVM, 0);
+    assert_eq!(seen(0x8000_000a, 0, ALL, Cr4::empty()), Leaf::default());
+}
+
+#[test]
+fn mirrored_bits_follow_the_guests_cr4_whatever_is_below() {
+    for below in [ALL, Leaf::default()] {
+        let xsave = |cr4| seen(1, 0, below, cr4).ecx & cpuid::ECX1_OSXSAVE != 0;
+        assert!(xsave(Cr4::OSXSAVE) && !xsave(Cr4::PKE));
+        let keys = |cr4| seen(7, 0, below, cr4).ecx & cpuid::ECX7_OSPKE != 0;
+        assert!(keys(Cr4::PKE) && !keys(Cr4::OSXSAVE));
+    }
+}
+
+#[test]
+fn the_hypervisor_bit_is_set_on_request_only() {
+    let bit = |presence| {
+        let leaf = visible(1, 0, Leaf::default(), presence, Features::ALL, Cr4::empty);
+        leaf.ecx & cpuid::ECX1_HYPERVISOR != 0
+    };
+    assert!(bit(Presence::Bit) && !bit(Presence::Leaf) && !bit(Presence::Hidden));
+}
+
+#[test]
+fn features_without_their_control_are_hidden() {
+    let none = Features { rdtscp: false, invpcid: false, xsaves: false, user_wait: false };
+    let seen = |leaf, subleaf| {
+        visible(leaf, subleaf, ALL, Presence::Leaf, none, Cr4::empty)
+    };
+    assert_eq!(seen(7, 0).ebx & EBX7_INVPCID, 0);
+    assert_eq!(seen(7, 0).ecx & (ECX7_USER_WAIT | ECX7_RDPID), 0);
+    assert_eq!(seen(0xd, 1).eax & EAX_D1_XSAVES, 0);
+    assert_eq!(seen(0x8000_0001, 0).edx & AMD_EDX_RDTSCP, 0);
+}
+
+#[test]
+fn leaves_of_the_hypervisor() {
+    let signature = presence_leaf(LEAF_SIGNATURE, Vendor::Intel);
+    assert_eq!(signature.eax, LEAF_FEATURES);
+    let spelt = [signature.ebx, signature.ecx, signature.edx].map(u32::to_le_bytes).concat();
+    assert_eq!(spelt, b"UnderlayHV\0\0");
+    assert_eq!(presence_leaf(LEAF_FEATURES, Vendor::Intel).ebx, 1);
+    assert_eq!(presence_leaf(LEAF_FEATURES, Vendor::Amd).ebx, 2);
+    assert_eq!(presence_leaf(LEAF_FEATURES + 1, Vendor::Amd), Leaf::default());
+    assert!(is_ours(LEAF_SIGNATURE, Presence::Leaf));
+    assert!(!is_ours(LEAF_SIGNATURE, Presence::Hidden));
+    assert!(!is_ours(LEAF_RANGE_END + 1, Presence::Leaf));
+}
+
+proptest! {
+    /// A guest never sees a feature bit that the CPU below lacks, but for the
+    /// two that mirror its own CR4.
+    #[test]
+    fn nothing_is_invented(
+        leaf in prop::sample::select(vec![0u32, 1, 6, 7, 0xd, 0x12, 0x14, 0x8000_0001, 0x8000_0008]),
+        subleaf in 0u32..40,
+        eax: u32, ebx: u32, ecx: u32, edx: u32,
+    ) {
+        let below = Leaf { eax, ebx, ecx, edx };
+        let got = seen(leaf, subleaf, below, Cr4::empty());
+        prop_assert_eq!(got.eax & !eax, 0);
+        prop_assert_eq!(got.ebx & !ebx, 0);
+        prop_assert_eq!(got.ecx & !ecx, 0);
+        prop_assert_eq!(got.edx & !edx, 0);
+    }
+}

@@ -1,0 +1,28 @@
+//! The call instruction: from registers to a service and back.
+
+use crate::outcome::Outcome;
+use crate::vm::{Cpu, Vm};
+use machine::{Memory, Vcpu};
+use crate::services::{self, Failure};
+use abi::handoff::Presence;
+use x86::{Exception, Exit};
+
+/// Serves a call. A hidden hypervisor has no calls.
+#[inline]
+pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
+    let Exit::Hypercall = exit else { return Outcome::Pass };
+    if vm.presence == Presence::Hidden {
+        return Outcome::Fault(Exception::InvalidOpcode);
+    }
+    match services::serve(vm, cpu) {
+        Ok(value) => cpu.vcpu.registers_mut().rax = value,
+        Err(Failure::Refused(errno)) => cpu.vcpu.registers_mut().rax = errno.to_register(),
+        Err(Failure::BadAddress(gva)) => {
+            let registers = cpu.vcpu.registers_mut();
+            registers.rax = abi::Errno::BadAddress.to_register();
+            registers.rbx = gva.0;
+        }
+        Err(Failure::Fault(exception)) => return Outcome::Fault(exception),
+    }
+    Outcome::Done
+}

@@ -1,0 +1,36 @@
+//! How often each kind of exit happened on one CPU.
+
+use core::fmt;
+use x86::Exit;
+use x86::exit::{KIND_NAMES, KINDS};
+
+/// Counters by [`Exit::kind`]. Written by the CPU that has them, in `run`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts([u64; KINDS]);
+
+impl Counts {
+    /// Counts one exit.
+    #[inline]
+    pub fn add(&mut self, exit: &Exit) {
+        if let Some(count) = self.0.get_mut(exit.kind()) {
+            *count += 1;
+        }
+    }
+
+    /// All exits so far.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+/// `cpuid 12, rdmsr 3`: the kinds that happened.
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let happened = self.0.iter().zip(KIND_NAMES).filter(|(count, _)| **count > 0);
+        for (number, (count, name)) in happened.enumerate() {
+            let comma = if number > 0 { ", " } else { "" };
+            write!(f, "{comma}{name} {count}")?;
+        }
+        Ok(())
+    }
+}

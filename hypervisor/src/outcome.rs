@@ -1,0 +1,30 @@
+//! What a controller answers to an exit. Only `run` acts on it.
+
+use x86::exit::EntryFailure;
+use x86::{Exception, Exit};
+
+/// A controller's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Not mine: ask the next controller.
+    Pass,
+    /// Enter the guest again where it is.
+    Resume,
+    /// The instruction is done: step over it.
+    Done,
+    /// Raise this exception at the instruction.
+    Fault(Exception),
+    /// The guest cannot go on.
+    Stop(Stop),
+}
+
+/// Why a guest cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It shut down, as by a triple fault: the machine is to be reset.
+    Reset,
+    /// It could not be entered.
+    EntryFailed(EntryFailure),
+    /// No controller knows this exit.
+    Unhandled(Exit),
+}

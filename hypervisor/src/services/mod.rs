@@ -1,0 +1,64 @@
+//! The services: one file a family, each service a row of `abi::call::SERVICES`
+//! and a line in [`serve`].
+
+mod hello;
+mod info;
+
+use crate::caller::Caller;
+use crate::vm::{Cpu, Vm};
+use abi::Errno;
+use abi::call::{self, SERVICES, Who};
+use machine::{Memory, Vcpu};
+use x86::walk::Denied;
+use x86::{Exception, Gva};
+
+/// Why a call did not succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The caller made a mistake.
+    Refused(Errno),
+    /// A memory argument is not accessible, and the caller is told so.
+    BadAddress(Gva),
+    /// A memory argument is not accessible, and the call raises what an
+    /// ordinary instruction would have raised; it runs again afterwards.
+    Fault(Exception),
+}
+
+impl Failure {
+    /// A memory argument at `gva` was denied to `caller`: a user program
+    /// faults like any instruction of its own, so that its page can come in; a
+    /// kernel gets an error.
+    fn denied<M>(caller: &Caller<M>, gva: Gva, denied: Denied) -> Self {
+        if caller.user { Self::Fault(denied.exception()) } else { Self::BadAddress(gva) }
+    }
+}
+
+/// Serves the call that `cpu` stopped at. The value goes to RAX.
+#[inline]
+pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Failure> {
+    let number = cpu.vcpu.registers().rax;
+    // The cheapest call does not even ask who calls.
+    if number == call::PING {
+        return Ok(u64::from(call::VERSION));
+    }
+    let caller = Caller::new(vm, &cpu.vcpu);
+    let number = caller.argument(number);
+    if !may_call(&caller, number)? {
+        return Err(Failure::Refused(Errno::NotPermitted));
+    }
+    match number {
+        call::RESOLVE => info::resolve(&caller, caller.argument(cpu.vcpu.registers().rbx)),
+        call::PING => Ok(u64::from(call::VERSION)),
+        call::HELLO => Ok(hello::hello(vm, &cpu.counts)),
+        _ => Err(Failure::Refused(Errno::NoService)),
+    }
+}
+
+/// Whether the row of `number` lets `caller` in.
+fn may_call<M>(caller: &Caller<M>, number: u64) -> Result<bool, Failure> {
+    let row = SERVICES.iter().find(|service| service.number == number);
+    match row.ok_or(Failure::Refused(Errno::NoService))?.who {
+        Who::Any => Ok(true),
+        Who::Kernel | Who::Owner => Ok(!caller.user),
+    }
+}

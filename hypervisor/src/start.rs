@@ -1,0 +1,99 @@
+//! The hypervisor's `main`: which vendor, is everything there, and then the
+//! loop.
+
+use crate::controllers::msr;
+use crate::instruction;
+use crate::outcome::Stop;
+use crate::run::run;
+use crate::vm::{Cpu, Features, Vm};
+use abi::handoff::Presence;
+use abi::refusal::Refusal;
+use machine::nested::Format;
+use machine::svm::SvmCpu;
+use machine::vtx::VtxCpu;
+use machine::{Boot, GuestMemory, Vcpu, exceptions, instructions, svm, vtx};
+use x86::cpuid::Vendor;
+use x86::exit::EntryFailure;
+use x86::vtx::control::secondary;
+
+/// Puts the running machine on the hypervisor. Returns only when it cannot.
+pub fn start(mut boot: Boot) -> Refusal {
+    let region = boot.handoff.region_base;
+    let size = boot.handoff.region_size;
+    log::info!("Underlay {} at {region:#x}, {} KiB", env!("CARGO_PKG_VERSION"), size / 1024);
+    instruction::warm_up();
+    let answer = match boot.vendor() {
+        Some(Vendor::Intel) => start_vtx(&mut boot),
+        Some(Vendor::Amd) => start_svm(&mut boot),
+        None => Err(Refusal::NoVirtualisation),
+    };
+    match answer {
+        Ok(never) => match never {},
+        Err(refusal) => {
+            log::error!("cannot run: {refusal}");
+            refusal
+        }
+    }
+}
+
+/// The guest runs until the machine ends.
+enum Never {}
+
+fn start_vtx(boot: &mut Boot) -> Result<Never, Refusal> {
+    let support = vtx::support()?;
+    let features = Features {
+        rdtscp: support.has(secondary::RDTSCP),
+        invpcid: support.has(secondary::INVPCID),
+        xsaves: support.has(secondary::XSAVES),
+        user_wait: support.has(secondary::USER_WAIT),
+    };
+    let memory = boot.guest_memory(Format::Ept, support.gib_pages())?;
+    let cpu = VtxCpu::new(boot, &memory, support)?;
+    log::info!("VT-x: {features:?}, EPT with 1 GiB pages: {}", support.gib_pages());
+    serve(boot, memory, cpu, features, VtxCpu::leave)
+}
+
+fn start_svm(boot: &mut Boot) -> Result<Never, Refusal> {
+    let support = svm::support()?;
+    let memory = boot.guest_memory(Format::Npt, support.gib_pages())?;
+    let cpu = SvmCpu::new(boot, &memory, support)?;
+    log::info!("AMD-V: {support:?}");
+    serve(boot, memory, cpu, Features::ALL, SvmCpu::leave)
+}
+
+fn serve<V: Vcpu>(
+    boot: &Boot,
+    memory: GuestMemory,
+    mut vcpu: V,
+    features: Features,
+    leave: fn(V),
+) -> Result<Never, Refusal> {
+    let presence = Presence::from_code(boot.handoff.presence).unwrap_or_default();
+    msr::declare(&mut vcpu);
+    let vm = Vm::new(memory, presence, features);
+    let mut cpu = Cpu::new(vcpu);
+    log::info!(
+        "{} of {} KiB used; presence {presence:?}; the guest goes on",
+        boot.used() / 1024,
+        boot.handoff.region_size / 1024
+    );
+    let stop = run(&vm, &mut cpu);
+    match stop {
+        Stop::EntryFailed(failure) if cpu.counts.total() == 1 => {
+            leave(cpu.vcpu);
+            Err(refusal(failure))
+        }
+        Stop::Reset => instructions::reset_machine(),
+        other => exceptions::stop(format_args!("{other:?} after {}", cpu.counts)),
+    }
+}
+
+fn refusal(failure: EntryFailure) -> Refusal {
+    let (code, detail) = match failure {
+        EntryFailure::Instruction(number) => (1, u64::from(number)),
+        EntryFailure::GuestState(detail) => (2, detail),
+        EntryFailure::MsrLoad(index) => (3, index),
+        EntryFailure::MachineCheck => (4, 0),
+    };
+    Refusal::EntryFailed { code, detail }
+}

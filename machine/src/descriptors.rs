@@ -1,0 +1,84 @@
+//! GDT, TSS and IDT of one CPU.
+
+use crate::exceptions;
+use crate::region::{Exhausted, Region};
+use x86_64::VirtAddr;
+use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
+use x86_64::instructions::tables::load_tss;
+use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
+use x86_64::structures::idt::InterruptDescriptorTable;
+use x86_64::structures::tss::TaskStateSegment;
+
+/// Stacks of the TSS, by what runs on them: an exception can hit the entry
+/// stub while its stack pointer is not a stack, so each kind that can gets one.
+pub(crate) const NMI_STACK: u16 = 0;
+pub(crate) const DOUBLE_FAULT_STACK: u16 = 1;
+pub(crate) const MACHINE_CHECK_STACK: u16 = 2;
+pub(crate) const FAULT_STACK: u16 = 3;
+
+/// The tables of one CPU; never changed once made.
+pub(crate) struct Descriptors {
+    gdt: &'static GlobalDescriptorTable,
+    idt: &'static InterruptDescriptorTable,
+    tss: &'static TaskStateSegment,
+    code: SegmentSelector,
+    data: SegmentSelector,
+    task: SegmentSelector,
+}
+
+/// What the VMCS wants to know of the hypervisor's own segments.
+pub(crate) struct HostSegments {
+    pub code: u16,
+    pub data: u16,
+    pub task: u16,
+    pub gdt_base: u64,
+    pub idt_base: u64,
+    pub tss_base: u64,
+}
+
+impl Descriptors {
+    /// Tables with the four exception stacks at these tops.
+    pub(crate) fn new(region: &mut Region, stacks: [u64; 4]) -> Result<Self, Exhausted> {
+        let mut task_state = TaskStateSegment::new();
+        let mut tops = [VirtAddr::zero(); 7];
+        for (slot, top) in tops.iter_mut().zip(stacks) {
+            *slot = VirtAddr::new(top);
+        }
+        task_state.interrupt_stack_table = tops;
+        let tss: &'static TaskStateSegment = region.place(task_state)?;
+        let gdt = region.place(GlobalDescriptorTable::new())?;
+        let code = gdt.append(Descriptor::kernel_code_segment());
+        let data = gdt.append(Descriptor::kernel_data_segment());
+        let task = gdt.append(Descriptor::tss_segment(tss));
+        let idt = region.place(InterruptDescriptorTable::new())?;
+        exceptions::fill(idt, code);
+        Ok(Self { gdt, idt, tss, code, data, task })
+    }
+
+    /// Loads the tables and the segments.
+    pub(crate) fn load(&'static self) {
+        self.gdt.load();
+        self.idt.load();
+        // SAFETY: the selectors name descriptors of the table just loaded: a
+        // flat 64-bit code segment, a flat data segment, and a TSS that was
+        // not loaded before.
+        unsafe {
+            CS::set_reg(self.code);
+            DS::set_reg(self.data);
+            ES::set_reg(self.data);
+            SS::set_reg(self.data);
+            load_tss(self.task);
+        }
+    }
+
+    pub(crate) fn host(&self) -> HostSegments {
+        HostSegments {
+            code: self.code.0,
+            data: self.data.0,
+            task: self.task.0,
+            gdt_base: core::ptr::from_ref(self.gdt) as u64,
+            idt_base: core::ptr::from_ref(self.idt) as u64,
+            tss_base: core::ptr::from_ref(self.tss) as u64,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Instructions that may fault because of what a guest asked for, and copies
+//! of guest memory: a fault in them ends in `false`, not in a report.
+//!
+//! Each has an entry in the section `fixups`: the address that may fault and
+//! the address to go on at, both relative to the entry's own fields, so that
+//! the table needs no relocation.
+
+use core::arch::naked_asm;
+
+/// RDMSR: EDX:EAX, or None where it faults. Reading an MSR changes nothing
+/// that the hypervisor relies on.
+pub fn read_msr(number: u32) -> Option<u64> {
+    let mut value = 0;
+    // SAFETY: `value` is valid for a write of 8 bytes; a fault is caught.
+    let read = unsafe { rdmsr(number, &mut value) };
+    (read != 0).then_some(value)
+}
+
+/// WRMSR; false where it faults.
+///
+/// # Safety
+/// The register may exist or not, but where the CPU accepts the value, what
+/// that changes leaves the hypervisor's own assumptions true.
+pub unsafe fn write_msr(number: u32, value: u64) -> bool {
+    // SAFETY: as the caller promises; a fault is caught.
+    unsafe { wrmsr(number, value) != 0 }
+}
+
+/// XSETBV; false where it faults (also where the CPU has no XSAVE). The
+/// hypervisor uses no extended state, so any value that the CPU accepts is as
+/// good as another for it.
+pub fn set_extended_control(index: u32, value: u64) -> bool {
+    // SAFETY: a fault is caught, and XCR0 does not change what memory means.
+    unsafe { xsetbv(index, value) != 0 }
+}
+
+/// VMXOFF; nothing happens where VMX operation is not on.
+///
+/// # Safety
+/// Nothing relies on VMX operation afterwards.
+pub unsafe fn vmx_off() {
+    // SAFETY: as the caller promises; a fault is caught.
+    unsafe { vmxoff() };
+}
+
+/// Copies `size` bytes; false where a page is absent or the bus refuses.
+///
+/// # Safety
+/// `to` and `from` are each either memory that the hypervisor maps for this
+/// purpose, valid for `size` bytes, or addresses that fault.
+pub unsafe fn copy(to: *mut u8, from: *const u8, size: usize) -> bool {
+    // A caught page fault leaves its address in CR2, which is the guest's.
+    let cr2 = crate::instructions::read_cr2();
+    // SAFETY: as the caller promises; a fault is caught.
+    let copied = unsafe { copy_bytes(to, from, size) != 0 };
+    if !copied {
+        crate::instructions::write_cr2(cr2);
+    }
+    copied
+}
+
+#[unsafe(naked)]
+unsafe extern "sysv64" fn rdmsr(number: u32, value: *mut u64) -> u64 {
+    naked_asm!(
+        "mov ecx, edi",
+        "2: rdmsr",
+        "shl rdx, 32",
+        "or rax, rdx",
+        "mov [rsi], rax",
+        "mov eax, 1",
+        "ret",
+        "3: xor eax, eax",
+        "ret",
+        ".pushsection fixups, \"aR\", @progbits",
+        ".long 2b - .",
+        ".long 3b - .",
+        ".popsection",
+    )
+}
+
+#[unsafe(naked)]
+unsafe extern "sysv64" fn wrmsr(number: u32, value: u64) -> u64 {
+    naked_asm!(
+        "mov ecx, edi",
+        "mov rax, rsi",
+        "mov rdx, rsi",
+        "shr rdx, 32",
+        "2: wrmsr",
+        "mov eax, 1",
+        "ret",
+        "3: xor eax, eax",
+        "ret",
+        ".pushsection fixups, \"aR\", @progbits",
+        ".long 2b - .",
+        ".long 3b - .",
+        ".popsection",
+    )
+}
+
+#[unsafe(naked)]
+unsafe extern "sysv64" fn xsetbv(index: u32, value: u64) -> u64 {
+    naked_asm!(
+        "mov ecx, edi",
+        "mov rax, rsi",
+        "mov rdx, rsi",
+        "shr rdx, 32",
+        "2: xsetbv",
+        "mov eax, 1",
+        "ret",
+        "3: xor eax, eax",
+        "ret",
+        ".pushsection fixups, \"aR\", @progbits",
+        ".long 2b - .",
+        ".long 3b - .",
+        ".popsection",
+    )
+}
+
+#[unsafe(naked)]
+unsafe extern "sysv64" fn vmxoff() {
+    naked_asm!(
+        "2: vmxoff",
+        "3: ret",
+        ".pushsection fixups, \"aR\", @progbits",
+        ".long 2b - .",
+        ".long 3b - .",
+        ".popsection",
+    )
+}
+
+#[unsafe(naked)]
+unsafe extern "sysv64" fn copy_bytes(to: *mut u8, from: *const u8, size: usize) -> u64 {
+    naked_asm!(
+        "mov rcx, rdx",
+        "shr rcx, 3",
+        "2: rep movsq",
+        "mov ecx, edx",
+        "and ecx, 7",
+        "4: rep movsb",
+        "mov eax, 1",
+        "ret",
+        "3: xor eax, eax",
+        "ret",
+        ".pushsection fixups, \"aR\", @progbits",
+        ".long 2b - .",
+        ".long 3b - .",
+        ".long 4b - .",
+        ".long 3b - .",
+        ".popsection",
+    )
+}
+
+#[repr(C)]
+struct Fixup {
+    fault: i32,
+    resume: i32,
+}
+
+unsafe extern "C" {
+    #[link_name = "__start_fixups"]
+    static FIRST: [Fixup; 0];
+    #[link_name = "__stop_fixups"]
+    static END: [Fixup; 0];
+}
+
+/// Where to go on after a fault at `rip`, if that is a guarded instruction.
+pub(crate) fn resume_after(rip: u64) -> Option<u64> {
+    // SAFETY: the linker sets both symbols around the section `fixups`, which
+    // holds nothing but the entries above; it is read-only.
+    let table = unsafe {
+        let first = (&raw const FIRST).cast::<Fixup>();
+        let end = (&raw const END).cast::<Fixup>();
+        core::slice::from_raw_parts(first, end.offset_from(first) as usize)
+    };
+    let target = |field: &i32| {
+        let at = core::ptr::from_ref(field) as u64;
+        at.wrapping_add_signed(i64::from(*field))
+    };
+    let found = table.iter().find(|fixup| target(&fixup.fault) == rip)?;
+    Some(target(&found.resume))
+}

@@ -1,0 +1,168 @@
+//! Single instructions. One that can neither fault nor change what memory
+//! means is a safe function; the others say what their caller must know.
+
+use core::arch::asm;
+use x86::cpuid::Leaf;
+
+/// CPUID. Neither faults nor changes anything at CPL 0.
+#[inline]
+pub fn cpuid(leaf: u32, subleaf: u32) -> Leaf {
+    let result = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+    Leaf { eax: result.eax, ebx: result.ebx, ecx: result.ecx, edx: result.edx }
+}
+
+/// RDTSC: ticks of the time-stamp counter.
+#[inline]
+pub fn read_tsc() -> u64 {
+    // SAFETY: RDTSC at CPL 0 does not fault and touches nothing but EDX:EAX.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// WBINVD: writes all caches back and empties them. Slow, never wrong.
+pub fn write_back_caches() {
+    // SAFETY: memory keeps its contents; WBINVD does not fault at CPL 0.
+    unsafe { asm!("wbinvd", options(nostack, preserves_flags)) };
+}
+
+/// Halts this CPU for good: nothing wakes it but INIT or reset, because
+/// interrupts are off and an NMI or SMI only leads back here.
+pub fn halt_forever() -> ! {
+    loop {
+        // SAFETY: with interrupts off HLT only waits.
+        unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
+    }
+}
+
+/// RDMSR of a register that is known to exist.
+///
+/// # Safety
+/// The CPU has MSR `number` (else #GP stops the hypervisor).
+pub unsafe fn read_msr(number: u32) -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: the caller knows that the register exists; reading it changes
+    // nothing.
+    unsafe {
+        asm!("rdmsr", in("ecx") number, out("eax") low, out("edx") high,
+             options(nomem, nostack, preserves_flags));
+    }
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// WRMSR of a register that is known to exist and to accept the value.
+///
+/// # Safety
+/// The CPU has MSR `number`, accepts `value`, and what that changes leaves the
+/// hypervisor's own assumptions true.
+pub unsafe fn write_msr(number: u32, value: u64) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        asm!("wrmsr", in("ecx") number, in("eax") value as u32, in("edx") (value >> 32) as u32,
+             options(nostack, preserves_flags));
+    }
+}
+
+macro_rules! read_register {
+    ($($name:ident $register:literal;)*) => {$(
+        #[doc = concat!("The value of ", $register, ".")]
+        #[inline]
+        pub fn $name() -> u64 {
+            let value: u64;
+            // SAFETY: reading a control or debug register at CPL 0 does not
+            // fault (CR4.DE and DR7.GD are clear in the hypervisor) and
+            // changes nothing.
+            unsafe {
+                asm!(concat!("mov {}, ", $register), out(reg) value,
+                     options(nomem, nostack, preserves_flags));
+            }
+            value
+        }
+    )*};
+}
+read_register! {
+    read_cr0 "cr0";
+    read_cr2 "cr2";
+    read_cr3 "cr3";
+    read_cr4 "cr4";
+    read_dr7 "dr7";
+}
+
+/// Writes CR2. It means nothing but to who handles a page fault.
+#[inline]
+pub fn write_cr2(value: u64) {
+    // SAFETY: CR2 takes any value and decides over nothing.
+    unsafe { asm!("mov cr2, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Writes CR0.
+///
+/// # Safety
+/// Paging and protection stay on, and `value` obeys the CPU's rules for CR0.
+pub unsafe fn write_cr0(value: u64) {
+    // SAFETY: as the caller promises.
+    unsafe { asm!("mov cr0, {}", in(reg) value, options(nostack, preserves_flags)) };
+}
+
+/// Writes CR4.
+///
+/// # Safety
+/// `value` keeps the paging mode and sets only bits that the CPU has.
+pub unsafe fn write_cr4(value: u64) {
+    // SAFETY: as the caller promises.
+    unsafe { asm!("mov cr4, {}", in(reg) value, options(nostack, preserves_flags)) };
+}
+
+/// PKRU: the protection-key rights that the guest left in the CPU. 0 where
+/// `enabled` (the hypervisor's own CR4.PKE) is false.
+pub fn read_pkru(enabled: bool) -> u32 {
+    if !enabled {
+        return 0;
+    }
+    let value: u32;
+    // SAFETY: CR4.PKE is set, so RDPKRU does not fault; it reads only.
+    unsafe {
+        asm!("rdpkru", in("ecx") 0, out("eax") value, out("edx") _,
+             options(nomem, nostack, preserves_flags));
+    }
+    value
+}
+
+/// Reads a byte from an I/O port.
+///
+/// # Safety
+/// Reading the port has no effect that anybody minds.
+pub unsafe fn read_port(port: u16) -> u8 {
+    let value: u8;
+    // SAFETY: as the caller promises; IN touches no memory.
+    unsafe {
+        asm!("in al, dx", in("dx") port, out("al") value,
+             options(nomem, nostack, preserves_flags));
+    }
+    value
+}
+
+/// Writes a byte to an I/O port.
+///
+/// # Safety
+/// What the device does with it leaves the hypervisor's memory alone.
+pub unsafe fn write_port(port: u16, value: u8) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        asm!("out dx, al", in("dx") port, in("al") value,
+             options(nomem, nostack, preserves_flags));
+    }
+}
+
+/// Resets the machine as a triple fault does natively: by the chipset's reset
+/// register, else by the keyboard controller, else by a triple fault here.
+pub fn reset_machine() -> ! {
+    // SAFETY: the machine is to be reset: no state matters after this. An IDT
+    // of limit 0 makes the next exception a triple fault.
+    unsafe {
+        write_port(0xcf9, 0x02);
+        write_port(0xcf9, 0x06);
+        write_port(0x64, 0xfe);
+        let no_idt = [0u16; 5];
+        asm!("lidt [{}]", "int3", in(reg) &no_idt, options(nostack));
+    }
+    halt_forever()
+}

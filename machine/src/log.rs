@@ -1,0 +1,255 @@
+//! The log: a ring of text in the hypervisor's memory, and a port. Each line
+//! has a time, a CPU, a level and a module.
+//!
+//! A guest can cause lines. Writing one to a serial port takes as long as tens
+//! of thousands of instructions, so lines to the port are rationed: what goes
+//! over the ration stays in the ring, and the next line that fits says how
+//! many did.
+
+use crate::instructions::read_tsc;
+use crate::port::Port;
+use core::fmt::{self, Write};
+use log::{LevelFilter, Log, Metadata, Record};
+use spin::Mutex;
+
+/// Lines that may go to the port at once.
+const RATION: u64 = 128;
+/// Lines a second by which the ration grows again.
+const REFILL: u64 = 16;
+
+/// The ring and its port. One for the machine; written under its lock, by any
+/// CPU.
+struct Ring {
+    text: &'static mut [u8],
+    /// Bytes ever written; the next goes to this position modulo the size.
+    written: u64,
+    port: Port,
+    clock: Clock,
+    ration: Ration,
+}
+
+#[derive(Clone, Copy)]
+struct Clock {
+    start: u64,
+    hz: u64,
+}
+
+impl Clock {
+    /// Microseconds since the loader started.
+    fn micros(self, tsc: u64) -> u64 {
+        let ticks = u128::from(tsc.wrapping_sub(self.start));
+        (ticks * 1_000_000 / u128::from(self.hz.max(1))) as u64
+    }
+}
+
+/// How many lines may go to the port now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ration {
+    left: u64,
+    held: u64,
+    refilled: u64,
+}
+
+/// What the ration says to a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Share {
+    /// To the port, after a word about this many lines that were not.
+    Print { held: u64 },
+    /// Only into the ring.
+    Hold,
+}
+
+impl Ration {
+    const FULL: Self = Self { left: RATION, held: 0, refilled: 0 };
+
+    fn take(&mut self, micros: u64) -> Share {
+        let fresh = micros.saturating_sub(self.refilled) * REFILL / 1_000_000;
+        if fresh > 0 {
+            self.left = (self.left + fresh).min(RATION);
+            self.refilled = micros;
+        }
+        if self.left == 0 {
+            self.held += 1;
+            return Share::Hold;
+        }
+        self.left -= 1;
+        Share::Print { held: core::mem::take(&mut self.held) }
+    }
+}
+
+static RING: Mutex<Option<Ring>> = Mutex::new(None);
+
+/// Formats into a buffer of fixed size; what does not fit is cut.
+pub(crate) struct LineBuffer {
+    bytes: [u8; 400],
+    used: usize,
+}
+
+impl LineBuffer {
+    pub(crate) const fn new() -> Self {
+        Self { bytes: [0; 400], used: 0 }
+    }
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.used).unwrap_or(&[])
+    }
+}
+
+impl Write for LineBuffer {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for (slot, byte) in self.bytes.iter_mut().skip(self.used).zip(text.bytes()) {
+            *slot = byte;
+            self.used += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Ring {
+    fn keep(&mut self, bytes: &[u8]) {
+        let size = self.text.len() as u64;
+        for &byte in bytes {
+            let at = (self.written % size.max(1)) as usize;
+            if let Some(slot) = self.text.get_mut(at) {
+                *slot = byte;
+            }
+            self.written += 1;
+        }
+    }
+
+    fn line(&mut self, record: &Record) {
+        let micros = self.clock.micros(read_tsc());
+        let mut line = LineBuffer::new();
+        let _ = write!(
+            line,
+            "[{:5}.{:06} cpu{} {:5} {}] {}",
+            micros / 1_000_000,
+            micros % 1_000_000,
+            crate::percpu::number(),
+            record.level(),
+            module(record.target()),
+            record.args()
+        );
+        self.keep(line.bytes());
+        self.keep(b"\n");
+        if let Share::Print { held } = self.ration.take(micros) {
+            self.tell_held(held);
+            self.port.write(line.bytes());
+            self.port.write(b"\r\n");
+        }
+    }
+
+    fn tell_held(&mut self, held: u64) {
+        if held > 0 {
+            let mut line = LineBuffer::new();
+            let _ = write!(line, "[{held} lines before this one are in memory only]\r\n");
+            self.port.write(line.bytes());
+        }
+    }
+}
+
+/// The last part of a module path: `hypervisor::services::hello` is `hello`.
+fn module(target: &str) -> &str {
+    target.rsplit("::").next().unwrap_or(target)
+}
+
+struct Logger;
+
+impl Log for Logger {
+    fn enabled(&self, _: &Metadata) -> bool {
+        true
+    }
+    fn log(&self, record: &Record) {
+        if let Some(ring) = RING.lock().as_mut() {
+            ring.line(record);
+        }
+    }
+    fn flush(&self) {}
+}
+
+/// Starts the log in `text`, with times counted from `start` ticks at `hz`.
+pub(crate) fn start(
+    text: &'static mut [u8],
+    port: Port,
+    level: LevelFilter,
+    start: u64,
+    hz: u64,
+) {
+    port.set_up();
+    let clock = Clock { start, hz };
+    *RING.lock() = Some(Ring { text, written: 0, port, clock, ration: Ration::FULL });
+    // A second call finds the logger set already, which is what it wants.
+    let _ = log::set_logger(&Logger);
+    log::set_max_level(level);
+}
+
+/// A way to say last words: straight to the port and the ring, whoever holds
+/// the lock, because that may be the code that failed.
+pub(crate) struct LastWords {
+    port: Port,
+}
+
+impl LastWords {
+    pub(crate) fn new() -> Self {
+        let port = match RING.try_lock() {
+            Some(ring) => ring.as_ref().map_or(Port::None, |ring| ring.port),
+            None => {
+                // SAFETY: this CPU is about to stop for good, and other CPUs
+                // can at worst mix their lines with these.
+                unsafe { RING.force_unlock() };
+                RING.lock().as_ref().map_or(Port::None, |ring| ring.port)
+            }
+        };
+        Self { port }
+    }
+}
+
+impl Write for LastWords {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if let Some(ring) = RING.lock().as_mut() {
+            ring.keep(text.as_bytes());
+        }
+        for line in text.split_inclusive('\n') {
+            self.port.write(line.trim_end_matches('\n').as_bytes());
+            if line.ends_with('\n') {
+                self.port.write(b"\r\n");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ration_holds_a_flood_and_counts_it() {
+        let mut ration = Ration::FULL;
+        for _ in 0..RATION {
+            assert_eq!(ration.take(10), Share::Print { held: 0 });
+        }
+        for _ in 0..1000 {
+            assert_eq!(ration.take(20), Share::Hold);
+        }
+        assert_eq!(ration.take(1_000_020), Share::Print { held: 1000 });
+        assert_eq!(ration.take(1_000_020), Share::Print { held: 0 });
+    }
+
+    #[test]
+    fn the_ring_keeps_the_newest_text() {
+        let clock = Clock { start: 0, hz: 1 };
+        let text = Box::leak(vec![0; 8].into_boxed_slice());
+        let mut ring =
+            Ring { text, written: 0, port: Port::None, clock, ration: Ration::FULL };
+        ring.keep(b"0123456789");
+        assert_eq!(ring.text, b"89234567");
+        assert_eq!(ring.written, 10);
+    }
+
+    #[test]
+    fn long_lines_are_cut_and_not_lost() {
+        let mut line = LineBuffer::new();
+        write!(line, "{}", "x".repeat(1000)).expect("never fails");
+        assert_eq!(line.bytes().len(), 400);
+    }
+}

@@ -1,0 +1,128 @@
+//! Guest memory: the one way for the hypervisor to read and write it, and the
+//! nested tables that decide what of it there is.
+
+use crate::nested::{Nested, OutOfTables};
+use crate::tables::DIRECT_MAP;
+use crate::{guarded, mtrrs};
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use spin::Mutex;
+use x86::walk::Entries;
+use x86::{Gpa, Hpa};
+
+/// The address is no memory that the guest itself could reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreachable(pub Gpa);
+
+/// Guest memory, as the policy sees it. All methods check that an address is
+/// memory of the guest's.
+pub trait Memory: Entries {
+    /// Fills `into` from `gpa`.
+    fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), Unreachable>;
+    /// Writes `from` to `gpa`. An error has written nothing.
+    fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), Unreachable>;
+    /// The hypervisor's own memory, where the guest has none.
+    fn reserved(&self) -> Range<Gpa>;
+    /// Lets the guest reach a scrap page where the hypervisor's memory is.
+    /// Translations must be flushed afterwards.
+    fn open_scrap(&self);
+    /// Takes up the memory types that the MTRRs have now. Translations must be
+    /// flushed afterwards.
+    fn follow_mtrrs(&self) -> Result<(), OutOfTables>;
+}
+
+/// The guest's memory on the real machine.
+pub struct GuestMemory {
+    nested: Mutex<Nested>,
+    reserved: Range<Gpa>,
+    /// The direct map ends here.
+    end: Gpa,
+}
+
+impl GuestMemory {
+    /// The guest's memory below `end`, but for `reserved`.
+    ///
+    /// # Safety
+    /// The tables that the hypervisor runs on map every address below `end`
+    /// but those of `reserved` at [`DIRECT_MAP`], and `nested` leaves out
+    /// `reserved`.
+    pub(crate) unsafe fn new(nested: Nested, reserved: Range<Gpa>, end: Gpa) -> Self {
+        Self { nested: Mutex::new(nested), reserved, end }
+    }
+
+    /// The root of the nested tables.
+    pub fn nested_root(&self) -> Hpa {
+        self.nested.lock().root()
+    }
+
+    /// Where `size` bytes at `gpa` lie in the hypervisor's linear space.
+    fn direct(&self, gpa: Gpa, size: u64) -> Result<*mut u8, Unreachable> {
+        let end = gpa.checked_add(size).ok_or(Unreachable(gpa))?;
+        let own = gpa < self.reserved.end && self.reserved.start < end;
+        if end > self.end || own {
+            return Err(Unreachable(gpa));
+        }
+        Ok((DIRECT_MAP + gpa.0) as *mut u8)
+    }
+}
+
+impl Memory for GuestMemory {
+    fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), Unreachable> {
+        let from = self.direct(gpa, into.len() as u64)?;
+        // SAFETY: `direct` yields addresses of the direct map only, which is
+        // the guest's memory; nothing of Rust's lies there.
+        let copied = unsafe { guarded::copy(into.as_mut_ptr(), from, into.len()) };
+        copied.then_some(()).ok_or(Unreachable(gpa))
+    }
+
+    fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), Unreachable> {
+        let to = self.direct(gpa, from.len() as u64)?;
+        // SAFETY: as for `read`.
+        let copied = unsafe { guarded::copy(to, from.as_ptr(), from.len()) };
+        copied.then_some(()).ok_or(Unreachable(gpa))
+    }
+
+    fn reserved(&self) -> Range<Gpa> {
+        self.reserved.clone()
+    }
+
+    fn open_scrap(&self) {
+        self.nested.lock().open_scrap();
+    }
+
+    fn follow_mtrrs(&self) -> Result<(), OutOfTables> {
+        self.nested.lock().rebuild(&mtrrs::read())
+    }
+}
+
+impl Entries for GuestMemory {
+    fn load(&self, at: Gpa, size: u64) -> Option<u64> {
+        let from = self.direct(at, size).ok()?;
+        // SAFETY: entries are naturally aligned (their index times their size
+        // in an aligned table; `walk` clears the low bits of table addresses),
+        // and the direct map is mapped wherever `direct` says. Another CPU of
+        // the guest may write at the same time, hence the atomic load.
+        Some(unsafe {
+            if size == 8 {
+                AtomicU64::from_ptr(from.cast()).load(Ordering::Acquire)
+            } else {
+                u64::from(AtomicU32::from_ptr(from.cast()).load(Ordering::Acquire))
+            }
+        })
+    }
+
+    fn exchange(&self, at: Gpa, size: u64, old: u64, new: u64) -> bool {
+        let Ok(to) = self.direct(at, size) else { return false };
+        // SAFETY: as for `load`.
+        unsafe {
+            if size == 8 {
+                let entry = AtomicU64::from_ptr(to.cast());
+                entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            } else {
+                let entry = AtomicU32::from_ptr(to.cast());
+                let (old, new) = (old as u32, new as u32);
+                entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            }
+        }
+    }
+}

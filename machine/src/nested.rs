@@ -1,0 +1,224 @@
+//! Nested tables: guest-physical equals host-physical everywhere but in the
+//! hypervisor's own region, which is not there until a guest touches it and
+//! then shows one scrap page. Large pages where memory types allow.
+//!
+//! Filled in through slices and numbers alone, so the builder runs on the desk.
+
+use crate::region::Table;
+use core::ops::Range;
+use x86::mtrr::{MemoryType, Mtrrs};
+use x86::{Hpa, PAGE_SIZE};
+
+const LARGE: u64 = 1 << 7;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// How the two vendors write an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// EPT. Intel SDM volume 3, "The Extended Page Table Mechanism (EPT)".
+    Ept,
+    /// The format of ordinary tables, with the user bit: nested translations
+    /// count as user accesses. AMD APM volume 2, "Nested Paging".
+    Npt,
+}
+
+impl Format {
+    const fn table(self) -> u64 {
+        7
+    }
+
+    const fn page(self, kind: MemoryType) -> u64 {
+        match self {
+            Self::Ept => 7 | (kind as u64) << 3,
+            Self::Npt => 7,
+        }
+    }
+
+    /// Readable and writable, write-back, not executable.
+    const fn scrap(self) -> u64 {
+        match self {
+            Self::Ept => 3 | (MemoryType::WriteBack as u64) << 3,
+            Self::Npt => 7 | 1 << 63,
+        }
+    }
+}
+
+/// What the tables are to say.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The vendor's format.
+    pub format: Format,
+    /// Guest-physical address bits that are mapped.
+    pub bits: u32,
+    /// Whether 1 GiB pages may be used.
+    pub gib_pages: bool,
+    /// The hypervisor's region; multiples of 2 MiB.
+    pub reserved: Range<u64>,
+}
+
+/// There are not enough tables for the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfTables;
+
+/// The tables of one guest.
+pub struct Nested {
+    plan: Plan,
+    /// The root is the first; entries hold physical addresses, which equal
+    /// linear ones.
+    pool: &'static mut [Table],
+    /// Physical address of the pool's first table.
+    base: Hpa,
+    used: usize,
+    /// A table in which each entry is the scrap page.
+    scrap: Hpa,
+    scrap_is_open: bool,
+}
+
+const ROOT_LEVEL: u32 = 4;
+
+const fn span(level: u32) -> u64 {
+    PAGE_SIZE << (9 * (level - 1))
+}
+
+impl Nested {
+    /// Tables for `plan` in `pool`, which lies at `base`. `scrap_table` lies
+    /// at `scrap_table_at` and is filled with entries for `scrap_page`.
+    pub fn new(
+        plan: Plan,
+        mtrrs: &Mtrrs,
+        (base, pool): (Hpa, &'static mut [Table]),
+        (scrap, scrap_table): (Hpa, &mut Table),
+        scrap_page: Hpa,
+    ) -> Result<Self, OutOfTables> {
+        scrap_table.0 = [scrap_page.0 | plan.format.scrap(); 512];
+        let mut nested =
+            Self { plan, pool, base, used: 0, scrap, scrap_is_open: false };
+        nested.rebuild(mtrrs)?;
+        Ok(nested)
+    }
+
+    /// The physical address of the root.
+    pub fn root(&self) -> Hpa {
+        self.base
+    }
+
+    /// How many tables are in use.
+    pub fn tables(&self) -> usize {
+        self.used
+    }
+
+    /// Builds everything anew for these memory types. The guest must not run,
+    /// and its translations must be flushed afterwards. On an error nothing
+    /// more than the write-back default is promised to the caller's next try.
+    pub fn rebuild(&mut self, mtrrs: &Mtrrs) -> Result<(), OutOfTables> {
+        self.used = 0;
+        let root = self.allocate()?;
+        self.fill(root, ROOT_LEVEL, 0, mtrrs)?;
+        if self.scrap_is_open {
+            self.open_scrap();
+        }
+        Ok(())
+    }
+
+    /// Lets the guest reach the scrap page wherever it touches the region.
+    pub fn open_scrap(&mut self) {
+        self.scrap_is_open = true;
+        let entry = self.scrap.0 | self.plan.format.table();
+        let mut at = self.plan.reserved.start;
+        while at < self.plan.reserved.end {
+            self.set_directory_entry(at, entry);
+            at += span(2);
+        }
+    }
+
+    fn allocate(&mut self) -> Result<usize, OutOfTables> {
+        let index = self.used;
+        let table = self.pool.get_mut(index).ok_or(OutOfTables)?;
+        *table = Table::EMPTY;
+        self.used += 1;
+        Ok(index)
+    }
+
+    fn address_of(&self, table: usize) -> u64 {
+        self.base.0 + table as u64 * PAGE_SIZE
+    }
+
+    fn index_of(&self, entry: u64) -> usize {
+        ((entry & ADDRESS) - self.base.0) as usize / PAGE_SIZE as usize
+    }
+
+    fn set(&mut self, table: usize, slot: usize, entry: u64) {
+        let found = self.pool.get_mut(table).and_then(|table| table.0.get_mut(slot));
+        if let Some(found) = found {
+            *found = entry;
+        }
+    }
+
+    fn fill(
+        &mut self,
+        table: usize,
+        level: u32,
+        base: u64,
+        mtrrs: &Mtrrs,
+    ) -> Result<(), OutOfTables> {
+        for slot in 0..512 {
+            let at = base + slot as u64 * span(level);
+            if at >= 1 << self.plan.bits {
+                break;
+            }
+            let entry = self.entry(level, at, mtrrs)?;
+            self.set(table, slot, entry);
+        }
+        Ok(())
+    }
+
+    /// The entry for the `span(level)` bytes at `at`: nothing, a page, or a
+    /// table of its own.
+    fn entry(&mut self, level: u32, at: u64, mtrrs: &Mtrrs) -> Result<u64, OutOfTables> {
+        let end = at + span(level);
+        let reserved = &self.plan.reserved;
+        if level == 2 && reserved.start <= at && end <= reserved.end {
+            return Ok(0);
+        }
+        let touches_reserved = at < reserved.end && reserved.start < end;
+        if !touches_reserved && self.may_be_page(level, end) {
+            if let Some(kind) = self.kind(at, span(level), mtrrs) {
+                let large = if level > 1 { LARGE } else { 0 };
+                return Ok(at | self.plan.format.page(kind) | large);
+            }
+        }
+        let below = self.allocate()?;
+        self.fill(below, level - 1, at, mtrrs)?;
+        Ok(self.address_of(below) | self.plan.format.table())
+    }
+
+    fn may_be_page(&self, level: u32, end: u64) -> bool {
+        let allowed = level <= 2 || (level == 3 && self.plan.gib_pages);
+        allowed && end <= 1 << self.plan.bits
+    }
+
+    fn kind(&self, at: u64, size: u64, mtrrs: &Mtrrs) -> Option<MemoryType> {
+        match self.plan.format {
+            Format::Ept => mtrrs.of_range(at, size),
+            Format::Npt => Some(MemoryType::WriteBack),
+        }
+    }
+
+    /// Sets the level 2 entry for `at`, an address of the region. There is a
+    /// table for it, because the region is left out at level 2 only.
+    fn set_directory_entry(&mut self, at: u64, entry: u64) {
+        let mut table = 0;
+        for level in [4, 3] {
+            let slot = (at / span(level)) as usize & 511;
+            let found = self.pool.get(table).and_then(|table| table.0.get(slot)).copied();
+            match found {
+                Some(found) if found != 0 && found & LARGE == 0 => table = self.index_of(found),
+                _ => return,
+            }
+        }
+        self.set(table, (at / span(2)) as usize & 511, entry);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! What each CPU keeps to itself while the hypervisor runs on it, found
+//! through GS: descriptors, stacks, and what its exception handlers need.
+
+use crate::descriptors::Descriptors;
+use crate::instructions::{read_msr, write_msr};
+use crate::region::{Exhausted, Page, Region};
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use x86::msr;
+
+/// Pages of the stack on which the hypervisor runs.
+const STACK: usize = 8;
+/// Pages of each stack for exceptions.
+const EXCEPTION_STACK: usize = 3;
+
+/// Writes what the CPU was doing when an exception hit the hypervisor.
+pub(crate) type Describe = fn(&mut dyn core::fmt::Write);
+
+/// One CPU. Written by that CPU alone; its NMI handler and its exception
+/// handlers interrupt the rest, hence the atomics.
+pub struct PerCpu {
+    /// Its number, 0 for the one that boots.
+    pub number: u32,
+    /// GDT, TSS and IDT.
+    pub(crate) descriptors: Descriptors,
+    /// Top of the stack on which the hypervisor runs.
+    pub(crate) stack_top: u64,
+    /// An NMI arrived that the guest has not had yet. Set by the NMI handler,
+    /// taken by the run loop.
+    pub(crate) nmi: AtomicBool,
+    /// Called by the NMI handler after it has set `nmi`, so that the guest is
+    /// left as soon as it can take one. Written once, before the first entry.
+    pub(crate) on_nmi: AtomicPtr<()>,
+    /// A [`Describe`]. Written once, before the first entry.
+    pub(crate) describe: AtomicPtr<()>,
+}
+
+/// The pages around the stacks, which must not be mapped.
+pub(crate) type Guards = [Range<u64>; 5];
+
+fn guarded_stack(
+    region: &mut Region,
+    pages: usize,
+) -> Result<(Range<u64>, u64), Exhausted> {
+    let all = region.pages(pages + 1)?;
+    let base = core::ptr::from_ref::<[Page]>(all).cast::<Page>() as u64;
+    let guard = base..base + x86::PAGE_SIZE;
+    Ok((guard, base + (pages as u64 + 1) * x86::PAGE_SIZE))
+}
+
+impl PerCpu {
+    /// Lays out CPU `number`. The guards are the lowest pages of its stacks.
+    pub(crate) fn new(
+        region: &mut Region,
+        number: u32,
+    ) -> Result<(&'static Self, Guards), Exhausted> {
+        let (main, stack_top) = guarded_stack(region, STACK)?;
+        let (nmi, nmi_top) = guarded_stack(region, EXCEPTION_STACK)?;
+        let (double, double_top) = guarded_stack(region, EXCEPTION_STACK)?;
+        let (check, check_top) = guarded_stack(region, EXCEPTION_STACK)?;
+        let (fault, fault_top) = guarded_stack(region, EXCEPTION_STACK)?;
+        let descriptors = Descriptors::new(region, [nmi_top, double_top, check_top, fault_top])?;
+        let percpu = region.place(Self {
+            number,
+            descriptors,
+            stack_top,
+            nmi: AtomicBool::new(false),
+            on_nmi: AtomicPtr::new(core::ptr::null_mut()),
+            describe: AtomicPtr::new(core::ptr::null_mut()),
+        })?;
+        Ok((percpu, [main, nmi, double, check, fault]))
+    }
+
+    /// Makes this the per-CPU block of the CPU that runs this.
+    ///
+    /// # Safety
+    /// Runs on that CPU, on the hypervisor's own tables, once.
+    pub(crate) unsafe fn install(&'static self) {
+        self.descriptors.load();
+        // SAFETY: every 64-bit CPU has IA32_GS_BASE, and nothing in the
+        // hypervisor but `current` uses GS.
+        unsafe { write_msr(msr::GS_BASE, core::ptr::from_ref(self) as u64) };
+    }
+
+    /// Names what the exception handlers say of the guest.
+    pub(crate) fn set_describe(&self, describe: Describe) {
+        self.describe.store(describe as *mut (), Ordering::Release);
+    }
+
+    /// Names what an NMI does beside being noted.
+    pub(crate) fn set_on_nmi(&self, action: fn()) {
+        self.on_nmi.store(action as *mut (), Ordering::Release);
+    }
+
+    pub(crate) fn describe(&self, out: &mut dyn core::fmt::Write) {
+        let describe = self.describe.load(Ordering::Acquire);
+        if !describe.is_null() {
+            // SAFETY: only `set_describe` stores here, always a `Describe`.
+            let describe: Describe = unsafe { core::mem::transmute(describe) };
+            describe(out);
+        }
+    }
+
+    pub(crate) fn note_nmi(&self) {
+        self.nmi.store(true, Ordering::Release);
+        let action = self.on_nmi.load(Ordering::Acquire);
+        if !action.is_null() {
+            // SAFETY: only `set_on_nmi` stores here, always a `fn()`.
+            let action: fn() = unsafe { core::mem::transmute(action) };
+            action();
+        }
+    }
+}
+
+/// The block of the CPU that runs this, if it has one yet.
+pub(crate) fn current() -> Option<&'static PerCpu> {
+    if !crate::boot::is_installed() {
+        return None;
+    }
+    // SAFETY: every 64-bit CPU has IA32_GS_BASE; once installed it holds the
+    // address of a static block whenever the hypervisor runs, because exits
+    // restore it.
+    unsafe { (read_msr(msr::GS_BASE) as *const PerCpu).as_ref() }
+}
+
+/// The number of the CPU that runs this.
+pub fn number() -> u32 {
+    current().map_or(0, |percpu| percpu.number)
+}

@@ -1,0 +1,98 @@
+//! The pages that the loader reserved: the hypervisor's image first, then what
+//! is handed out here, once, while starting. Nothing is ever given back.
+
+use x86::{Hpa, PAGE_SIZE};
+
+/// One page of memory.
+#[repr(C, align(4096))]
+pub struct Page(pub [u8; PAGE_SIZE as usize]);
+
+/// The region did not suffice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exhausted {
+    /// Bytes that were wanted in all when it ended.
+    pub wanted: u64,
+}
+
+/// The rest of the region, from which pages are taken upwards.
+#[derive(Debug)]
+pub struct Region {
+    base: u64,
+    next: u64,
+    end: u64,
+}
+
+impl Region {
+    /// The region at `base` whose first `used` bytes are the image.
+    ///
+    /// # Safety
+    /// The bytes from `base + used` to `base + size` are memory that nobody
+    /// else uses, now or later, identity-mapped in the firmware's tables.
+    pub unsafe fn new(base: u64, size: u64, used: u64) -> Self {
+        Self { base, next: base + used.next_multiple_of(PAGE_SIZE), end: base + size }
+    }
+
+    /// Where the region begins.
+    pub fn base(&self) -> Hpa {
+        Hpa(self.base)
+    }
+
+    /// Bytes of the region, used or not.
+    pub fn size(&self) -> u64 {
+        self.end - self.base
+    }
+
+    /// Bytes that are used.
+    pub fn used(&self) -> u64 {
+        self.next - self.base
+    }
+
+    /// `count` fresh pages, full of zeros.
+    pub fn pages(&mut self, count: usize) -> Result<&'static mut [Page], Exhausted> {
+        let bytes = count as u64 * PAGE_SIZE;
+        let after = self.next.saturating_add(bytes);
+        if after > self.end {
+            return Err(Exhausted { wanted: after - self.base });
+        }
+        let first = self.next as *mut Page;
+        self.next = after;
+        // SAFETY: `new`'s caller vouches for this memory; the bump above makes
+        // sure that it is handed out only once; zeros are a valid Page, and
+        // linear addresses equal physical ones in every table used here.
+        unsafe {
+            first.write_bytes(0, count);
+            Ok(core::slice::from_raw_parts_mut(first, count))
+        }
+    }
+
+    /// A value of its own, in fresh pages.
+    pub fn place<T>(&mut self, value: T) -> Result<&'static mut T, Exhausted> {
+        const { assert!(align_of::<T>() <= PAGE_SIZE as usize) };
+        let pages = self.pages(size_of::<T>().div_ceil(PAGE_SIZE as usize).max(1))?;
+        let slot = pages.as_mut_ptr().cast::<T>();
+        // SAFETY: the pages are large and aligned enough and nobody else has
+        // them; writing makes them a valid T.
+        unsafe {
+            slot.write(value);
+            Ok(&mut *slot)
+        }
+    }
+
+    /// Fresh pages as tables of 512 entries.
+    pub fn tables(&mut self, count: usize) -> Result<&'static mut [Table], Exhausted> {
+        let pages = self.pages(count)?;
+        // SAFETY: a Table is as large and as aligned as a Page, and any bits
+        // are valid in both.
+        Ok(unsafe { core::slice::from_raw_parts_mut(pages.as_mut_ptr().cast(), count) })
+    }
+}
+
+/// A page of 512 entries.
+#[repr(C, align(4096))]
+#[derive(Clone, Copy)]
+pub struct Table(pub [u64; 512]);
+
+impl Table {
+    /// A table in which nothing is present.
+    pub const EMPTY: Self = Self([0; 512]);
+}

@@ -1,0 +1,105 @@
+//! Into the guest and back. An exit returns like a call.
+//!
+//! While the guest runs, the hypervisor's stack pointer is not a stack but the
+//! end of the guest's register file, so that pushing is saving. Nothing can
+//! use it as a stack meanwhile: the global interrupt flag is clear from an
+//! exit on, and exceptions have stacks of their own.
+
+use core::arch::naked_asm;
+use core::mem::offset_of;
+use x86::Registers;
+use x86::svm::vmcb::RAX_OFFSET;
+
+/// What the stub works on. The stub knows its layout.
+#[repr(C)]
+pub(crate) struct Frame {
+    /// The guest's registers. Written by the stub at exits, by the policy
+    /// between them. RAX is in the VMCB while the guest runs.
+    pub registers: Registers,
+    /// The hypervisor's stack pointer while the guest runs.
+    host_rsp: u64,
+    /// Physical address of the guest's VMCB; equals the linear one.
+    vmcb: u64,
+    /// Physical address of a VMCB with what VMLOAD loads for the hypervisor:
+    /// TR, GS and the like, which VMRUN leaves alone.
+    host_vmcb: u64,
+}
+
+impl Frame {
+    pub(crate) const fn new(registers: Registers, vmcb: u64, host_vmcb: u64) -> Self {
+        Self { registers, host_rsp: 0, vmcb, host_vmcb }
+    }
+}
+
+const _: () = assert!(offset_of!(Frame, registers) == 0);
+const _: () = assert!(offset_of!(Frame, host_rsp) == size_of::<Registers>());
+
+/// Runs the guest until its next exit.
+///
+/// # Safety
+/// SVM is enabled with a host save area, the global interrupt flag is clear,
+/// both VMCBs are there, and what the guest may touch by its nested tables is
+/// its own.
+#[unsafe(naked)]
+pub(crate) unsafe extern "sysv64" fn enter(frame: *mut Frame) {
+    naked_asm!(
+        "push rbx",
+        "push rbp",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "mov [rdi + {host_rsp}], rsp",
+        "mov rax, [rdi + {vmcb}]",
+        "mov rcx, [rdi]",
+        "mov [rax + {rax}], rcx",
+        "vmload rax",
+        "lea rsp, [rdi + {host_rsp}]",
+        "mov rbx, [rdi + 8]",
+        "mov rcx, [rdi + 16]",
+        "mov rdx, [rdi + 24]",
+        "mov rsi, [rdi + 32]",
+        "mov rbp, [rdi + 48]",
+        "mov r8, [rdi + 56]",
+        "mov r9, [rdi + 64]",
+        "mov r10, [rdi + 72]",
+        "mov r11, [rdi + 80]",
+        "mov r12, [rdi + 88]",
+        "mov r13, [rdi + 96]",
+        "mov r14, [rdi + 104]",
+        "mov r15, [rdi + 112]",
+        "mov rdi, [rdi + 40]",
+        "vmrun rax",
+        // RAX and RSP are the hypervisor's again, the rest is the guest's.
+        "vmsave rax",
+        "push r15",
+        "push r14",
+        "push r13",
+        "push r12",
+        "push r11",
+        "push r10",
+        "push r9",
+        "push r8",
+        "push rbp",
+        "push rdi",
+        "push rsi",
+        "push rdx",
+        "push rcx",
+        "push rbx",
+        "push qword ptr [rax + {rax}]",
+        "mov rax, [rsp + {host_vmcb}]",
+        "vmload rax",
+        "mov rsp, [rsp + {host_rsp}]",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbp",
+        "pop rbx",
+        "ret",
+        host_rsp = const offset_of!(Frame, host_rsp),
+        vmcb = const offset_of!(Frame, vmcb),
+        host_vmcb = const offset_of!(Frame, host_vmcb),
+        rax = const RAX_OFFSET,
+    )
+}

@@ -1,0 +1,11 @@
+//! Running a guest with AMD-V. The mirror of `vtx`: the same files, the same
+//! order. AMD APM volume 2, "Secure Virtual Machine".
+
+mod block;
+mod enter;
+mod setup;
+mod support;
+mod vcpu;
+
+pub use support::{Support, support};
+pub use vcpu::SvmCpu;

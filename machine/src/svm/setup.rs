@@ -1,0 +1,124 @@
+//! SVM on this CPU, and a VMCB in which the guest goes on exactly where the
+//! firmware was.
+
+use crate::firmware::Firmware;
+use crate::instructions::{read_msr, write_msr};
+use core::arch::asm;
+use x86::control::Efer;
+use x86::msr;
+use x86::svm::control::{NESTED_PAGING, TLB_FLUSH_ALL, intercept3, intercept4};
+use x86::svm::vmcb::{Control, Save, Vmcb, VmcbSegment};
+
+/// The ASID of the guest; 0 is the hypervisor's.
+const GUEST_ASID: u32 = 1;
+
+/// Physical addresses of what the VMCB points at.
+pub(crate) struct Pointers {
+    pub msr_map: u64,
+    pub nested_root: u64,
+}
+
+/// Enables SVM with `save_area` for the hypervisor's state, holds interrupts
+/// and NMIs back for the guest, and stores in `host` what VMLOAD is to load
+/// after each exit.
+pub(crate) fn start(save_area: u64, host: u64) {
+    // SAFETY: `support` found SVM, not disabled. The save area and the VMCB
+    // are static pages of their own. With the global interrupt flag clear no
+    // interrupt or NMI reaches the hypervisor.
+    unsafe {
+        write_msr(msr::EFER, read_msr(msr::EFER) | Efer::SVME.bits());
+        write_msr(msr::AMD_VM_HSAVE_PA, save_area);
+        asm!("clgi", "vmsave rax", in("rax") host, options(nostack));
+    }
+}
+
+/// Disables SVM.
+pub(crate) fn stop() {
+    // SAFETY: called after `start` and when no guest is to run any more.
+    unsafe {
+        asm!("stgi", options(nomem, nostack));
+        write_msr(msr::AMD_VM_HSAVE_PA, 0);
+        write_msr(msr::EFER, read_msr(msr::EFER) & !Efer::SVME.bits());
+    }
+}
+
+/// Fills in everything.
+pub(crate) fn fill(vmcb: &mut Vmcb, firmware: &Firmware, pointers: &Pointers) {
+    controls(&mut vmcb.control, pointers);
+    guest_registers(&mut vmcb.save, firmware);
+    guest_segments(&mut vmcb.save, firmware);
+}
+
+/// What exits: what must (VMRUN), what would reach around the hypervisor (the
+/// SVM instructions, INVD, INIT, shutdown, some MSRs), and what it serves
+/// (CPUID, calls). Interrupts and NMIs go to the guest directly.
+fn controls(control: &mut Control, pointers: &Pointers) {
+    control.intercept3 = intercept3::INIT
+        | intercept3::CPUID
+        | intercept3::INVD
+        | intercept3::INVLPGA
+        | intercept3::MSR
+        | intercept3::SHUTDOWN;
+    control.intercept4 = intercept4::VMRUN
+        | intercept4::VMMCALL
+        | intercept4::VMLOAD
+        | intercept4::VMSAVE
+        | intercept4::STGI
+        | intercept4::CLGI
+        | intercept4::SKINIT;
+    control.msr_map = pointers.msr_map;
+    control.asid = GUEST_ASID;
+    control.tlb_control = TLB_FLUSH_ALL;
+    control.nested_control = NESTED_PAGING;
+    control.nested_cr3 = pointers.nested_root;
+}
+
+fn guest_registers(save: &mut Save, firmware: &Firmware) {
+    save.cr0 = firmware.cr0;
+    save.cr3 = firmware.cr3;
+    save.cr4 = firmware.cr4;
+    save.cr2 = 0;
+    save.efer = firmware.efer | Efer::SVME.bits();
+    save.pat = firmware.pat;
+    save.dr6 = 0xffff_0ff0;
+    save.dr7 = firmware.dr7;
+    save.debug_control = firmware.debug_control;
+    save.sysenter_cs = firmware.sysenter_cs;
+    save.sysenter_esp = firmware.sysenter_esp;
+    save.sysenter_eip = firmware.sysenter_eip;
+    save.rip = firmware.caller.rip;
+    save.rsp = firmware.rsp;
+    save.rflags = firmware.rflags;
+    save.cpl = 0;
+    keep_syscall_registers(save);
+}
+
+/// What VMLOAD loads for the guest beside segments is still what the firmware
+/// left: the hypervisor has not written it.
+fn keep_syscall_registers(save: &mut Save) {
+    const STAR: u32 = 0xc000_0081;
+    // SAFETY: every 64-bit CPU has these registers.
+    let read = |number| unsafe { read_msr(number) };
+    save.star = read(STAR);
+    save.lstar = read(STAR + 1);
+    save.cstar = read(STAR + 2);
+    save.sfmask = read(STAR + 3);
+    save.kernel_gs_base = read(0xc000_0102);
+}
+
+fn guest_segments(save: &mut Save, firmware: &Firmware) {
+    save.es = firmware.es.into();
+    save.cs = firmware.cs.into();
+    save.ss = firmware.ss.into();
+    save.ds = firmware.ds.into();
+    save.fs = firmware.fs.into();
+    save.gs = firmware.gs.into();
+    save.ldtr = firmware.ldtr.into();
+    save.tr = firmware.tr.into();
+    save.gdtr = table(firmware.gdtr.limit, firmware.gdtr.base);
+    save.idtr = table(firmware.idtr.limit, firmware.idtr.base);
+}
+
+fn table(limit: u16, base: u64) -> VmcbSegment {
+    VmcbSegment { limit: u32::from(limit), base, ..VmcbSegment::default() }
+}

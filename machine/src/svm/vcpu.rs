@@ -1,0 +1,362 @@
+//! A vCPU on AMD-V.
+
+use super::block::{MSR_MAP_PAGES, MsrMap, segment};
+use super::enter::{self, Frame};
+use super::setup::{self, Pointers};
+use super::support::Support;
+use crate::boot::{Boot, has_gib_pages, physical_bits};
+use crate::memory::GuestMemory;
+use crate::percpu::PerCpu;
+use crate::vcpu::{CodeSize, Vcpu};
+use crate::{guarded, instructions};
+use abi::refusal::Refusal;
+use core::fmt::Write;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use x86::control::{Cr0, Cr4, Efer, Rflags};
+use x86::cpuid::{Leaf, Vendor};
+use x86::exception::event;
+use x86::segment::{DEFAULT_BIG, LONG, Segment};
+use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP};
+use x86::svm::exit::decode;
+use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};
+use x86::walk::Paging;
+use x86::{Exception, Exit, Registers};
+
+const TYPE_SOFTWARE_INTERRUPT: u64 = 4 << 8;
+const DR6_SINGLE_STEP: u64 = 1 << 14;
+
+/// The one vCPU that runs on this CPU.
+pub struct SvmCpu {
+    frame: &'static mut Frame,
+    vmcb: &'static mut Vmcb,
+    msr_map: MsrMap,
+    percpu: &'static PerCpu,
+    support: Support,
+    physical_bits: u32,
+    gib_pages: bool,
+    has_keys: bool,
+}
+
+impl SvmCpu {
+    /// A vCPU in which the guest goes on where the firmware was. SVM is on
+    /// afterwards; [`Self::leave`] ends it.
+    pub fn new(boot: &mut Boot, memory: &GuestMemory, support: Support) -> Result<Self, Refusal> {
+        let vmcb = boot.region.place(blank())?;
+        let host = boot.region.place(blank())?;
+        let save_area = boot.region.pages(1)?.as_ptr() as u64;
+        let msr_map = MsrMap(boot.region.pages(MSR_MAP_PAGES)?);
+        let vmcb_at = core::ptr::from_ref(vmcb) as u64;
+        let host_at = core::ptr::from_ref(host) as u64;
+        let frame = boot.region.place(Frame::new(caller_registers(boot), vmcb_at, host_at))?;
+        let pointers = Pointers {
+            msr_map: msr_map.0.as_ptr() as u64,
+            nested_root: memory.nested_root().0,
+        };
+        setup::fill(vmcb, &boot.firmware, &pointers);
+        setup::start(save_area, host_at);
+        RUNNING.store(core::ptr::from_mut(vmcb), Ordering::Release);
+        boot.percpu.set_describe(describe);
+        let mut cpu = Self {
+            frame,
+            vmcb,
+            msr_map,
+            percpu: boot.percpu,
+            support,
+            physical_bits: physical_bits(),
+            gib_pages: has_gib_pages(),
+            has_keys: boot.own.cr4 & Cr4::PKE.bits() != 0,
+        };
+        cpu.deliver_nmi();
+        Ok(cpu)
+    }
+
+    /// Ends SVM on this CPU.
+    pub fn leave(self) {
+        setup::stop();
+    }
+}
+
+/// The registers with which the loader's call returns 0.
+fn caller_registers(boot: &Boot) -> Registers {
+    let caller = &boot.firmware.caller;
+    Registers {
+        rax: 0,
+        rbx: caller.rbx,
+        rbp: caller.rbp,
+        r12: caller.r12,
+        r13: caller.r13,
+        r14: caller.r14,
+        r15: caller.r15,
+        ..Registers::default()
+    }
+}
+
+/// The VMCB that [`describe`] shows. Written once, before the first entry.
+static RUNNING: AtomicPtr<Vmcb> = AtomicPtr::new(core::ptr::null_mut());
+
+fn describe(out: &mut dyn Write) {
+    let vmcb = RUNNING.load(Ordering::Acquire);
+    // SAFETY: set before this is named for reports; the VMCB is static, and
+    // the CPU that would write it is busy with this report.
+    let Some(vmcb) = (unsafe { vmcb.as_ref() }) else { return };
+    let _ = writeln!(
+        out,
+        "guest: exit code {:#x} info {:#x} {:#x} cs:rip {:x}:{:#x} cr0 {:#x} cr3 {:#x} cr4 {:#x} efer {:#x}",
+        vmcb.control.exit_code,
+        vmcb.control.exit_info1,
+        vmcb.control.exit_info2,
+        vmcb.save.cs.selector,
+        vmcb.save.rip,
+        vmcb.save.cr0,
+        vmcb.save.cr3,
+        vmcb.save.cr4,
+        vmcb.save.efer,
+    );
+}
+
+impl Vcpu for SvmCpu {
+    const VENDOR: Vendor = Vendor::Amd;
+
+    #[inline]
+    fn enter(&mut self) -> Exit {
+        // SAFETY: `new` enabled SVM and filled the VMCBs; the nested tables
+        // leave out the hypervisor.
+        unsafe { enter::enter(self.frame) };
+        self.vmcb.control.tlb_control = TLB_KEEP;
+        self.vmcb.control.entry_event = 0;
+        decode(&self.vmcb.control, &self.frame.registers)
+    }
+
+    #[inline]
+    fn registers(&self) -> &Registers {
+        &self.frame.registers
+    }
+
+    #[inline]
+    fn registers_mut(&mut self) -> &mut Registers {
+        &mut self.frame.registers
+    }
+
+    #[inline]
+    fn rip(&self) -> u64 {
+        self.vmcb.save.rip
+    }
+
+    #[inline]
+    fn set_rip(&mut self, rip: u64) {
+        self.vmcb.save.rip = rip;
+    }
+
+    #[inline]
+    fn rflags(&self) -> Rflags {
+        Rflags::from_bits_retain(self.vmcb.save.rflags)
+    }
+
+    fn set_rflags(&mut self, rflags: Rflags) {
+        self.vmcb.save.rflags = rflags.bits();
+    }
+
+    fn cpl(&self) -> u8 {
+        self.vmcb.save.cpl
+    }
+
+    #[inline]
+    fn cr4(&self) -> Cr4 {
+        Cr4::from_bits_retain(self.vmcb.save.cr4)
+    }
+
+    fn efer(&self) -> Efer {
+        Efer::from_bits_retain(self.vmcb.save.efer) - Efer::SVME
+    }
+
+    /// The CPU's own rules, asked of the CPU itself: what it refuses to load
+    /// with the guest's bits is #GP for the guest. LMA is not written, and LME
+    /// not changed while paging is on. AMD APM volume 2, "Extended Feature
+    /// Enable Register (EFER)".
+    fn set_efer(&mut self, efer: Efer) -> bool {
+        let old = self.efer();
+        let paging = self.vmcb.save.cr0 & Cr0::PG.bits() != 0;
+        let changes_mode = (efer ^ old).contains(Efer::LME) && paging;
+        let changes_active = (efer ^ old).contains(Efer::LMA);
+        if efer.contains(Efer::SVME) || changes_mode || changes_active {
+            return false;
+        }
+        if !self.accepts_efer(efer) {
+            return false;
+        }
+        self.vmcb.save.efer = (efer | Efer::SVME).bits();
+        true
+    }
+
+    fn paging(&self) -> Paging {
+        Paging {
+            cr0: Cr0::from_bits_retain(self.vmcb.save.cr0),
+            cr3: self.vmcb.save.cr3,
+            cr4: self.cr4(),
+            efer: self.efer(),
+            alignment_check: self.rflags().contains(Rflags::AC),
+            pkru: instructions::read_pkru(self.has_keys),
+            physical_bits: self.physical_bits,
+            gib_pages: self.gib_pages,
+            // With nested paging the CPU reads them from memory at each walk.
+            pdptes: None,
+        }
+    }
+
+    fn code_size(&self) -> CodeSize {
+        let rights = segment(&self.vmcb.save.cs).rights;
+        match rights {
+            rights if self.efer().contains(Efer::LMA) && rights & LONG != 0 => CodeSize::Bits64,
+            rights if rights & DEFAULT_BIG != 0 => CodeSize::Bits32,
+            _ => CodeSize::Bits16,
+        }
+    }
+
+    fn code_base(&self) -> u64 {
+        match self.code_size() {
+            CodeSize::Bits64 => 0,
+            _ => self.vmcb.save.cs.base,
+        }
+    }
+
+    #[inline]
+    fn instruction_length(&self) -> Option<u64> {
+        let next = self.vmcb.control.next_rip;
+        (self.support.next_rip && next != 0).then(|| next.wrapping_sub(self.rip()))
+    }
+
+    #[inline]
+    fn clear_interrupt_shadow(&mut self) {
+        self.vmcb.control.interrupt_shadow &= !INTERRUPT_SHADOW;
+    }
+
+    fn pend_single_step(&mut self) {
+        self.vmcb.save.dr6 |= DR6_SINGLE_STEP;
+        self.inject(Exception::Debug);
+    }
+
+    fn inject(&mut self, exception: Exception) {
+        if let Exception::PageFault { address, .. } = exception {
+            self.vmcb.save.cr2 = address;
+        }
+        let code = u64::from(exception.error_code().unwrap_or(0));
+        self.vmcb.control.entry_event = u64::from(event::word(exception)) | code << 32;
+    }
+
+    /// A software interrupt is not delivered again: RIP still points at the
+    /// instruction, which does it anew.
+    fn redeliver(&mut self) {
+        let word = self.vmcb.control.exit_event;
+        let is_instruction = word & u64::from(event::TYPE_MASK) == TYPE_SOFTWARE_INTERRUPT;
+        if word & u64::from(event::VALID) != 0 && !is_instruction {
+            self.vmcb.control.entry_event = word;
+        }
+    }
+
+    /// Never asked: NMIs go to the guest directly, and wait while the global
+    /// interrupt flag is clear.
+    fn note_nmi(&mut self) {
+        self.percpu.nmi.store(true, Ordering::Release);
+    }
+
+    fn deliver_nmi(&mut self) {
+        if self.percpu.nmi.swap(false, Ordering::AcqRel) {
+            self.vmcb.control.entry_event = u64::from(event::NMI);
+        }
+    }
+
+    /// Never asked: CR0 is the guest's own here.
+    fn shadow_cr0(&mut self, _: u64) {}
+
+    fn intercept_msr(&mut self, number: u32, read: bool, write: bool) {
+        self.msr_map.intercept(number, read, write);
+    }
+
+    fn flush_nested(&mut self) {
+        self.vmcb.control.tlb_control =
+            if self.support.flush_by_asid { TLB_FLUSH_GUEST } else { TLB_FLUSH_ALL };
+    }
+
+    fn reset(&mut self) {
+        self.frame.registers = Registers {
+            rdx: u64::from(instructions::cpuid(x86::cpuid::FEATURES, 0).eax),
+            ..Registers::default()
+        };
+        let save = &mut self.vmcb.save;
+        save.cr0 = (save.cr0 & (Cr0::CD | Cr0::NW).bits()) | 1 << 4;
+        save.cr2 = 0;
+        save.cr3 = 0;
+        save.cr4 = 0;
+        save.efer = Efer::SVME.bits();
+        save.dr6 = 0xffff_0ff0;
+        save.dr7 = 0x400;
+        save.rip = 0xfff0;
+        save.rsp = 0;
+        save.rflags = Rflags::FIXED.bits();
+        save.cpl = 0;
+        self.vmcb.control.interrupt_shadow = 0;
+        self.vmcb.control.entry_event = 0;
+        self.reset_segments();
+    }
+
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
+        instructions::cpuid(leaf, subleaf)
+    }
+
+    fn read_msr(&self, number: u32) -> Option<u64> {
+        guarded::read_msr(number)
+    }
+
+    fn write_msr(&mut self, number: u32, value: u64) -> bool {
+        // SAFETY: the policy's contract, see the trait.
+        unsafe { guarded::write_msr(number, value) }
+    }
+
+    fn set_extended_control(&mut self, index: u32, value: u64) -> bool {
+        guarded::set_extended_control(index, value)
+    }
+
+    fn write_back_caches(&mut self) {
+        instructions::write_back_caches();
+    }
+
+    fn ticks(&self) -> u64 {
+        instructions::read_tsc()
+    }
+}
+
+impl SvmCpu {
+    /// Whether the CPU takes these EFER bits: they are loaded into the
+    /// hypervisor's own EFER for a moment, where none of them but those of its
+    /// own mode, which stay, means anything to it.
+    fn accepts_efer(&self, efer: Efer) -> bool {
+        let own = Efer::LME | Efer::LMA | Efer::NXE | Efer::SVME | Efer::SCE;
+        // SAFETY: the own bits stay set; the register exists, and the second
+        // write puts back a value that was in force.
+        unsafe {
+            let before = instructions::read_msr(x86::msr::EFER);
+            let accepted = guarded::write_msr(x86::msr::EFER, (efer | own).bits());
+            instructions::write_msr(x86::msr::EFER, before);
+            accepted
+        }
+    }
+
+    /// Segments and tables after INIT. AMD APM volume 2, "Processor
+    /// Initialization State".
+    fn reset_segments(&mut self) {
+        let data = Segment { selector: 0, base: 0, limit: 0xffff, rights: 0x93 };
+        let code = Segment { selector: 0xf000, base: 0xffff_0000, limit: 0xffff, rights: 0x9b };
+        let table = VmcbSegment { limit: 0xffff, ..VmcbSegment::default() };
+        let save = &mut self.vmcb.save;
+        save.cs = code.into();
+        save.ss = data.into();
+        save.ds = data.into();
+        save.es = data.into();
+        save.fs = data.into();
+        save.gs = data.into();
+        save.ldtr = Segment { rights: 0x82, ..data }.into();
+        save.tr = Segment { rights: 0x8b, ..data }.into();
+        save.gdtr = table;
+        save.idtr = table;
+    }
+}

@@ -1,0 +1,86 @@
+//! The active VMCS, with typed fields.
+
+use core::arch::asm;
+use x86::segment::Segment;
+use x86::vtx::field::{self, Field, Fields, Natural, ReadWrite, W16, W32, Width};
+
+/// The VMCS that is current on this CPU. Whoever has one knows that this CPU
+/// is in VMX operation.
+#[derive(Debug)]
+pub(crate) struct Vmcs {
+    _current: (),
+}
+
+impl Vmcs {
+    /// # Safety
+    /// This CPU is in VMX root operation and stays there, and a VMCS is
+    /// current on it and stays so.
+    pub(crate) unsafe fn current() -> Self {
+        Self { _current: () }
+    }
+
+    /// Writes a field.
+    #[inline]
+    pub(crate) fn write<W: Width>(&self, field: Field<W, ReadWrite>, value: W::Value) {
+        let value: u64 = value.into();
+        // SAFETY: a VMCS is current, so VMWRITE does not fault. What a field
+        // may hold is checked by VM entry; the fields that decide over the
+        // hypervisor's own state are written by `setup` alone.
+        unsafe {
+            asm!("vmwrite {}, {}", in(reg) field.encoding(), in(reg) value, options(nostack));
+        }
+    }
+}
+
+impl Fields for Vmcs {
+    #[inline]
+    fn read<W: Width, D>(&self, field: Field<W, D>) -> W::Value {
+        let value: u64;
+        // SAFETY: a VMCS is current, so VMREAD does not fault; it reads only.
+        unsafe {
+            asm!("vmread {}, {}", out(reg) value, in(reg) field.encoding(),
+                 options(nomem, nostack));
+        }
+        W::from_raw(value)
+    }
+}
+
+/// The four fields of a segment register of the guest's.
+#[derive(Clone, Copy)]
+pub(crate) struct SegmentFields {
+    selector: Field<W16>,
+    base: Field<Natural>,
+    limit: Field<W32>,
+    rights: Field<W32>,
+}
+
+macro_rules! segments {
+    ($($name:ident: $selector:ident $base:ident $limit:ident $rights:ident;)*) => {$(
+        pub(crate) const $name: SegmentFields = SegmentFields {
+            selector: field::$selector,
+            base: field::$base,
+            limit: field::$limit,
+            rights: field::$rights,
+        };
+    )*};
+}
+segments! {
+    ES: GUEST_ES GUEST_ES_BASE GUEST_ES_LIMIT GUEST_ES_RIGHTS;
+    CS: GUEST_CS GUEST_CS_BASE GUEST_CS_LIMIT GUEST_CS_RIGHTS;
+    SS: GUEST_SS GUEST_SS_BASE GUEST_SS_LIMIT GUEST_SS_RIGHTS;
+    DS: GUEST_DS GUEST_DS_BASE GUEST_DS_LIMIT GUEST_DS_RIGHTS;
+    FS: GUEST_FS GUEST_FS_BASE GUEST_FS_LIMIT GUEST_FS_RIGHTS;
+    GS: GUEST_GS GUEST_GS_BASE GUEST_GS_LIMIT GUEST_GS_RIGHTS;
+    LDTR: GUEST_LDTR GUEST_LDTR_BASE GUEST_LDTR_LIMIT GUEST_LDTR_RIGHTS;
+    TR: GUEST_TR GUEST_TR_BASE GUEST_TR_LIMIT GUEST_TR_RIGHTS;
+}
+
+impl Vmcs {
+    /// Writes a segment register of the guest's.
+    pub(crate) fn write_segment(&self, fields: SegmentFields, segment: Segment) {
+        self.write(fields.selector, segment.selector);
+        self.write(fields.base, segment.base);
+        self.write(fields.limit, segment.limit);
+        self.write(fields.rights, segment.rights);
+    }
+}

@@ -1,0 +1,11 @@
+//! Running a guest with VT-x. The mirror of `svm`: the same files, the same
+//! order. Intel SDM volume 3, part "Virtual-Machine Extensions".
+
+mod block;
+mod enter;
+mod setup;
+mod support;
+mod vcpu;
+
+pub use support::{Support, support};
+pub use vcpu::VtxCpu;

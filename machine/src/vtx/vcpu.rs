@@ -1,0 +1,417 @@
+//! A vCPU on VT-x.
+
+use super::block::{self, Vmcs};
+use super::enter::{self, Frame};
+use super::setup::{self, Pointers};
+use super::support::Support;
+use crate::boot::{Boot, has_gib_pages, physical_bits};
+use crate::memory::GuestMemory;
+use crate::percpu::PerCpu;
+use crate::region::Page;
+use crate::vcpu::{CodeSize, Vcpu};
+use crate::{guarded, instructions, percpu};
+use abi::refusal::Refusal;
+use core::arch::asm;
+use core::fmt::Write;
+use core::sync::atomic::Ordering;
+use x86::control::{Cr0, Cr4, Efer, Rflags};
+use x86::cpuid::{Leaf, Vendor};
+use x86::exception::event;
+use x86::exit::EntryFailure;
+use x86::segment::{DEFAULT_BIG, LONG, Segment, UNUSABLE};
+use x86::vtx::control::{entry, processor};
+use x86::vtx::exit::decode;
+use x86::vtx::field::{self, Fields};
+use x86::walk::Paging;
+use x86::{Exception, Exit, Registers};
+
+/// EPTP: tables are write-back and have four levels. Intel SDM volume 3,
+/// "Extended-Page-Table Pointer (EPTP)".
+const EPTP_WALK: u64 = 6 | 3 << 3;
+
+const STI_OR_MOV_SS: u32 = 0b11;
+const BLOCKED_BY_NMI: u32 = 1 << 3;
+const PENDING_SINGLE_STEP: u64 = 1 << 14;
+const IRET_UNBLOCKED_NMIS: u64 = 1 << 12;
+
+/// The one vCPU that runs on this CPU.
+pub struct VtxCpu {
+    frame: &'static mut Frame,
+    vmcs: Vmcs,
+    msr_bitmap: &'static mut Page,
+    percpu: &'static PerCpu,
+    support: Support,
+    ept_pointer: u64,
+    physical_bits: u32,
+    gib_pages: bool,
+    has_keys: bool,
+}
+
+impl VtxCpu {
+    /// A vCPU in which the guest goes on where the firmware was. VMX operation
+    /// is on afterwards; [`Self::leave`] ends it.
+    pub fn new(boot: &mut Boot, memory: &GuestMemory, support: Support) -> Result<Self, Refusal> {
+        let pages = boot.region.pages(3)?;
+        let [vmxon, block, msr_bitmap] = pages else {
+            return Err(Refusal::TooLittleMemory { wanted: 0, given: 0 });
+        };
+        let frame = boot.region.place(Frame::new(caller_registers(boot)))?;
+        let vmcs = setup::start(&support, vmxon, block)?;
+        let pointers = Pointers {
+            msr_bitmap: core::ptr::from_ref(msr_bitmap) as u64,
+            ept: memory.nested_root().0 | EPTP_WALK,
+        };
+        setup::fill(&vmcs, boot, &support, &pointers, frame);
+        boot.percpu.set_describe(describe);
+        boot.percpu.set_on_nmi(open_nmi_window);
+        let mut cpu = Self {
+            frame,
+            vmcs,
+            msr_bitmap,
+            percpu: boot.percpu,
+            support,
+            ept_pointer: pointers.ept,
+            physical_bits: physical_bits(),
+            gib_pages: has_gib_pages(),
+            has_keys: boot.own.cr4 & Cr4::PKE.bits() != 0,
+        };
+        cpu.flush_nested();
+        if cpu.percpu.nmi.load(Ordering::Acquire) {
+            open_nmi_window();
+        }
+        Ok(cpu)
+    }
+
+    /// Ends VMX operation on this CPU.
+    pub fn leave(self) {
+        setup::stop();
+    }
+
+    fn window(&self, open: bool) {
+        let word = self.support.processor;
+        let word = if open { word | processor::NMI_WINDOW } else { word };
+        self.vmcs.write(field::PROCESSOR_CONTROLS, word);
+    }
+}
+
+/// The registers with which the loader's call returns 0.
+fn caller_registers(boot: &Boot) -> Registers {
+    let caller = &boot.firmware.caller;
+    Registers {
+        rax: 0,
+        rbx: caller.rbx,
+        rbp: caller.rbp,
+        r12: caller.r12,
+        r13: caller.r13,
+        r14: caller.r14,
+        r15: caller.r15,
+        ..Registers::default()
+    }
+}
+
+/// Runs in the NMI handler: the VMCS is current on this CPU from before the
+/// handler is told of it. The interrupted code may be about to write the same
+/// field, which is why it takes the NMI after that, see `deliver_nmi`.
+fn open_nmi_window() {
+    // SAFETY: set as the NMI action only once a VMCS is current.
+    let vmcs = unsafe { Vmcs::current() };
+    let word = vmcs.read(field::PROCESSOR_CONTROLS);
+    vmcs.write(field::PROCESSOR_CONTROLS, word | processor::NMI_WINDOW);
+}
+
+fn describe(out: &mut dyn Write) {
+    // SAFETY: named for reports only once a VMCS is current.
+    let vmcs = unsafe { Vmcs::current() };
+    let _ = writeln!(
+        out,
+        "guest: exit reason {:#x} qualification {:#x} cs:rip {:x}:{:#x} cr0 {:#x} cr3 {:#x} cr4 {:#x} instruction error {}",
+        vmcs.read(field::EXIT_REASON),
+        vmcs.read(field::EXIT_QUALIFICATION),
+        vmcs.read(field::GUEST_CS),
+        vmcs.read(field::GUEST_RIP),
+        vmcs.read(field::GUEST_CR0),
+        vmcs.read(field::GUEST_CR3),
+        vmcs.read(field::GUEST_CR4),
+        vmcs.read(field::INSTRUCTION_ERROR),
+    );
+}
+
+impl Vcpu for VtxCpu {
+    const VENDOR: Vendor = Vendor::Intel;
+
+    #[inline]
+    fn enter(&mut self) -> Exit {
+        // SAFETY: `new` made the VMCS current and led its host state to the
+        // stub and this frame; the nested tables leave out the hypervisor.
+        match unsafe { enter::enter(self.frame) } {
+            0 => decode(self.vmcs.read(field::EXIT_REASON), &self.frame.registers, &self.vmcs),
+            _ => Exit::EntryFailed(EntryFailure::Instruction(
+                self.vmcs.read(field::INSTRUCTION_ERROR),
+            )),
+        }
+    }
+
+    #[inline]
+    fn registers(&self) -> &Registers {
+        &self.frame.registers
+    }
+
+    #[inline]
+    fn registers_mut(&mut self) -> &mut Registers {
+        &mut self.frame.registers
+    }
+
+    #[inline]
+    fn rip(&self) -> u64 {
+        self.vmcs.read(field::GUEST_RIP)
+    }
+
+    #[inline]
+    fn set_rip(&mut self, rip: u64) {
+        self.vmcs.write(field::GUEST_RIP, rip);
+    }
+
+    #[inline]
+    fn rflags(&self) -> Rflags {
+        Rflags::from_bits_retain(self.vmcs.read(field::GUEST_RFLAGS))
+    }
+
+    fn set_rflags(&mut self, rflags: Rflags) {
+        self.vmcs.write(field::GUEST_RFLAGS, rflags.bits());
+    }
+
+    fn cpl(&self) -> u8 {
+        let rights = self.vmcs.read(field::GUEST_SS_RIGHTS);
+        Segment { rights, ..Segment::default() }.dpl()
+    }
+
+    #[inline]
+    fn cr4(&self) -> Cr4 {
+        let hidden = Cr4::from_bits_retain(self.support.cr4_fixed);
+        (Cr4::from_bits_retain(self.vmcs.read(field::GUEST_CR4)) & x86::control::GUEST_CR4) - hidden
+    }
+
+    fn efer(&self) -> Efer {
+        Efer::from_bits_retain(self.vmcs.read(field::GUEST_EFER))
+    }
+
+    /// Never asked: EFER is the guest's own here, the bitmap lets it through.
+    fn set_efer(&mut self, _: Efer) -> bool {
+        false
+    }
+
+    fn paging(&self) -> Paging {
+        let (cr4, efer) = (self.cr4(), self.efer());
+        let legacy_pae = cr4.contains(Cr4::PAE) && !efer.contains(Efer::LMA);
+        let pdptes = legacy_pae.then(|| {
+            [
+                self.vmcs.read(field::GUEST_PDPTE0),
+                self.vmcs.read(field::GUEST_PDPTE1),
+                self.vmcs.read(field::GUEST_PDPTE2),
+                self.vmcs.read(field::GUEST_PDPTE3),
+            ]
+        });
+        Paging {
+            cr0: Cr0::from_bits_retain(self.vmcs.read(field::GUEST_CR0)),
+            cr3: self.vmcs.read(field::GUEST_CR3),
+            cr4,
+            efer,
+            alignment_check: self.rflags().contains(Rflags::AC),
+            pkru: instructions::read_pkru(self.has_keys),
+            physical_bits: self.physical_bits,
+            gib_pages: self.gib_pages,
+            pdptes,
+        }
+    }
+
+    fn code_size(&self) -> CodeSize {
+        let rights = self.vmcs.read(field::GUEST_CS_RIGHTS);
+        match rights {
+            rights if self.efer().contains(Efer::LMA) && rights & LONG != 0 => CodeSize::Bits64,
+            rights if rights & DEFAULT_BIG != 0 => CodeSize::Bits32,
+            _ => CodeSize::Bits16,
+        }
+    }
+
+    fn code_base(&self) -> u64 {
+        self.vmcs.read(field::GUEST_CS_BASE)
+    }
+
+    #[inline]
+    fn instruction_length(&self) -> Option<u64> {
+        Some(u64::from(self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH)))
+    }
+
+    #[inline]
+    fn clear_interrupt_shadow(&mut self) {
+        let word = self.vmcs.read(field::GUEST_INTERRUPTIBILITY);
+        if word & STI_OR_MOV_SS != 0 {
+            self.vmcs.write(field::GUEST_INTERRUPTIBILITY, word & !STI_OR_MOV_SS);
+        }
+    }
+
+    fn pend_single_step(&mut self) {
+        let word = self.vmcs.read(field::GUEST_PENDING_DEBUG);
+        self.vmcs.write(field::GUEST_PENDING_DEBUG, word | PENDING_SINGLE_STEP);
+    }
+
+    fn inject(&mut self, exception: Exception) {
+        if let Exception::PageFault { address, .. } = exception {
+            instructions::write_cr2(address);
+        }
+        self.vmcs.write(field::ENTRY_EVENT_CODE, exception.error_code().unwrap_or(0));
+        self.vmcs.write(field::ENTRY_EVENT, event::word(exception));
+    }
+
+    fn redeliver(&mut self) {
+        let word = self.vmcs.read(field::VECTORING_EVENT);
+        let interruptibility = self.vmcs.read(field::GUEST_INTERRUPTIBILITY);
+        if word & event::VALID == 0 {
+            let qualification = self.vmcs.read(field::EXIT_QUALIFICATION);
+            if qualification & IRET_UNBLOCKED_NMIS != 0 {
+                let blocked = interruptibility | BLOCKED_BY_NMI;
+                self.vmcs.write(field::GUEST_INTERRUPTIBILITY, blocked);
+            }
+            return;
+        }
+        if word & event::TYPE_MASK == event::TYPE_NMI {
+            let free = interruptibility & !BLOCKED_BY_NMI;
+            self.vmcs.write(field::GUEST_INTERRUPTIBILITY, free);
+        }
+        // Bit 12 says something else in the one word and must be 0 in the
+        // other. Intel SDM volume 3, "Information for VM Exits That Occur
+        // During Event Delivery".
+        self.vmcs.write(field::ENTRY_EVENT, word & !(1 << 12));
+        self.vmcs.write(field::ENTRY_EVENT_CODE, self.vmcs.read(field::VECTORING_EVENT_CODE));
+        let length = self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH);
+        self.vmcs.write(field::ENTRY_INSTRUCTION_LENGTH, length);
+    }
+
+    fn note_nmi(&mut self) {
+        self.percpu.nmi.store(true, Ordering::Release);
+        self.window(true);
+    }
+
+    /// The window is closed before the NMI is taken: one that arrives between
+    /// the two opens it again and is seen by the swap or at the next exit.
+    fn deliver_nmi(&mut self) {
+        self.window(false);
+        if self.percpu.nmi.swap(false, Ordering::AcqRel) {
+            self.vmcs.write(field::ENTRY_EVENT, event::NMI);
+        }
+    }
+
+    fn shadow_cr0(&mut self, value: u64) {
+        let visible = self.vmcs.read(field::GUEST_CR0) & !self.support.cr0_fixed;
+        let shadow = visible | (value & self.support.cr0_fixed);
+        self.vmcs.write(field::CR0_SHADOW, shadow);
+    }
+
+    fn intercept_msr(&mut self, number: u32, read: bool, write: bool) {
+        let (index, high) = match number {
+            0..0x2000 => (number as usize, 0),
+            0xc000_0000..0xc000_2000 => (number as usize & 0x1fff, 1024),
+            _ => return,
+        };
+        for (wanted, part) in [(read, 0), (write, 2048)] {
+            let byte = &mut self.msr_bitmap.0[part + high + index / 8];
+            let bit = 1 << (index % 8);
+            *byte = if wanted { *byte | bit } else { *byte & !bit };
+        }
+    }
+
+    fn flush_nested(&mut self) {
+        const SINGLE_CONTEXT: u64 = 1;
+        let descriptor = [self.ept_pointer, 0];
+        let failed: u8;
+        // SAFETY: VMX operation is on and the CPU has INVEPT of this type; the
+        // descriptor holds a whole EPT pointer.
+        unsafe {
+            asm!(
+                "invept {kind}, [{descriptor}]",
+                "setbe {failed}",
+                kind = in(reg) SINGLE_CONTEXT,
+                descriptor = in(reg) &descriptor,
+                failed = out(reg_byte) failed,
+                options(nostack),
+            );
+        }
+        if failed != 0 {
+            crate::exceptions::stop(format_args!("INVEPT failed for {:#x}", self.ept_pointer));
+        }
+    }
+
+    fn reset(&mut self) {
+        self.frame.registers = Registers {
+            rdx: u64::from(instructions::cpuid(x86::cpuid::FEATURES, 0).eax),
+            ..Registers::default()
+        };
+        let kept = self.vmcs.read(field::GUEST_CR0) & (Cr0::CD | Cr0::NW).bits();
+        let cr0 = kept | 1 << 4;
+        self.vmcs.write(field::GUEST_CR0, cr0 | self.support.cr0_fixed);
+        self.vmcs.write(field::CR0_SHADOW, cr0);
+        self.vmcs.write(field::GUEST_CR3, 0);
+        self.vmcs.write(field::GUEST_CR4, self.support.cr4_fixed);
+        self.vmcs.write(field::GUEST_EFER, 0);
+        let words = self.vmcs.read(field::ENTRY_CONTROLS);
+        self.vmcs.write(field::ENTRY_CONTROLS, words & !entry::LONG_MODE);
+        self.vmcs.write(field::GUEST_DR7, 0x400);
+        self.vmcs.write(field::GUEST_RIP, 0xfff0);
+        self.vmcs.write(field::GUEST_RSP, 0);
+        self.vmcs.write(field::GUEST_RFLAGS, Rflags::FIXED.bits());
+        self.vmcs.write(field::GUEST_INTERRUPTIBILITY, 0);
+        self.vmcs.write(field::GUEST_ACTIVITY, 0);
+        self.vmcs.write(field::GUEST_PENDING_DEBUG, 0);
+        self.vmcs.write(field::ENTRY_EVENT, 0);
+        reset_segments(&self.vmcs);
+    }
+
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
+        instructions::cpuid(leaf, subleaf)
+    }
+
+    fn read_msr(&self, number: u32) -> Option<u64> {
+        guarded::read_msr(number)
+    }
+
+    fn write_msr(&mut self, number: u32, value: u64) -> bool {
+        // SAFETY: the policy's contract, see the trait.
+        unsafe { guarded::write_msr(number, value) }
+    }
+
+    fn set_extended_control(&mut self, index: u32, value: u64) -> bool {
+        guarded::set_extended_control(index, value)
+    }
+
+    fn write_back_caches(&mut self) {
+        instructions::write_back_caches();
+    }
+
+    fn ticks(&self) -> u64 {
+        instructions::read_tsc()
+    }
+}
+
+/// Segments and tables after INIT. Intel SDM volume 3, "IA-32 and Intel 64
+/// Processor States Following Power-up, Reset, or INIT".
+fn reset_segments(vmcs: &Vmcs) {
+    let data = Segment { selector: 0, base: 0, limit: 0xffff, rights: 0x93 };
+    for fields in [block::ES, block::SS, block::DS, block::FS, block::GS] {
+        vmcs.write_segment(fields, data);
+    }
+    let code = Segment { selector: 0xf000, base: 0xffff_0000, limit: 0xffff, rights: 0x9b };
+    vmcs.write_segment(block::CS, code);
+    vmcs.write_segment(block::LDTR, Segment { rights: 0x82 | UNUSABLE, ..data });
+    vmcs.write_segment(block::TR, Segment { rights: 0x8b, ..data });
+    vmcs.write(field::GUEST_GDTR_BASE, 0);
+    vmcs.write(field::GUEST_GDTR_LIMIT, 0xffff);
+    vmcs.write(field::GUEST_IDTR_BASE, 0);
+    vmcs.write(field::GUEST_IDTR_LIMIT, 0xffff);
+}
+
+/// For the log: which CPU this is.
+impl core::fmt::Debug for VtxCpu {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "VtxCpu({})", percpu::number())
+    }
+}

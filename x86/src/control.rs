@@ -1,0 +1,136 @@
+//! Control registers, EFER and RFLAGS. Bit names are the manuals'.
+//! Intel SDM volume 3, "Control Registers"; AMD APM volume 2, "System-Control
+//! Registers".
+
+use bitflags::bitflags;
+
+bitflags! {
+    /// CR0.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Cr0: u64 {
+        /// Protection enable.
+        const PE = 1 << 0;
+        /// Monitor coprocessor.
+        const MP = 1 << 1;
+        /// Task switched.
+        const TS = 1 << 3;
+        /// Numeric error.
+        const NE = 1 << 5;
+        /// Write protect.
+        const WP = 1 << 16;
+        /// Not write-through.
+        const NW = 1 << 29;
+        /// Cache disable.
+        const CD = 1 << 30;
+        /// Paging.
+        const PG = 1 << 31;
+        const _ = !0;
+    }
+
+    /// CR4.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Cr4: u64 {
+        /// Virtual-8086 mode extensions.
+        const VME = 1 << 0;
+        /// Protected-mode virtual interrupts.
+        const PVI = 1 << 1;
+        /// Time-stamp disable.
+        const TSD = 1 << 2;
+        /// Debugging extensions.
+        const DE = 1 << 3;
+        /// Page-size extensions.
+        const PSE = 1 << 4;
+        /// Physical-address extension.
+        const PAE = 1 << 5;
+        /// Machine-check enable.
+        const MCE = 1 << 6;
+        /// Page-global enable.
+        const PGE = 1 << 7;
+        /// Performance-counter enable.
+        const PCE = 1 << 8;
+        /// FXSAVE and FXRSTOR.
+        const OSFXSR = 1 << 9;
+        /// Unmasked SIMD exceptions.
+        const OSXMMEXCPT = 1 << 10;
+        /// User-mode instruction prevention.
+        const UMIP = 1 << 11;
+        /// 5-level paging.
+        const LA57 = 1 << 12;
+        /// VMX enable.
+        const VMXE = 1 << 13;
+        /// RDFSBASE and its like.
+        const FSGSBASE = 1 << 16;
+        /// Process-context identifiers.
+        const PCIDE = 1 << 17;
+        /// XSAVE and extended states.
+        const OSXSAVE = 1 << 18;
+        /// Supervisor-mode execution prevention.
+        const SMEP = 1 << 20;
+        /// Supervisor-mode access prevention.
+        const SMAP = 1 << 21;
+        /// Protection keys for user pages.
+        const PKE = 1 << 22;
+        const _ = !0;
+    }
+
+    /// IA32_EFER.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Efer: u64 {
+        /// SYSCALL enable.
+        const SCE = 1 << 0;
+        /// Long-mode enable.
+        const LME = 1 << 8;
+        /// Long mode active.
+        const LMA = 1 << 10;
+        /// No-execute enable.
+        const NXE = 1 << 11;
+        /// SVM enable (AMD).
+        const SVME = 1 << 12;
+        const _ = !0;
+    }
+
+    /// RFLAGS.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Rflags: u64 {
+        /// Carry.
+        const CF = 1 << 0;
+        /// Always 1.
+        const FIXED = 1 << 1;
+        /// Zero.
+        const ZF = 1 << 6;
+        /// Trap: single step.
+        const TF = 1 << 8;
+        /// Interrupt enable.
+        const IF = 1 << 9;
+        /// Resume: no instruction breakpoint on the next instruction.
+        const RF = 1 << 16;
+        /// Virtual-8086 mode.
+        const VM = 1 << 17;
+        /// Alignment check; with SMAP: supervisor may touch user pages.
+        const AC = 1 << 18;
+        const _ = !0;
+    }
+}
+
+/// The bits of CR4 that a guest may own. A bit that is not here belongs to a
+/// feature that would need the hypervisor's help (VMX, SMX, CET, protection
+/// keys for supervisor pages, user interrupts, LASS, LAM, FRED) and is hidden.
+pub const GUEST_CR4: Cr4 = Cr4::VME
+    .union(Cr4::PVI)
+    .union(Cr4::TSD)
+    .union(Cr4::DE)
+    .union(Cr4::PSE)
+    .union(Cr4::PAE)
+    .union(Cr4::MCE)
+    .union(Cr4::PGE)
+    .union(Cr4::PCE)
+    .union(Cr4::OSFXSR)
+    .union(Cr4::OSXMMEXCPT)
+    .union(Cr4::UMIP)
+    .union(Cr4::LA57)
+    .union(Cr4::FSGSBASE)
+    .union(Cr4::PCIDE)
+    .union(Cr4::OSXSAVE)
+    .union(Cr4::SMEP)
+    .union(Cr4::SMAP)
+    .union(Cr4::PKE);

@@ -1,0 +1,246 @@
+//! The walk on the desk: tables are built in a map, and each rule of the
+//! manual is asked on its own.
+
+use super::*;
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+#[derive(Default)]
+struct Memory {
+    words: RefCell<HashMap<u64, u64>>,
+    /// Changes this entry to that value just before it is marked, once.
+    race: RefCell<Option<(u64, u64)>>,
+}
+
+impl Entries for Memory {
+    fn load(&self, at: Gpa, size: u64) -> Option<u64> {
+        let word = self.words.borrow().get(&at.0).copied()?;
+        Some(if size == 4 { word & 0xffff_ffff } else { word })
+    }
+    fn exchange(&self, at: Gpa, _size: u64, old: u64, new: u64) -> bool {
+        let changed = self.race.borrow().filter(|race| race.0 == at.0);
+        if let Some((at, value)) = changed {
+            self.race.replace(None);
+            self.words.borrow_mut().insert(at, value);
+        }
+        let mut words = self.words.borrow_mut();
+        let current = words.get_mut(&at.0).expect("marked entries were read before");
+        let same = *current == old;
+        if same {
+            *current = new;
+        }
+        same
+    }
+}
+
+impl Memory {
+    fn with(entries: &[(u64, u64)]) -> Self {
+        let words = entries.iter().copied().collect();
+        Self { words: RefCell::new(words), race: RefCell::new(None) }
+    }
+    fn word(&self, at: u64) -> u64 {
+        self.words.borrow()[&at]
+    }
+}
+
+const ALL: u64 = PRESENT | WRITABLE | USER;
+
+fn long() -> Paging {
+    Paging {
+        cr0: Cr0::PG | Cr0::PE | Cr0::WP,
+        cr3: 0x1000,
+        cr4: Cr4::PAE,
+        efer: Efer::LME | Efer::LMA | Efer::NXE,
+        alignment_check: false,
+        pkru: 0,
+        physical_bits: 40,
+        gib_pages: true,
+        pdptes: None,
+    }
+}
+
+/// Linear 0x0000_0000_0000_0000 upwards: PML4 at 0x1000, PDPT at 0x2000, PD at
+/// 0x3000, PT at 0x4000, the page at 0x5000 with the rights of `page`.
+fn four_levels(page: u64) -> Memory {
+    Memory::with(&[
+        (0x1000, 0x2000 | ALL),
+        (0x2000, 0x3000 | ALL),
+        (0x3000, 0x4000 | ALL),
+        (0x4000, 0x5000 | page),
+    ])
+}
+
+const KERNEL: Intent = Intent { user: false, write: false, fetch: false };
+const READ: Intent = Intent { user: true, write: false, fetch: false };
+const WRITE: Intent = Intent { user: true, write: true, fetch: false };
+const FETCH: Intent = Intent { user: true, write: false, fetch: true };
+
+fn code(result: Result<Translation, Denied>) -> Option<u32> {
+    match result {
+        Ok(_) => None,
+        Err(Denied::PageFault { code, .. }) => Some(code),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_small_page_yields_its_address_and_what_is_left() {
+    let memory = four_levels(ALL);
+    let found = walk(&long(), READ, Gva(0x123), &memory).unwrap();
+    assert_eq!(found, Translation { gpa: Gpa(0x5123), left: 0xedd });
+}
+
+#[test]
+fn accessed_is_set_on_the_way_and_dirty_on_the_written_page_only() {
+    let memory = four_levels(ALL);
+    walk(&long(), READ, Gva(0), &memory).unwrap();
+    for at in [0x1000, 0x2000, 0x3000, 0x4000] {
+        assert_eq!(memory.word(at) & (ACCESSED | DIRTY), ACCESSED);
+    }
+    walk(&long(), WRITE, Gva(0), &memory).unwrap();
+    assert_eq!(memory.word(0x3000) & DIRTY, 0);
+    assert_eq!(memory.word(0x4000) & DIRTY, DIRTY);
+}
+
+#[test]
+fn a_refused_page_is_not_marked() {
+    let memory = four_levels(PRESENT | WRITABLE);
+    assert_eq!(code(walk(&long(), WRITE, Gva(0), &memory)), Some(7));
+    assert_eq!(memory.word(0x4000) & (ACCESSED | DIRTY), 0);
+}
+
+#[test]
+fn an_entry_that_changes_under_the_walk_is_read_again() {
+    let memory = four_levels(ALL);
+    memory.race.replace(Some((0x4000, 0x9000 | ALL)));
+    let found = walk(&long(), READ, Gva(0), &memory).unwrap();
+    assert_eq!(found.gpa, Gpa(0x9000));
+}
+
+#[test]
+fn each_right_is_asked() {
+    let user_reads_kernel = four_levels(PRESENT | WRITABLE);
+    assert_eq!(code(walk(&long(), READ, Gva(0), &user_reads_kernel)), Some(5));
+    let user_writes_read_only = four_levels(PRESENT | USER);
+    assert_eq!(code(walk(&long(), WRITE, Gva(0), &user_writes_read_only)), Some(7));
+    let user_runs_data = four_levels(ALL | NO_EXECUTE);
+    assert_eq!(code(walk(&long(), FETCH, Gva(0), &user_runs_data)), Some(0x15));
+    let absent = four_levels(0);
+    assert_eq!(code(walk(&long(), WRITE, Gva(0), &absent)), Some(6));
+    assert_eq!(code(walk(&long(), READ, Gva(0), &four_levels(ALL))), None);
+}
+
+#[test]
+fn write_protect_holds_the_kernel_only_when_set() {
+    let memory = four_levels(PRESENT);
+    let write = Intent { write: true, ..KERNEL };
+    assert_eq!(code(walk(&long(), write, Gva(0), &memory)), Some(3));
+    let mut paging = long();
+    paging.cr0.remove(Cr0::WP);
+    assert_eq!(code(walk(&paging, write, Gva(0), &memory)), None);
+}
+
+#[test]
+fn smap_and_smep_keep_the_kernel_out_of_user_pages() {
+    let memory = four_levels(ALL);
+    let mut paging = long();
+    paging.cr4 |= Cr4::SMAP | Cr4::SMEP;
+    assert_eq!(code(walk(&paging, KERNEL, Gva(0), &memory)), Some(1));
+    let fetch = Intent { fetch: true, ..KERNEL };
+    assert_eq!(code(walk(&paging, fetch, Gva(0), &memory)), Some(0x11));
+    paging.alignment_check = true;
+    assert_eq!(code(walk(&paging, KERNEL, Gva(0), &memory)), None);
+    assert_eq!(code(walk(&paging, fetch, Gva(0), &memory)), Some(0x11));
+}
+
+#[test]
+fn protection_keys_hold_user_pages() {
+    let memory = four_levels(ALL | 3 << 59);
+    let mut paging = long();
+    paging.cr4 |= Cr4::PKE;
+    paging.pkru = 1 << 7;
+    assert_eq!(code(walk(&paging, READ, Gva(0), &memory)), None);
+    assert_eq!(code(walk(&paging, WRITE, Gva(0), &memory)), Some(0x27));
+    paging.pkru = 1 << 6;
+    assert_eq!(code(walk(&paging, KERNEL, Gva(0), &memory)), Some(0x21));
+    assert_eq!(code(walk(&paging, FETCH, Gva(0), &memory)), None);
+}
+
+#[test]
+fn reserved_bits_fault_with_their_own_code() {
+    for bit in 40..52 {
+        let memory = four_levels(ALL | 1 << bit);
+        assert_eq!(code(walk(&long(), READ, Gva(0), &memory)), Some(0xd), "bit {bit}");
+    }
+    let mut paging = long();
+    paging.efer.remove(Efer::NXE);
+    let memory = four_levels(ALL | NO_EXECUTE);
+    assert_eq!(code(walk(&paging, READ, Gva(0), &memory)), Some(0xd));
+}
+
+#[test]
+fn large_pages_end_the_walk() {
+    let memory = Memory::with(&[(0x1000, 0x2000 | ALL), (0x2000, 0x4000_0000 | ALL | LARGE)]);
+    let found = walk(&long(), READ, Gva(0x1234_5678), &memory).unwrap();
+    assert_eq!(found, Translation { gpa: Gpa(0x5234_5678), left: 0x4000_0000 - 0x1234_5678 });
+    let mut paging = long();
+    paging.gib_pages = false;
+    assert_eq!(code(walk(&paging, READ, Gva(0), &memory)), Some(0xd));
+    let misaligned = Memory::with(&[
+        (0x1000, 0x2000 | ALL),
+        (0x2000, 0x3000 | ALL),
+        (0x3000, 0x20_2000 | ALL | LARGE),
+    ]);
+    assert_eq!(code(walk(&long(), READ, Gva(0), &misaligned)), Some(0xd));
+}
+
+#[test]
+fn addresses_outside_canonical_space_are_no_page_faults() {
+    let denied = walk(&long(), READ, Gva(1 << 47), &four_levels(ALL));
+    assert_eq!(denied, Err(Denied::NonCanonical(Gva(1 << 47))));
+    let mut paging = long();
+    paging.cr4 |= Cr4::LA57;
+    paging.cr3 = 0x0;
+    let five = four_levels(ALL);
+    five.words.borrow_mut().insert(0, 0x1000 | ALL);
+    assert_eq!(walk(&paging, READ, Gva(0x10), &five).unwrap().gpa, Gpa(0x5010));
+}
+
+#[test]
+fn thirty_two_bit_tables_and_their_wide_large_pages() {
+    let mut paging = long();
+    paging.efer = Efer::empty();
+    paging.cr4 = Cr4::PSE;
+    let memory = Memory::with(&[
+        (0x1004, 0x2000 | ALL),
+        (0x2008, 0x7000 | ALL),
+        (0x1008, 0x0040_0000 | ALL | LARGE | 3 << 13),
+    ]);
+    assert_eq!(walk(&paging, READ, Gva(0x40_2abc), &memory).unwrap().gpa, Gpa(0x7abc));
+    let wide = walk(&paging, READ, Gva(0x81_2345), &memory).unwrap();
+    assert_eq!(wide.gpa, Gpa(0x3_0041_2345));
+}
+
+#[test]
+fn pae_tables_start_from_the_loaded_entries() {
+    let mut paging = long();
+    paging.efer = Efer::NXE;
+    paging.pdptes = Some([0x3000 | PRESENT, 0, 0, 0]);
+    let memory = four_levels(ALL);
+    assert_eq!(walk(&paging, READ, Gva(0x10), &memory).unwrap().gpa, Gpa(0x5010));
+    assert_eq!(code(walk(&paging, READ, Gva(0x4000_0000), &memory)), Some(4));
+}
+
+#[test]
+fn tables_outside_the_guests_memory_are_named() {
+    let memory = Memory::with(&[(0x1000, 0x2000 | ALL)]);
+    assert_eq!(walk(&long(), READ, Gva(0), &memory), Err(Denied::NoMemory(Gpa(0x2000))));
+}
+
+#[test]
+fn without_paging_an_address_is_itself() {
+    let mut paging = long();
+    paging.cr0 = Cr0::PE;
+    let found = walk(&paging, WRITE, Gva(0x1_0000_2ffe), &Memory::default()).unwrap();
+    assert_eq!(found, Translation { gpa: Gpa(0x2ffe), left: 2 });
+}
