@@ -312,15 +312,17 @@ impl<'a, 'b> State<'a, 'b> {
     }
 }
 
-/// What it wrote to its terminal, and what ended it by its own log, if it has
-/// one.
+/// What the emulator wrote to its terminal; of Bochs, which writes a lot, what
+/// made it end.
 fn emulator_said(dir: &Path) -> Vec<u8> {
     // Without the files there is nothing to show.
     let mut said = fs::read(dir.join(EMULATOR_SAYS)).unwrap_or_default();
     let log = fs::read(dir.join(EMULATOR_LOG)).unwrap_or_default();
-    let log = String::from_utf8_lossy(&log);
-    for line in log.lines().filter(|line| line.contains("PANIC")) {
-        said.extend(line.bytes().chain(*b"\n"));
+    let text = [said.as_slice(), &log].concat();
+    let text = String::from_utf8_lossy(&text);
+    let panics: Vec<&str> = text.lines().filter(|line| line.contains("PANIC")).collect();
+    if !panics.is_empty() {
+        said = panics.join("\n").into_bytes();
     }
     said
 }
