@@ -232,15 +232,17 @@ impl<'a, 'b> State<'a, 'b> {
     }
 
     fn results(&mut self) -> Result<()> {
-        let sent = &self.received[Port::Results as usize];
-        let certain = trailer::certain(sent);
+        // What has been shown holds no trailer: searching it again for each
+        // byte would take for ever.
+        let fresh = &self.received[Port::Results as usize][self.shown..];
+        let certain = trailer::certain(fresh);
         if let Some(output) = &mut self.plan.output {
-            output.write_all(&sent[self.shown..certain])?;
+            output.write_all(&fresh[..certain])?;
             output.flush()?;
         }
-        self.shown = certain;
-        if let Some(results) = trailer::parse(sent) {
-            let status = results.status;
+        let status = trailer::parse(fresh).map(|results| results.status);
+        self.shown += certain;
+        if let Some(status) = status {
             self.end_soon(Ending::Result(status), self.plan.machine.powers_off());
         }
         Ok(())
@@ -267,9 +269,13 @@ impl<'a, 'b> State<'a, 'b> {
         }
     }
 
-    /// The first ending counts; the rest of the output still has a moment.
+    /// The first ending counts, and the rest of the output still has a moment.
+    /// A result may arrive behind the words of the power-off that follows it,
+    /// which come by another port.
     fn end_soon(&mut self, ending: Ending, with_grace: bool) {
-        if self.ending.is_none() {
+        let is_late_result =
+            matches!(ending, Ending::Result(_)) && self.ending == Some(Ending::PoweredOff);
+        if self.ending.is_none() || is_late_result {
             self.ending = Some(ending);
             let grace = if with_grace { GRACE } else { Duration::ZERO };
             self.deadline = Some(Instant::now() + grace);
@@ -291,8 +297,11 @@ impl<'a, 'b> State<'a, 'b> {
     }
 
     fn report(mut self, ending: Option<Ending>, status: ExitStatus) -> Report {
-        let last_words = self.ending.take();
-        let ending = ending.or(last_words).unwrap_or_else(|| {
+        let ending = match (ending, self.ending.take()) {
+            (None | Some(Ending::PoweredOff), Some(last_words)) => Some(last_words),
+            (ending, _) => ending,
+        };
+        let ending = ending.unwrap_or_else(|| {
             if status.success() && !self.plan.wants_result {
                 Ending::PoweredOff
             } else {
@@ -300,7 +309,7 @@ impl<'a, 'b> State<'a, 'b> {
             }
         });
         let [console, log, mut output] = self.received;
-        output.truncate(trailer::certain(&output));
+        output.truncate(self.shown);
         let emulator = emulator_said(self.plan.spec.dir);
         Report {
             ending,

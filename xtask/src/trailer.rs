@@ -30,7 +30,12 @@ pub fn parse(sent: &[u8]) -> Option<Results<'_>> {
 /// How many bytes of `sent` are certainly output: all but a trailer that may
 /// have begun.
 pub fn certain(sent: &[u8]) -> usize {
-    sent.iter().position(|&b| b == END).unwrap_or(sent.len())
+    let may_begin = |at: &usize| {
+        let rest = &sent[*at..];
+        let known = rest.len().min(START.len());
+        rest[..known] == START[..known]
+    };
+    (0..sent.len()).find(may_begin).unwrap_or(sent.len())
 }
 
 #[cfg(test)]
@@ -57,6 +62,12 @@ mod tests {
             assert!(certain(&whole[..cut]) <= 1);
         }
         assert_eq!(parse(whole).map(|r| r.status), Some(127));
+    }
+
+    #[test]
+    fn the_byte_alone_is_output() {
+        assert_eq!(certain(b"a\x1eb"), 3);
+        assert_eq!(certain(b"a\x1e"), 1);
     }
 
     #[test]
