@@ -223,7 +223,7 @@ pub fn explain(report: &Report, machine: Machine) -> String {
             "The guest did not finish within {} seconds (--timeout gives it more).",
             after.as_secs()
         ),
-        Ending::GuestPanicked => "The guest's kernel panicked.".to_owned(),
+        Ending::GuestPanicked => "The guest's kernel (or its firmware) panicked.".to_owned(),
         Ending::Stopped => "The hypervisor stopped the machine; its log says why.".to_owned(),
         Ending::Died(status) => format!(
             "The emulator of {} ended before the guest reported a result ({status}): \

@@ -47,7 +47,7 @@ pub enum Ending {
     PoweredOff,
     /// The person left.
     Left,
-    /// The guest's kernel panicked.
+    /// The guest's kernel, or its firmware, panicked.
     GuestPanicked,
     /// The hypervisor stopped the machine with a report in its log.
     Stopped,
@@ -105,11 +105,12 @@ pub const EMULATOR_LOG: &str = "emulator-log.txt";
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Words on the console, or in the log, that end a session.
-const MARKS: [(Port, &[u8], Mark); 4] = [
+const MARKS: [(Port, &[u8], Mark); 5] = [
     (Port::Console, b"Kernel panic - not syncing", Mark::Panicked),
     (Port::Console, b"reboot: System halted", Mark::Halted),
     (Port::Console, b"reboot: Power down", Mark::Halted),
-    (Port::Log, b"machine stopped", Mark::Stopped),
+    (Port::Console, b"X64 Exception Type", Mark::Panicked),
+    (Port::Log, b"UNDERLAY STOPS:", Mark::Stopped),
 ];
 
 /// No words that are waited for are longer.
