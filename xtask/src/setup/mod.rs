@@ -4,8 +4,9 @@
 mod debian;
 mod rust;
 
-use anyhow::Result;
 use std::path::PathBuf;
+
+use anyhow::{Result, bail};
 
 /// Install what is missing: Debian packages, Rust targets, the guest's kernel.
 ///
@@ -109,6 +110,17 @@ fn perform(steps: &[Step]) -> Result<()> {
     for step in steps {
         eprintln!("setup: {}", step.sentence());
         step.perform()?;
+    }
+    let still = if steps.is_empty() {
+        Vec::new()
+    } else {
+        missing()?
+    };
+    if let Some(step) = still.first() {
+        bail!(
+            "{} brought no error, and it is still missing",
+            step.sentence()
+        );
     }
     Ok(())
 }
