@@ -29,11 +29,23 @@ impl<'a, M: Memory> Caller<'a, M> {
 
     /// An argument as the caller means it.
     pub fn argument(&self, register: u64) -> u64 {
-        if self.wide { register } else { register & 0xffff_ffff }
+        if self.wide {
+            register
+        } else {
+            register & 0xffff_ffff
+        }
     }
 
     fn translate(&self, gva: Gva, intent: Intent) -> Result<Translation, Denied> {
-        walk(&self.paging, Intent { user: self.user, ..intent }, gva, self.memory)
+        walk(
+            &self.paging,
+            Intent {
+                user: self.user,
+                ..intent
+            },
+            gva,
+            self.memory,
+        )
     }
 
     /// Reads from `gva` up to the end of its page or of `into`. Returns how
@@ -44,7 +56,14 @@ impl<'a, M: Memory> Caller<'a, M> {
 
     /// Reads code at `gva`, as [`Self::read_page`] reads data.
     pub fn fetch_page(&self, gva: Gva, into: &mut [u8]) -> Result<usize, Denied> {
-        self.fill(gva, into, Intent { fetch: true, ..Intent::default() })
+        self.fill(
+            gva,
+            into,
+            Intent {
+                fetch: true,
+                ..Intent::default()
+            },
+        )
     }
 
     fn fill(&self, gva: Gva, into: &mut [u8], intent: Intent) -> Result<usize, Denied> {

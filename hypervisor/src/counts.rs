@@ -26,7 +26,11 @@ impl Counts {
 /// `cpuid 12, rdmsr 3`: the kinds that happened.
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let happened = self.0.iter().zip(KIND_NAMES).filter(|(count, _)| **count > 0);
+        let happened = self
+            .0
+            .iter()
+            .zip(KIND_NAMES)
+            .filter(|(count, _)| **count > 0);
         for (number, (count, name)) in happened.enumerate() {
             let comma = if number > 0 { ", " } else { "" };
             write!(f, "{comma}{name} {count}")?;

@@ -1,1 +1,306 @@
-//! tmp
+//! A machine for the desk: a vCPU whose exits come from a list, and memory in
+//! a map. What the policy did to them is written down.
+
+use core::ops::Range;
+use machine::nested::OutOfTables;
+use machine::{CodeSize, Memory, Unreachable, Vcpu};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use x86::control::{Cr0, Cr4, Efer, Rflags};
+use x86::cpuid::{Leaf, Vendor};
+use x86::walk::{Entries, Paging};
+use x86::{Exception, Exit, Gpa, Registers};
+
+/// An Intel CPU.
+pub type FakeVtx = FakeCpu<0>;
+/// An AMD CPU without next-RIP save.
+pub type FakeSvm = FakeCpu<1>;
+
+/// A vCPU. `VENDOR` 0 is Intel, 1 AMD.
+pub struct FakeCpu<const VENDOR: u8> {
+    pub exits: VecDeque<Exit>,
+    pub registers: Registers,
+    pub rip: u64,
+    pub rflags: Rflags,
+    pub cpl: u8,
+    pub cr4: Cr4,
+    pub efer: Efer,
+    pub size: CodeSize,
+    pub length: Option<u64>,
+    pub in_shadow: bool,
+    pub single_step: bool,
+    pub injected: Vec<Exception>,
+    pub redelivered: u32,
+    pub nmis: u32,
+    pub cr0_shadow: Option<u64>,
+    pub msrs: BTreeMap<u32, u64>,
+    pub intercepted: BTreeMap<u32, (bool, bool)>,
+    pub flushes: u32,
+    pub resets: u32,
+    pub written_back: u32,
+    pub xcr: Vec<(u32, u64)>,
+}
+
+impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
+    /// A kernel in 64-bit mode without paging, at an instruction of 2 bytes.
+    fn default() -> Self {
+        Self {
+            exits: VecDeque::new(),
+            registers: Registers::default(),
+            rip: 0x1000,
+            rflags: Rflags::FIXED,
+            cpl: 0,
+            cr4: Cr4::empty(),
+            efer: Efer::LME | Efer::LMA,
+            size: CodeSize::Bits64,
+            length: if VENDOR == 0 { Some(2) } else { None },
+            in_shadow: false,
+            single_step: false,
+            injected: Vec::new(),
+            redelivered: 0,
+            nmis: 0,
+            cr0_shadow: None,
+            msrs: BTreeMap::new(),
+            intercepted: BTreeMap::new(),
+            flushes: 0,
+            resets: 0,
+            written_back: 0,
+            xcr: Vec::new(),
+        }
+    }
+}
+
+impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
+    const VENDOR: Vendor = if VENDOR == 0 {
+        Vendor::Intel
+    } else {
+        Vendor::Amd
+    };
+
+    /// The next exit of the list; behind its end a triple fault, which ends
+    /// the loop.
+    fn enter(&mut self) -> Exit {
+        self.exits.pop_front().unwrap_or(Exit::TripleFault)
+    }
+    fn registers(&self) -> &Registers {
+        &self.registers
+    }
+    fn registers_mut(&mut self) -> &mut Registers {
+        &mut self.registers
+    }
+    fn rip(&self) -> u64 {
+        self.rip
+    }
+    fn set_rip(&mut self, rip: u64) {
+        self.rip = rip;
+    }
+    fn rflags(&self) -> Rflags {
+        self.rflags
+    }
+    fn set_rflags(&mut self, rflags: Rflags) {
+        self.rflags = rflags;
+    }
+    fn cpl(&self) -> u8 {
+        self.cpl
+    }
+    fn cr4(&self) -> Cr4 {
+        self.cr4
+    }
+    fn efer(&self) -> Efer {
+        self.efer
+    }
+    fn set_efer(&mut self, efer: Efer) -> bool {
+        let accepted = !efer.contains(Efer::SVME);
+        if accepted {
+            self.efer = efer;
+        }
+        accepted
+    }
+    /// Identity, but for the pages that `FakeMemory` calls absent.
+    fn paging(&self) -> Paging {
+        Paging {
+            cr0: Cr0::PE | Cr0::PG | Cr0::WP,
+            cr3: FakeMemory::ROOT,
+            cr4: self.cr4 | Cr4::PAE,
+            efer: Efer::LME | Efer::LMA | Efer::NXE,
+            alignment_check: false,
+            pkru: 0,
+            physical_bits: 40,
+            gib_pages: true,
+            pdptes: None,
+        }
+    }
+    fn code_size(&self) -> CodeSize {
+        self.size
+    }
+    fn code_base(&self) -> u64 {
+        0
+    }
+    fn instruction_length(&self) -> Option<u64> {
+        self.length
+    }
+    fn clear_interrupt_shadow(&mut self) {
+        self.in_shadow = false;
+    }
+    fn pend_single_step(&mut self) {
+        self.single_step = true;
+    }
+    fn inject(&mut self, exception: Exception) {
+        self.injected.push(exception);
+    }
+    fn redeliver(&mut self) {
+        self.redelivered += 1;
+    }
+    fn note_nmi(&mut self) {
+        self.nmis += 1;
+    }
+    fn deliver_nmi(&mut self) {
+        self.nmis = self.nmis.saturating_sub(1);
+    }
+    fn shadow_cr0(&mut self, value: u64) {
+        self.cr0_shadow = Some(value);
+    }
+    fn intercept_msr(&mut self, number: u32, read: bool, write: bool) {
+        self.intercepted.insert(number, (read, write));
+    }
+    fn flush_nested(&mut self) {
+        self.flushes += 1;
+    }
+    fn reset(&mut self) {
+        self.resets += 1;
+    }
+    /// A CPU with every feature.
+    fn cpuid(&self, _: u32, _: u32) -> Leaf {
+        Leaf {
+            eax: !0,
+            ebx: !0,
+            ecx: !0,
+            edx: !0,
+        }
+    }
+    fn read_msr(&self, number: u32) -> Option<u64> {
+        self.msrs.get(&number).copied()
+    }
+    fn write_msr(&mut self, number: u32, value: u64) -> bool {
+        self.msrs
+            .get_mut(&number)
+            .map(|slot| *slot = value)
+            .is_some()
+    }
+    /// XCR0 with x87 state on, and no other register.
+    fn set_extended_control(&mut self, index: u32, value: u64) -> bool {
+        let accepted = index == 0 && value & 1 != 0;
+        if accepted {
+            self.xcr.push((index, value));
+        }
+        accepted
+    }
+    fn write_back_caches(&mut self) {
+        self.written_back += 1;
+    }
+    fn ticks(&self) -> u64 {
+        0
+    }
+}
+
+/// Memory of 4 MiB with page tables that map it to itself as user pages; page
+/// tables included, as a guest's are. The hypervisor's own is at 3 MiB.
+pub struct FakeMemory {
+    bytes: RefCell<Vec<u8>>,
+    pub scrap_opened: Cell<u32>,
+    pub followed: Cell<u32>,
+    pub fits: Cell<bool>,
+}
+
+impl FakeMemory {
+    pub const ROOT: u64 = 0x10_0000;
+    const SIZE: usize = 4 << 20;
+    pub const RESERVED: Range<Gpa> = Gpa(3 << 20)..Gpa(4 << 20);
+
+    pub fn new() -> Self {
+        let memory = Self {
+            bytes: RefCell::new(vec![0; Self::SIZE]),
+            scrap_opened: Cell::new(0),
+            followed: Cell::new(0),
+            fits: Cell::new(true),
+        };
+        memory.entry(Self::ROOT, 0x10_1000 | 7);
+        memory.entry(0x10_1000, 0x10_2000 | 7);
+        memory.entry(0x10_2000, 0x10_3000 | 7);
+        memory.entry(0x10_2008, 0x20_0000 | 0x87);
+        for page in 0..512 {
+            memory.entry(0x10_3000 + page * 8, page * 4096 | 7);
+        }
+        memory
+    }
+
+    fn entry(&self, at: u64, value: u64) {
+        self.put(at, &value.to_le_bytes());
+    }
+
+    /// Sets bytes, as the guest would.
+    pub fn put(&self, at: u64, bytes: &[u8]) {
+        let at = at as usize;
+        self.bytes.borrow_mut()[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Makes the page at linear `at` (below 2 MiB) absent.
+    pub fn unmap(&self, at: u64) {
+        self.entry(0x10_3000 + at / 4096 * 8, 0);
+    }
+
+    pub fn snapshot(&self) -> Vec<u8> {
+        self.bytes.borrow().clone()
+    }
+
+    fn range(&self, gpa: Gpa, size: usize) -> Result<Range<usize>, Unreachable> {
+        let end = gpa.checked_add(size as u64).ok_or(Unreachable(gpa))?;
+        let own = gpa < Self::RESERVED.end && Self::RESERVED.start < end;
+        if own || end.0 > Self::SIZE as u64 {
+            return Err(Unreachable(gpa));
+        }
+        Ok(gpa.0 as usize..end.0 as usize)
+    }
+}
+
+impl Memory for FakeMemory {
+    fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), Unreachable> {
+        into.copy_from_slice(&self.bytes.borrow()[self.range(gpa, into.len())?]);
+        Ok(())
+    }
+    fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), Unreachable> {
+        let range = self.range(gpa, from.len())?;
+        self.bytes.borrow_mut()[range].copy_from_slice(from);
+        Ok(())
+    }
+    fn reserved(&self) -> Range<Gpa> {
+        Self::RESERVED
+    }
+    fn open_scrap(&self) {
+        self.scrap_opened.set(self.scrap_opened.get() + 1);
+    }
+    fn follow_mtrrs(&self) -> Result<(), OutOfTables> {
+        self.followed.set(self.followed.get() + 1);
+        if self.fits.get() {
+            Ok(())
+        } else {
+            Err(OutOfTables)
+        }
+    }
+}
+
+impl Entries for FakeMemory {
+    fn load(&self, at: Gpa, size: u64) -> Option<u64> {
+        let range = self.range(at, size as usize).ok()?;
+        let mut word = [0; 8];
+        word[..size as usize].copy_from_slice(&self.bytes.borrow()[range]);
+        Some(u64::from_le_bytes(word))
+    }
+    fn exchange(&self, at: Gpa, size: u64, old: u64, new: u64) -> bool {
+        let same = self.load(at, size) == Some(old);
+        if same {
+            self.put(at.0, &new.to_le_bytes()[..size as usize]);
+        }
+        same
+    }
+}

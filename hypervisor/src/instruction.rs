@@ -21,7 +21,9 @@ pub fn length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Result<u64, Exception
     loop {
         let at = linear(start.wrapping_add(fetched as u64), size);
         let rest = code.get_mut(fetched..).unwrap_or(&mut []);
-        fetched += caller.fetch_page(Gva(at), rest).map_err(|denied| denied.exception())?;
+        fetched += caller
+            .fetch_page(Gva(at), rest)
+            .map_err(|denied| denied.exception())?;
         let so_far = code.get(..fetched).unwrap_or(&[]);
         match decode(so_far, size) {
             Decoded::Length(length) => return Ok(length),
@@ -32,7 +34,11 @@ pub fn length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Result<u64, Exception
 }
 
 fn linear(address: u64, size: CodeSize) -> u64 {
-    if size == CodeSize::Bits64 { address } else { address & 0xffff_ffff }
+    if size == CodeSize::Bits64 {
+        address
+    } else {
+        address & 0xffff_ffff
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -73,9 +79,18 @@ mod tests {
     #[test]
     fn prefixes_count() {
         assert_eq!(decode(&[0x0f, 0xa2], CodeSize::Bits64), Decoded::Length(2));
-        assert_eq!(decode(&[0x66, 0x0f, 0xa2], CodeSize::Bits16), Decoded::Length(3));
-        assert_eq!(decode(&[0xf3, 0x48, 0x0f, 0xa2], CodeSize::Bits64), Decoded::Length(4));
-        assert_eq!(decode(&[0x0f, 0x01, 0xd9], CodeSize::Bits64), Decoded::Length(3));
+        assert_eq!(
+            decode(&[0x66, 0x0f, 0xa2], CodeSize::Bits16),
+            Decoded::Length(3)
+        );
+        assert_eq!(
+            decode(&[0xf3, 0x48, 0x0f, 0xa2], CodeSize::Bits64),
+            Decoded::Length(4)
+        );
+        assert_eq!(
+            decode(&[0x0f, 0x01, 0xd9], CodeSize::Bits64),
+            Decoded::Length(3)
+        );
         assert_eq!(decode(&[0x0f], CodeSize::Bits64), Decoded::Truncated);
     }
 }

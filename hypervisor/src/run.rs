@@ -56,7 +56,11 @@ fn advance<V: Vcpu>(vcpu: &V, length: u64) -> u64 {
     let rip = vcpu.rip();
     let next = rip.wrapping_add(length);
     let crosses = (rip ^ next) & !0xffff_ffff != 0;
-    if crosses && vcpu.code_size() != CodeSize::Bits64 { next & 0xffff_ffff } else { next }
+    if crosses && vcpu.code_size() != CodeSize::Bits64 {
+        next & 0xffff_ffff
+    } else {
+        next
+    }
 }
 
 /// A fault restarts its instruction without hitting the instruction breakpoint

@@ -20,7 +20,11 @@ use x86::vtx::control::secondary;
 pub fn start(mut boot: Boot) -> Refusal {
     let region = boot.handoff.region_base;
     let size = boot.handoff.region_size;
-    log::info!("Underlay {} at {region:#x}, {} KiB", env!("CARGO_PKG_VERSION"), size / 1024);
+    log::info!(
+        "Underlay {} at {region:#x}, {} KiB",
+        env!("CARGO_PKG_VERSION"),
+        size / 1024
+    );
     instruction::warm_up();
     let answer = match boot.vendor() {
         Some(Vendor::Intel) => start_vtx(&mut boot),
@@ -49,7 +53,10 @@ fn start_vtx(boot: &mut Boot) -> Result<Never, Refusal> {
     };
     let memory = boot.guest_memory(Format::Ept, support.gib_pages())?;
     let cpu = VtxCpu::new(boot, &memory, support)?;
-    log::info!("VT-x: {features:?}, EPT with 1 GiB pages: {}", support.gib_pages());
+    log::info!(
+        "VT-x: {features:?}, EPT with 1 GiB pages: {}",
+        support.gib_pages()
+    );
     serve(boot, memory, cpu, features, VtxCpu::leave)
 }
 

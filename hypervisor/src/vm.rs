@@ -36,7 +36,12 @@ pub struct Features {
 
 impl Features {
     /// AMD-V needs no controls for them.
-    pub const ALL: Self = Self { rdtscp: true, invpcid: true, xsaves: true, user_wait: true };
+    pub const ALL: Self = Self {
+        rdtscp: true,
+        invpcid: true,
+        xsaves: true,
+        user_wait: true,
+    };
 }
 
 impl<M: Memory> Vm<M> {
@@ -63,7 +68,10 @@ pub struct Cpu<V> {
 impl<V: Vcpu> Cpu<V> {
     /// A CPU that has not run yet.
     pub fn new(vcpu: V) -> Self {
-        Self { vcpu, counts: Counts::default() }
+        Self {
+            vcpu,
+            counts: Counts::default(),
+        }
     }
 
     /// Whose hardware runs it.

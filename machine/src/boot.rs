@@ -15,9 +15,9 @@ use crate::port::Port;
 use crate::region::{Exhausted, Page, Region};
 use crate::tables::{OwnTables, Rights};
 use crate::{backtrace, heap, log, mtrrs};
+use ::log::LevelFilter;
 use abi::handoff::{self, Handoff, LogLevel, LogPort, footprint};
 use abi::refusal::Refusal;
-use ::log::LevelFilter;
 use core::arch::naked_asm;
 use core::sync::atomic::{AtomicBool, Ordering};
 use x86::control::{Cr0, Cr4, Efer};
@@ -60,7 +60,10 @@ pub(crate) fn is_installed() -> bool {
 
 impl From<Exhausted> for Refusal {
     fn from(exhausted: Exhausted) -> Self {
-        Self::TooLittleMemory { wanted: exhausted.wanted, given: 0 }
+        Self::TooLittleMemory {
+            wanted: exhausted.wanted,
+            given: 0,
+        }
     }
 }
 
@@ -82,16 +85,27 @@ impl Boot {
 
     /// The guest's memory, with nested tables in a vendor's format that follow
     /// the MTRRs.
-    pub fn guest_memory(&mut self, format: Format, gib_pages: bool) -> Result<GuestMemory, Refusal> {
+    pub fn guest_memory(
+        &mut self,
+        format: Format,
+        gib_pages: bool,
+    ) -> Result<GuestMemory, Refusal> {
         let bits = footprint::nested_bits(physical_bits(), gib_pages);
         let bytes = footprint::nested_tables(bits, gib_pages, mtrrs::variable_count());
         let pool = self.region.tables((bytes / PAGE_SIZE) as usize)?;
         let base = Hpa(pool.as_ptr() as u64);
-        let [scrap_table] = self.region.tables(1)? else { return Err(self.too_small()) };
+        let [scrap_table] = self.region.tables(1)? else {
+            return Err(self.too_small());
+        };
         let scrap_table_at = Hpa(core::ptr::from_ref(scrap_table) as u64);
         let scrap_page = Hpa(self.region.pages(1)?.as_ptr() as u64);
         let reserved = self.region.base().0..self.region.base().0 + self.region.size();
-        let plan = Plan { format, bits, gib_pages, reserved: reserved.clone() };
+        let plan = Plan {
+            format,
+            bits,
+            gib_pages,
+            reserved: reserved.clone(),
+        };
         let nested = Nested::new(
             plan,
             &mtrrs::read(),
@@ -108,7 +122,10 @@ impl Boot {
 
     fn too_small(&self) -> Refusal {
         let given = self.region.size();
-        Refusal::TooLittleMemory { wanted: given + handoff::REGION_ALIGN, given }
+        Refusal::TooLittleMemory {
+            wanted: given + handoff::REGION_ALIGN,
+            given,
+        }
     }
 }
 
@@ -182,7 +199,10 @@ unsafe fn checked(handoff: *const Handoff) -> Result<Handoff, Refusal> {
     // SAFETY: the version says that the rest is there too.
     let known = unsafe { handoff.read() };
     if u64::from(known.cpus) > CPUS_MAX {
-        return Err(Refusal::TooManyCpus { enabled: u64::from(known.cpus), handled: CPUS_MAX });
+        return Err(Refusal::TooManyCpus {
+            enabled: u64::from(known.cpus),
+            handled: CPUS_MAX,
+        });
     }
     Ok(known)
 }
@@ -249,7 +269,13 @@ unsafe fn prepare(
         main,
         answer: Refusal::NoVirtualisation,
     })?;
-    switch.boot = Some(Boot { handoff, firmware, region, percpu, own });
+    switch.boot = Some(Boot {
+        handoff,
+        firmware,
+        region,
+        percpu,
+        own,
+    });
     Ok(switch)
 }
 
@@ -261,8 +287,15 @@ fn own_tables(
 ) -> Result<OwnState, Refusal> {
     let base = region.base().0;
     // Devices below 4 GiB are mapped too: a guest may point at one.
-    let memory_end = handoff.memory_end.max(1 << 32).next_multiple_of(handoff::REGION_ALIGN);
-    let levels = if firmware.cr4 & Cr4::LA57.bits() != 0 { 5 } else { 4 };
+    let memory_end = handoff
+        .memory_end
+        .max(1 << 32)
+        .next_multiple_of(handoff::REGION_ALIGN);
+    let levels = if firmware.cr4 & Cr4::LA57.bits() != 0 {
+        5
+    } else {
+        4
+    };
     let mut tables = OwnTables::new(region, levels, has_gib_pages())?;
     tables.map_region()?;
     for segment in handoff.segments.iter().filter(|segment| segment.size > 0) {
@@ -280,7 +313,11 @@ fn own_tables(
     }
     tables.map_guest(memory_end)?;
     let cr3 = tables.root();
-    Ok(OwnState { cr3, memory_end, ..own_registers(firmware) })
+    Ok(OwnState {
+        cr3,
+        memory_end,
+        ..own_registers(firmware)
+    })
 }
 
 /// The control registers that the hypervisor wants: the least that it needs.
@@ -295,7 +332,13 @@ fn own_registers(firmware: &Firmware) -> OwnState {
     cr0.insert(Cr0::WP | Cr0::NE);
     cr0.remove(Cr0::TS);
     let efer = Efer::LME | Efer::LMA | Efer::NXE | Efer::SCE;
-    OwnState { cr0: cr0.bits(), cr3: 0, cr4: cr4.bits(), efer: efer.bits(), memory_end: 0 }
+    OwnState {
+        cr0: cr0.bits(),
+        cr3: 0,
+        cr4: cr4.bits(),
+        efer: efer.bits(),
+        memory_end: 0,
+    }
 }
 
 /// Runs `main` in the hypervisor's own world. Comes back with a refusal only.
@@ -342,7 +385,9 @@ unsafe extern "sysv64" fn switch_tables(switch: *mut Switch) {
 }
 
 extern "sysv64" fn inside(switch: &mut Switch) {
-    let Some(boot) = switch.boot.take() else { return };
+    let Some(boot) = switch.boot.take() else {
+        return;
+    };
     // SAFETY: the values come from `own_registers`, which sets only what this
     // CPU has and keeps paging and its mode; the own tables are in use. CR4
     // without PGE drops the firmware's global translations.

@@ -52,7 +52,14 @@ impl Descriptors {
         let task = gdt.append(Descriptor::tss_segment(tss));
         let idt = region.place(InterruptDescriptorTable::new())?;
         exceptions::fill(idt, code);
-        Ok(Self { gdt, idt, tss, code, data, task })
+        Ok(Self {
+            gdt,
+            idt,
+            tss,
+            code,
+            data,
+            task,
+        })
     }
 
     /// Loads the tables and the segments.

@@ -2,9 +2,7 @@
 //! are noted for the guest, and everything else is a bug that is reported as
 //! fully as can be before this machine stops.
 
-use crate::descriptors::{
-    DOUBLE_FAULT_STACK, FAULT_STACK, MACHINE_CHECK_STACK, NMI_STACK,
-};
+use crate::descriptors::{DOUBLE_FAULT_STACK, FAULT_STACK, MACHINE_CHECK_STACK, NMI_STACK};
 use crate::instructions::{halt_forever, read_cr2, read_cr3};
 use crate::log::LastWords;
 use crate::{backtrace, guarded, percpu};
@@ -144,9 +142,16 @@ fn report(frame: &Frame) -> ! {
 }
 
 fn describe(frame: &Frame, out: &mut LastWords) -> core::fmt::Result {
-    let name = NAMES.iter().find(|row| row.0 == frame.vector).map_or("unknown", |row| row.1);
+    let name = NAMES
+        .iter()
+        .find(|row| row.0 == frame.vector)
+        .map_or("unknown", |row| row.1);
     let number = percpu::number();
-    writeln!(out, "\nUNDERLAY STOPS: exception {} ({name}) in the hypervisor", frame.vector)?;
+    writeln!(
+        out,
+        "\nUNDERLAY STOPS: exception {} ({name}) in the hypervisor",
+        frame.vector
+    )?;
     writeln!(
         out,
         "cpu {number} error {:#x} rip {:#x} ({}) rsp {:#x} rflags {:#x} cr2 {:#x} cr3 {:#x}",
@@ -159,10 +164,26 @@ fn describe(frame: &Frame, out: &mut LastWords) -> core::fmt::Result {
         read_cr3()
     )?;
     let r = &frame.registers;
-    writeln!(out, "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", r.rax, r.rbx, r.rcx, r.rdx)?;
-    writeln!(out, "rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}", r.rsi, r.rdi, r.rbp, r.r8)?;
-    writeln!(out, "r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}", r.r9, r.r10, r.r11, r.r12)?;
-    writeln!(out, "r13 {:016x} r14 {:016x} r15 {:016x}", r.r13, r.r14, r.r15)
+    writeln!(
+        out,
+        "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
+        r.rax, r.rbx, r.rcx, r.rdx
+    )?;
+    writeln!(
+        out,
+        "rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}",
+        r.rsi, r.rdi, r.rbp, r.r8
+    )?;
+    writeln!(
+        out,
+        "r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}",
+        r.r9, r.r10, r.r11, r.r12
+    )?;
+    writeln!(
+        out,
+        "r13 {:016x} r14 {:016x} r15 {:016x}",
+        r.r13, r.r14, r.r15
+    )
 }
 
 fn conclude(out: &mut LastWords, frame_pointer: u64, rip: u64) {

@@ -124,7 +124,11 @@ impl Firmware {
             fs: with_base(segment(selector!("mov {:x}, fs")), fs_base),
             gs: with_base(segment(selector!("mov {:x}, gs")), gs_base),
             ldtr: segment(selector!("sldt {:x}")),
-            tr: if tr.rights & x86::segment::UNUSABLE == 0 { busy(tr) } else { NO_TASK },
+            tr: if tr.rights & x86::segment::UNUSABLE == 0 {
+                busy(tr)
+            } else {
+                NO_TASK
+            },
             fs_base,
             gs_base,
         }
@@ -173,7 +177,11 @@ unsafe fn load_descriptor(gdtr: TablePointer, selector: u16) -> Segment {
     let has_high = offset + 15 <= u64::from(gdtr.limit);
     // SAFETY: both reads are within the limit of the table.
     let (low, high) = unsafe {
-        let high = if has_high { at.add(1).read_unaligned() } else { 0 };
+        let high = if has_high {
+            at.add(1).read_unaligned()
+        } else {
+            0
+        };
         (at.read_unaligned(), high)
     };
     Segment::from_descriptor(selector, low, high)
@@ -181,5 +189,8 @@ unsafe fn load_descriptor(gdtr: TablePointer, selector: u16) -> Segment {
 
 /// A task segment as VM entry wants it.
 fn busy(task: Segment) -> Segment {
-    Segment { rights: task.rights | 2, ..task }
+    Segment {
+        rights: task.rights | 2,
+        ..task
+    }
 }

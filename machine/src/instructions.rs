@@ -8,7 +8,12 @@ use x86::cpuid::Leaf;
 #[inline]
 pub fn cpuid(leaf: u32, subleaf: u32) -> Leaf {
     let result = core::arch::x86_64::__cpuid_count(leaf, subleaf);
-    Leaf { eax: result.eax, ebx: result.ebx, ecx: result.ecx, edx: result.edx }
+    Leaf {
+        eax: result.eax,
+        ebx: result.ebx,
+        ecx: result.ecx,
+        edx: result.edx,
+    }
 }
 
 /// RDTSC: ticks of the time-stamp counter.

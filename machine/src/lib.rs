@@ -4,7 +4,12 @@
 //!
 //! `vtx` and `svm` mirror each other and are chosen once, by type.
 #![cfg_attr(not(test), no_std)]
-#![deny(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::unreachable)]
+#![deny(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::unreachable
+)]
 
 mod backtrace;
 pub mod boot;

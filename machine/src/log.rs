@@ -60,7 +60,11 @@ enum Share {
 }
 
 impl Ration {
-    const FULL: Self = Self { left: RATION, held: 0, refilled: 0 };
+    const FULL: Self = Self {
+        left: RATION,
+        held: 0,
+        refilled: 0,
+    };
 
     fn take(&mut self, micros: u64) -> Share {
         let fresh = micros.saturating_sub(self.refilled) * REFILL / 1_000_000;
@@ -73,7 +77,9 @@ impl Ration {
             return Share::Hold;
         }
         self.left -= 1;
-        Share::Print { held: core::mem::take(&mut self.held) }
+        Share::Print {
+            held: core::mem::take(&mut self.held),
+        }
     }
 }
 
@@ -87,7 +93,10 @@ pub(crate) struct LineBuffer {
 
 impl LineBuffer {
     pub(crate) const fn new() -> Self {
-        Self { bytes: [0; 400], used: 0 }
+        Self {
+            bytes: [0; 400],
+            used: 0,
+        }
     }
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.used).unwrap_or(&[])
@@ -141,7 +150,10 @@ impl Ring {
     fn tell_held(&mut self, held: u64) {
         if held > 0 {
             let mut line = LineBuffer::new();
-            let _ = write!(line, "[{held} lines before this one are in memory only]\r\n");
+            let _ = write!(
+                line,
+                "[{held} lines before this one are in memory only]\r\n"
+            );
             self.port.write(line.bytes());
         }
     }
@@ -167,16 +179,16 @@ impl Log for Logger {
 }
 
 /// Starts the log in `text`, with times counted from `start` ticks at `hz`.
-pub(crate) fn start(
-    text: &'static mut [u8],
-    port: Port,
-    level: LevelFilter,
-    start: u64,
-    hz: u64,
-) {
+pub(crate) fn start(text: &'static mut [u8], port: Port, level: LevelFilter, start: u64, hz: u64) {
     port.set_up();
     let clock = Clock { start, hz };
-    *RING.lock() = Some(Ring { text, written: 0, port, clock, ration: Ration::FULL });
+    *RING.lock() = Some(Ring {
+        text,
+        written: 0,
+        port,
+        clock,
+        ration: Ration::FULL,
+    });
     // A second call finds the logger set already, which is what it wants.
     let _ = log::set_logger(&Logger);
     log::set_max_level(level);
@@ -239,8 +251,13 @@ mod tests {
     fn the_ring_keeps_the_newest_text() {
         let clock = Clock { start: 0, hz: 1 };
         let text = Box::leak(vec![0; 8].into_boxed_slice());
-        let mut ring =
-            Ring { text, written: 0, port: Port::None, clock, ration: Ration::FULL };
+        let mut ring = Ring {
+            text,
+            written: 0,
+            port: Port::None,
+            clock,
+            ration: Ration::FULL,
+        };
         ring.keep(b"0123456789");
         assert_eq!(ring.text, b"89234567");
         assert_eq!(ring.written, 10);

@@ -47,7 +47,11 @@ impl GuestMemory {
     /// but those of `reserved` at [`DIRECT_MAP`], and `nested` leaves out
     /// `reserved`.
     pub(crate) unsafe fn new(nested: Nested, reserved: Range<Gpa>, end: Gpa) -> Self {
-        Self { nested: Mutex::new(nested), reserved, end }
+        Self {
+            nested: Mutex::new(nested),
+            reserved,
+            end,
+        }
     }
 
     /// The root of the nested tables.
@@ -112,16 +116,22 @@ impl Entries for GuestMemory {
     }
 
     fn exchange(&self, at: Gpa, size: u64, old: u64, new: u64) -> bool {
-        let Ok(to) = self.direct(at, size) else { return false };
+        let Ok(to) = self.direct(at, size) else {
+            return false;
+        };
         // SAFETY: as for `load`.
         unsafe {
             if size == 8 {
                 let entry = AtomicU64::from_ptr(to.cast());
-                entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
+                entry
+                    .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+                    .is_ok()
             } else {
                 let entry = AtomicU32::from_ptr(to.cast());
                 let (old, new) = (old as u32, new as u32);
-                entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
+                entry
+                    .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+                    .is_ok()
             }
         }
     }

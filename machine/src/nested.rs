@@ -91,8 +91,14 @@ impl Nested {
         scrap_page: Hpa,
     ) -> Result<Self, OutOfTables> {
         scrap_table.0 = [scrap_page.0 | plan.format.scrap(); 512];
-        let mut nested =
-            Self { plan, pool, base, used: 0, scrap, scrap_is_open: false };
+        let mut nested = Self {
+            plan,
+            pool,
+            base,
+            used: 0,
+            scrap,
+            scrap_is_open: false,
+        };
         nested.rebuild(mtrrs)?;
         Ok(nested)
     }
@@ -148,7 +154,10 @@ impl Nested {
     }
 
     fn set(&mut self, table: usize, slot: usize, entry: u64) {
-        let found = self.pool.get_mut(table).and_then(|table| table.0.get_mut(slot));
+        let found = self
+            .pool
+            .get_mut(table)
+            .and_then(|table| table.0.get_mut(slot));
         if let Some(found) = found {
             *found = entry;
         }
@@ -210,7 +219,11 @@ impl Nested {
         let mut table = 0;
         for level in [4, 3] {
             let slot = (at / span(level)) as usize & 511;
-            let found = self.pool.get(table).and_then(|table| table.0.get(slot)).copied();
+            let found = self
+                .pool
+                .get(table)
+                .and_then(|table| table.0.get(slot))
+                .copied();
             match found {
                 Some(found) if found != 0 && found & LARGE == 0 => table = self.index_of(found),
                 _ => return,

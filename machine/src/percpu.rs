@@ -38,10 +38,7 @@ pub struct PerCpu {
 /// The pages around the stacks, which must not be mapped.
 pub(crate) type Guards = [Range<u64>; 5];
 
-fn guarded_stack(
-    region: &mut Region,
-    pages: usize,
-) -> Result<(Range<u64>, u64), Exhausted> {
+fn guarded_stack(region: &mut Region, pages: usize) -> Result<(Range<u64>, u64), Exhausted> {
     let all = region.pages(pages + 1)?;
     let base = core::ptr::from_ref::<[Page]>(all).cast::<Page>() as u64;
     let guard = base..base + x86::PAGE_SIZE;

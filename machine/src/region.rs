@@ -29,7 +29,11 @@ impl Region {
     /// The bytes from `base + used` to `base + size` are memory that nobody
     /// else uses, now or later, identity-mapped in the firmware's tables.
     pub unsafe fn new(base: u64, size: u64, used: u64) -> Self {
-        Self { base, next: base + used.next_multiple_of(PAGE_SIZE), end: base + size }
+        Self {
+            base,
+            next: base + used.next_multiple_of(PAGE_SIZE),
+            end: base + size,
+        }
     }
 
     /// Where the region begins.
@@ -52,7 +56,9 @@ impl Region {
         let bytes = count as u64 * PAGE_SIZE;
         let after = self.next.saturating_add(bytes);
         if after > self.end {
-            return Err(Exhausted { wanted: after - self.base });
+            return Err(Exhausted {
+                wanted: after - self.base,
+            });
         }
         let first = self.next as *mut Page;
         self.next = after;

@@ -59,8 +59,15 @@ impl<'a> OwnTables<'a> {
     /// Empty tables of as many levels as the firmware's: the number cannot be
     /// changed without leaving 64-bit mode.
     pub fn new(region: &'a mut Region, levels: u32, gib_pages: bool) -> Result<Self, Exhausted> {
-        let [root] = region.tables(1)? else { return Err(Exhausted { wanted: 0 }) };
-        Ok(Self { region, root, levels, gib_pages })
+        let [root] = region.tables(1)? else {
+            return Err(Exhausted { wanted: 0 });
+        };
+        Ok(Self {
+            region,
+            root,
+            levels,
+            gib_pages,
+        })
     }
 
     /// What CR3 takes.

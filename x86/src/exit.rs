@@ -136,6 +136,20 @@ impl Exit {
 
 /// Names of the kinds, in the order of [`Exit::kind`].
 pub const KIND_NAMES: [&str; KINDS] = [
-    "cpuid", "hypercall", "rdmsr", "wrmsr", "xsetbv", "mov-cr", "nested-fault", "invd",
-    "vmx-svm", "nmi", "nmi-window", "init", "startup", "triple-fault", "entry-failed", "other",
+    "cpuid",
+    "hypercall",
+    "rdmsr",
+    "wrmsr",
+    "xsetbv",
+    "mov-cr",
+    "nested-fault",
+    "invd",
+    "vmx-svm",
+    "nmi",
+    "nmi-window",
+    "init",
+    "startup",
+    "triple-fault",
+    "entry-failed",
+    "other",
 ];

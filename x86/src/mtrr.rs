@@ -97,7 +97,11 @@ impl Mtrrs {
     /// What a CPU without MTRRs does: everything write-back.
     pub const fn none() -> Self {
         let variable = [Variable { base: 0, mask: 0 }; VARIABLE_MAX];
-        Self { default_type: ENABLED | 6, fixed: [0; FIXED], variable }
+        Self {
+            default_type: ENABLED | 6,
+            fixed: [0; FIXED],
+            variable,
+        }
     }
 
     /// The type of the naturally aligned `size` bytes (a power of two of at
@@ -167,7 +171,9 @@ mod tests {
 
     /// The manual's rule for one address, written without ranges.
     fn of_address(mtrrs: &Mtrrs, address: u64) -> MemoryType {
-        mtrrs.of_range(address & !(PAGE - 1), PAGE).expect("one page has one type")
+        mtrrs
+            .of_range(address & !(PAGE - 1), PAGE)
+            .expect("one page has one type")
     }
 
     fn firmware() -> Mtrrs {
@@ -175,8 +181,14 @@ mod tests {
         mtrrs.default_type = ENABLED | FIXED_ENABLED;
         mtrrs.fixed = [0x0606_0606_0606_0606; FIXED];
         mtrrs.fixed[2] = 0; // 0xa0000 to 0xbffff: the VGA window
-        mtrrs.variable[0] = Variable { base: 6, mask: VALID | 0xff_8000_0000 };
-        mtrrs.variable[1] = Variable { base: 0x7f00_0000, mask: VALID | 0xff_ff00_0000 };
+        mtrrs.variable[0] = Variable {
+            base: 6,
+            mask: VALID | 0xff_8000_0000,
+        };
+        mtrrs.variable[1] = Variable {
+            base: 0x7f00_0000,
+            mask: VALID | 0xff_ff00_0000,
+        };
         mtrrs
     }
 
@@ -191,7 +203,10 @@ mod tests {
         assert_eq!(of_address(&mtrrs, 0x7f00_0000), MemoryType::Uncacheable);
         assert_eq!(of_address(&mtrrs, 0x8000_0000), MemoryType::Uncacheable);
         assert_eq!(mtrrs.of_range(0x4000_0000, 1 << 30), None);
-        assert_eq!(mtrrs.of_range(0x2000_0000, 2 << 20), Some(MemoryType::WriteBack));
+        assert_eq!(
+            mtrrs.of_range(0x2000_0000, 2 << 20),
+            Some(MemoryType::WriteBack)
+        );
         assert_eq!(mtrrs.of_range(0, 2 << 20), None);
     }
 
@@ -207,7 +222,10 @@ mod tests {
         (types, 12u32..34, any::<u64>(), any::<bool>()).prop_map(|(kind, bits, at, valid)| {
             let mask = (!0u64 << bits) & 0xf_ffff_f000;
             let valid = if valid { VALID } else { 0 };
-            Variable { base: (at & mask) | kind, mask: mask | valid }
+            Variable {
+                base: (at & mask) | kind,
+                mask: mask | valid,
+            }
         })
     }
 

@@ -30,12 +30,22 @@ pub const PRESENT: u32 = 1 << 7;
 /// A busy 64-bit TSS at 0: what TR must look like at a VM entry where the
 /// firmware has loaded none. Intel SDM volume 3, "Checks on Guest Segment
 /// Registers".
-pub const NO_TASK: Segment = Segment { selector: 0, base: 0, limit: 0xffff, rights: 0x8b };
+pub const NO_TASK: Segment = Segment {
+    selector: 0,
+    base: 0,
+    limit: 0xffff,
+    rights: 0x8b,
+};
 
 impl Segment {
     /// A segment register that holds a null selector.
     pub const fn null(selector: u16) -> Self {
-        Self { selector, base: 0, limit: 0, rights: UNUSABLE }
+        Self {
+            selector,
+            base: 0,
+            limit: 0,
+            rights: UNUSABLE,
+        }
     }
 
     /// The segment behind `selector`, whose descriptor's two quadwords are
@@ -45,12 +55,25 @@ impl Segment {
         let rights = ((low >> 40) & 0xf0ff) as u32;
         let raw_limit = ((low & 0xffff) | ((low >> 32) & 0xf_0000)) as u32;
         let granular = low & (1 << 55) != 0;
-        let limit = if granular { (raw_limit << 12) | 0xfff } else { raw_limit };
+        let limit = if granular {
+            (raw_limit << 12) | 0xfff
+        } else {
+            raw_limit
+        };
         let base = ((low >> 16) & 0xff_ffff) | ((low >> 32) & 0xff00_0000);
         let system = rights & CODE_OR_DATA == 0;
         let base = if system { base | (high << 32) } else { base };
-        let rights = if rights & PRESENT == 0 { rights | UNUSABLE } else { rights };
-        Self { selector, base, limit, rights }
+        let rights = if rights & PRESENT == 0 {
+            rights | UNUSABLE
+        } else {
+            rights
+        };
+        Self {
+            selector,
+            base,
+            limit,
+            rights,
+        }
     }
 
     /// The descriptor privilege level: of SS, the guest's CPL.
@@ -72,7 +95,11 @@ impl Segment {
     pub const fn rights_from_svm(attributes: u16) -> u32 {
         let attributes = attributes as u32;
         let rights = (attributes & 0xff) | ((attributes & 0xf00) << 4);
-        if attributes & PRESENT == 0 { rights | UNUSABLE } else { rights }
+        if attributes & PRESENT == 0 {
+            rights | UNUSABLE
+        } else {
+            rights
+        }
     }
 }
 

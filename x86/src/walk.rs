@@ -90,9 +90,10 @@ impl Denied {
     /// The exception that an ordinary instruction would have raised.
     pub fn exception(self) -> Exception {
         match self {
-            Self::PageFault { address, code } => {
-                Exception::PageFault { address: address.0, code }
-            }
+            Self::PageFault { address, code } => Exception::PageFault {
+                address: address.0,
+                code,
+            },
             Self::NonCanonical(_) | Self::NoMemory(_) => Exception::GeneralProtection(0),
         }
     }
@@ -185,7 +186,11 @@ impl Paging {
     }
 
     fn level(&self, number: u32) -> Level {
-        if self.is_wide() { self.wide_level(number) } else { self.narrow_level(number) }
+        if self.is_wide() {
+            self.wide_level(number)
+        } else {
+            self.narrow_level(number)
+        }
     }
 }
 
@@ -207,13 +212,25 @@ pub fn walk(
 ) -> Result<Translation, Denied> {
     if !paging.cr0.contains(Cr0::PG) {
         let gpa = Gpa(gva.0 & 0xffff_ffff);
-        return Ok(Translation { gpa, left: 4096 - gpa.page_offset() });
+        return Ok(Translation {
+            gpa,
+            left: 4096 - gpa.page_offset(),
+        });
     }
     if paging.is_long() && !is_canonical(gva.0, paging.linear_bits()) {
         return Err(Denied::NonCanonical(gva));
     }
-    let gva = if paging.is_long() { gva } else { Gva(gva.0 & 0xffff_ffff) };
-    let walk = Walk { paging, intent, gva, entries };
+    let gva = if paging.is_long() {
+        gva
+    } else {
+        Gva(gva.0 & 0xffff_ffff)
+    };
+    let walk = Walk {
+        paging,
+        intent,
+        gva,
+        entries,
+    };
     loop {
         if let Some(result) = walk.attempt()? {
             return Ok(result);
@@ -226,12 +243,19 @@ impl<E: Entries> Walk<'_, E> {
     /// being read and being marked, so the CPU would start again.
     fn attempt(&self) -> Result<Option<Translation>, Denied> {
         let (mut table, mut number) = self.root()?;
-        let mut rights = Rights { writable: true, user: true, execute: true };
+        let mut rights = Rights {
+            writable: true,
+            user: true,
+            execute: true,
+        };
         loop {
             let level = self.paging.level(number);
             let index = (self.gva.0 >> level.shift) & ((1 << level.bits) - 1);
             let at = Gpa(table + index * level.size);
-            let entry = self.entries.load(at, level.size).ok_or(Denied::NoMemory(at))?;
+            let entry = self
+                .entries
+                .load(at, level.size)
+                .ok_or(Denied::NoMemory(at))?;
             let is_page = number == 1 || (level.large && entry & LARGE != 0);
             self.check_entry(&level, entry, is_page && number > 1)?;
             rights = self.narrow(rights, entry);
@@ -263,7 +287,9 @@ impl<E: Entries> Walk<'_, E> {
         }
         let index = self.gva.0 >> 30 & 3;
         let at = Gpa((paging.cr3 & 0xffff_ffe0) + index * 8);
-        let loaded = paging.pdptes.and_then(|all| all.get(index as usize).copied());
+        let loaded = paging
+            .pdptes
+            .and_then(|all| all.get(index as usize).copied());
         let entry = match loaded {
             Some(entry) => entry,
             None => self.entries.load(at, 8).ok_or(Denied::NoMemory(at))?,
@@ -287,7 +313,10 @@ impl<E: Entries> Walk<'_, E> {
         if self.intent.fetch && smep_or_nx {
             code |= page_fault::FETCH;
         }
-        Denied::PageFault { address: self.gva, code }
+        Denied::PageFault {
+            address: self.gva,
+            code,
+        }
     }
 
     fn check_entry(&self, level: &Level, entry: u64, large: bool) -> Result<(), Denied> {
@@ -330,9 +359,7 @@ impl<E: Entries> Walk<'_, E> {
     fn may_fetch(&self, rights: Rights) -> bool {
         let user_page_by_supervisor = !self.intent.user && rights.user;
         let smep = self.paging.cr4.contains(Cr4::SMEP);
-        rights.execute
-            && (!self.intent.user || rights.user)
-            && !(user_page_by_supervisor && smep)
+        rights.execute && (!self.intent.user || rights.user) && !(user_page_by_supervisor && smep)
     }
 
     fn may_access(&self, rights: Rights) -> bool {
@@ -360,7 +387,11 @@ impl<E: Entries> Walk<'_, E> {
 
     /// Sets the accessed bit, and the dirty bit of a page that is written.
     fn mark(&self, at: Gpa, level: &Level, entry: u64, is_page: bool) -> bool {
-        let dirty = if is_page && self.intent.write { DIRTY } else { 0 };
+        let dirty = if is_page && self.intent.write {
+            DIRTY
+        } else {
+            0
+        };
         let marked = entry | ACCESSED | dirty;
         marked == entry || self.entries.exchange(at, level.size, entry, marked)
     }
@@ -372,7 +403,10 @@ impl<E: Entries> Walk<'_, E> {
             base |= (entry >> 13 & 0xff) << 32;
         }
         let offset = self.gva.0 & inside;
-        Translation { gpa: Gpa(base | offset), left: inside + 1 - offset }
+        Translation {
+            gpa: Gpa(base | offset),
+            left: inside + 1 - offset,
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use x86::Exit;
 
 /// INVD as WBINVD.
 pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let Exit::InvalidateCaches = exit else { return Outcome::Pass };
+    let Exit::InvalidateCaches = exit else {
+        return Outcome::Pass;
+    };
     cpu.vcpu.write_back_caches();
     Outcome::Done
 }

@@ -14,12 +14,16 @@ use x86::cpuid::{self, Leaf, Vendor};
 /// Answers CPUID.
 #[inline]
 pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let Exit::Cpuid { leaf, subleaf } = *exit else { return Outcome::Pass };
+    let Exit::Cpuid { leaf, subleaf } = *exit else {
+        return Outcome::Pass;
+    };
     let answer = if is_ours(leaf, vm.presence) {
         presence_leaf(leaf, V::VENDOR)
     } else {
         let below = cpu.vcpu.cpuid(leaf, subleaf);
-        visible(leaf, subleaf, below, vm.presence, vm.features, || cpu.vcpu.cr4())
+        visible(leaf, subleaf, below, vm.presence, vm.features, || {
+            cpu.vcpu.cr4()
+        })
     };
     let registers = cpu.vcpu.registers_mut();
     registers.rax = u64::from(answer.eax);
@@ -41,8 +45,17 @@ fn presence_leaf(leaf: u32, vendor: Vendor) -> Leaf {
         Vendor::Amd => discovery::FEATURE_VMMCALL,
     };
     match leaf {
-        LEAF_SIGNATURE => Leaf { eax: LEAF_MAX, ebx, ecx, edx },
-        LEAF_FEATURES => Leaf { eax: call::VERSION, ebx: instruction, ..Leaf::default() },
+        LEAF_SIGNATURE => Leaf {
+            eax: LEAF_MAX,
+            ebx,
+            ecx,
+            edx,
+        },
+        LEAF_FEATURES => Leaf {
+            eax: call::VERSION,
+            ebx: instruction,
+            ..Leaf::default()
+        },
         _ => Leaf::default(),
     }
 }
@@ -68,10 +81,16 @@ pub fn visible(
     match leaf {
         cpuid::FEATURES => basic_features(below, presence, cr4()),
         cpuid::EXTENDED_FEATURES => extended_features(subleaf, below, features, cr4),
-        cpuid::POWER => Leaf { eax: below.eax & !HARDWARE_FEEDBACK, ..below },
+        cpuid::POWER => Leaf {
+            eax: below.eax & !HARDWARE_FEEDBACK,
+            ..below
+        },
         cpuid::EXTENDED_STATE => extended_state(subleaf, below, features),
         cpuid::AMD_FEATURES => amd_features(below, features),
-        cpuid::ADDRESS_WIDTHS => Leaf { ebx: below.ebx & !INVLPGB, ..below },
+        cpuid::ADDRESS_WIDTHS => Leaf {
+            ebx: below.ebx & !INVLPGB,
+            ..below
+        },
         cpuid::PROCESSOR_TRACE
         | cpuid::PCONFIG
         | cpuid::LAST_BRANCH
@@ -127,16 +146,15 @@ fn basic_features(below: Leaf, presence: Presence, cr4: Cr4) -> Leaf {
     if presence == Presence::Bit {
         ecx |= cpuid::ECX1_HYPERVISOR;
     }
-    Leaf { ecx, edx: below.edx & !EDX1_HIDDEN, ..below }
+    Leaf {
+        ecx,
+        edx: below.edx & !EDX1_HIDDEN,
+        ..below
+    }
 }
 
 /// OSPKE mirrors the guest's CR4.
-fn extended_features(
-    subleaf: u32,
-    below: Leaf,
-    features: Features,
-    cr4: impl Fn() -> Cr4,
-) -> Leaf {
+fn extended_features(subleaf: u32, below: Leaf, features: Features, cr4: impl Fn() -> Cr4) -> Leaf {
     match subleaf {
         0 => {
             let mut ecx = below.ecx
@@ -148,7 +166,12 @@ fn extended_features(
                 ecx |= cpuid::ECX7_OSPKE;
             }
             let ebx = below.ebx & !EBX7_HIDDEN & !unless(features.invpcid, EBX7_INVPCID);
-            Leaf { ebx, ecx, edx: below.edx & !EDX7_HIDDEN, ..below }
+            Leaf {
+                ebx,
+                ecx,
+                edx: below.edx & !EDX7_HIDDEN,
+                ..below
+            }
         }
         1 => Leaf {
             eax: below.eax & !EAX7_1_HIDDEN,

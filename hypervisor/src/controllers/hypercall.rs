@@ -1,16 +1,18 @@
 //! The call instruction: from registers to a service and back.
 
 use crate::outcome::Outcome;
-use crate::vm::{Cpu, Vm};
-use machine::{Memory, Vcpu};
 use crate::services::{self, Failure};
+use crate::vm::{Cpu, Vm};
 use abi::handoff::Presence;
+use machine::{Memory, Vcpu};
 use x86::{Exception, Exit};
 
 /// Serves a call. A hidden hypervisor has no calls.
 #[inline]
 pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let Exit::Hypercall = exit else { return Outcome::Pass };
+    let Exit::Hypercall = exit else {
+        return Outcome::Pass;
+    };
     if vm.presence == Presence::Hidden {
         return Outcome::Fault(Exception::InvalidOpcode);
     }

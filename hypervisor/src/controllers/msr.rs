@@ -3,8 +3,8 @@
 
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
-use machine::{Memory, Vcpu};
 use core::ops::RangeInclusive;
+use machine::{Memory, Vcpu};
 use x86::control::Efer;
 use x86::cpuid::Vendor;
 use x86::{Exception, Exit, Gpa, PAGE_SIZE, msr, mtrr};
@@ -41,7 +41,11 @@ struct Rule {
 }
 
 const fn rule(vendor: Option<Vendor>, first: u32, last: u32, policy: Policy) -> Rule {
-    Rule { vendor, numbers: first..=last, policy }
+    Rule {
+        vendor,
+        numbers: first..=last,
+        policy,
+    }
 }
 
 const BOTH: Option<Vendor> = None;
@@ -55,37 +59,117 @@ const AMD: Option<Vendor> = Some(Vendor::Amd);
 /// manuals leave undefined: ignored.
 static RULES: &[Rule] = &[
     rule(BOTH, msr::APIC_BASE, msr::APIC_BASE, Policy::ApicBase),
-    rule(INTEL, msr::FEATURE_CONTROL, msr::FEATURE_CONTROL, Policy::FeatureControl),
-    rule(INTEL, msr::BIOS_UPDATE_TRIGGER, msr::BIOS_UPDATE_TRIGGER, Policy::Ignored),
-    rule(INTEL, msr::SMM_MONITOR_CONTROL, msr::SMM_MONITOR_CONTROL, Policy::Absent),
-    rule(INTEL, msr::MISC_ENABLE, msr::MISC_ENABLE, Policy::MiscEnable),
+    rule(
+        INTEL,
+        msr::FEATURE_CONTROL,
+        msr::FEATURE_CONTROL,
+        Policy::FeatureControl,
+    ),
+    rule(
+        INTEL,
+        msr::BIOS_UPDATE_TRIGGER,
+        msr::BIOS_UPDATE_TRIGGER,
+        Policy::Ignored,
+    ),
+    rule(
+        INTEL,
+        msr::SMM_MONITOR_CONTROL,
+        msr::SMM_MONITOR_CONTROL,
+        Policy::Absent,
+    ),
+    rule(
+        INTEL,
+        msr::MISC_ENABLE,
+        msr::MISC_ENABLE,
+        Policy::MiscEnable,
+    ),
     rule(
         INTEL,
         msr::MTRR_VARIABLE_BASE,
         msr::MTRR_VARIABLE_BASE + 2 * mtrr::VARIABLE_MAX as u32 - 1,
         Policy::MemoryType,
     ),
-    rule(INTEL, msr::MTRR_FIXED_64K, msr::MTRR_FIXED_64K, Policy::MemoryType),
-    rule(INTEL, msr::MTRR_FIXED_16K, msr::MTRR_FIXED_16K + 1, Policy::MemoryType),
-    rule(INTEL, msr::MTRR_FIXED_4K, msr::MTRR_FIXED_4K_LAST, Policy::MemoryType),
-    rule(INTEL, msr::MTRR_DEFAULT_TYPE, msr::MTRR_DEFAULT_TYPE, Policy::MemoryType),
+    rule(
+        INTEL,
+        msr::MTRR_FIXED_64K,
+        msr::MTRR_FIXED_64K,
+        Policy::MemoryType,
+    ),
+    rule(
+        INTEL,
+        msr::MTRR_FIXED_16K,
+        msr::MTRR_FIXED_16K + 1,
+        Policy::MemoryType,
+    ),
+    rule(
+        INTEL,
+        msr::MTRR_FIXED_4K,
+        msr::MTRR_FIXED_4K_LAST,
+        Policy::MemoryType,
+    ),
+    rule(
+        INTEL,
+        msr::MTRR_DEFAULT_TYPE,
+        msr::MTRR_DEFAULT_TYPE,
+        Policy::MemoryType,
+    ),
     rule(INTEL, msr::PEBS_ENABLE, msr::PEBS_ENABLE, Policy::Absent),
     rule(INTEL, msr::VMX_BASIC, msr::VMX_LAST, Policy::Absent),
     rule(INTEL, msr::RTIT_FIRST, msr::RTIT_LAST, Policy::Absent),
     rule(INTEL, msr::DS_AREA, msr::DS_AREA, Policy::Absent),
     rule(BOTH, msr::CET_FIRST, msr::CET_LAST, Policy::Absent),
     rule(INTEL, msr::PKRS, msr::PKRS, Policy::Absent),
-    rule(INTEL, msr::USER_INTERRUPT_FIRST, msr::USER_INTERRUPT_LAST, Policy::Absent),
-    rule(INTEL, msr::ARCH_LBR_RECORDS_FIRST, msr::ARCH_LBR_RECORDS_LAST, Policy::Absent),
-    rule(INTEL, msr::ARCH_LBR_FIRST, msr::ARCH_LBR_LAST, Policy::Absent),
-    rule(INTEL, msr::ARCH_LBR_FROM_FIRST, msr::ARCH_LBR_TO_LAST, Policy::Absent),
-    rule(INTEL, msr::HARDWARE_FEEDBACK_FIRST, msr::HARDWARE_FEEDBACK_LAST, Policy::Absent),
+    rule(
+        INTEL,
+        msr::USER_INTERRUPT_FIRST,
+        msr::USER_INTERRUPT_LAST,
+        Policy::Absent,
+    ),
+    rule(
+        INTEL,
+        msr::ARCH_LBR_RECORDS_FIRST,
+        msr::ARCH_LBR_RECORDS_LAST,
+        Policy::Absent,
+    ),
+    rule(
+        INTEL,
+        msr::ARCH_LBR_FIRST,
+        msr::ARCH_LBR_LAST,
+        Policy::Absent,
+    ),
+    rule(
+        INTEL,
+        msr::ARCH_LBR_FROM_FIRST,
+        msr::ARCH_LBR_TO_LAST,
+        Policy::Absent,
+    ),
+    rule(
+        INTEL,
+        msr::HARDWARE_FEEDBACK_FIRST,
+        msr::HARDWARE_FEEDBACK_LAST,
+        Policy::Absent,
+    ),
     rule(AMD, msr::EFER, msr::EFER, Policy::Efer),
-    rule(AMD, msr::AMD_SYSCFG, msr::AMD_SYSCFG, Policy::SystemConfiguration),
+    rule(
+        AMD,
+        msr::AMD_SYSCFG,
+        msr::AMD_SYSCFG,
+        Policy::SystemConfiguration,
+    ),
     rule(AMD, msr::AMD_IORR_FIRST, msr::AMD_TOP_MEM, Policy::Frozen),
     rule(AMD, msr::AMD_TOP_MEM2, msr::AMD_TOP_MEM2, Policy::Frozen),
-    rule(AMD, msr::AMD_PATCH_LOADER, msr::AMD_PATCH_LOADER, Policy::Ignored),
-    rule(AMD, msr::AMD_MMIO_CONFIG_BASE, msr::AMD_MMIO_CONFIG_BASE, Policy::Frozen),
+    rule(
+        AMD,
+        msr::AMD_PATCH_LOADER,
+        msr::AMD_PATCH_LOADER,
+        Policy::Ignored,
+    ),
+    rule(
+        AMD,
+        msr::AMD_MMIO_CONFIG_BASE,
+        msr::AMD_MMIO_CONFIG_BASE,
+        Policy::Frozen,
+    ),
     rule(AMD, msr::AMD_SMM_BASE, msr::AMD_SMM_MASK, Policy::Frozen),
     rule(AMD, msr::AMD_VM_CR, msr::AMD_VM_CR, Policy::VmCr),
     rule(AMD, msr::AMD_VM_HSAVE_PA, msr::AMD_SMM_KEY, Policy::Absent),
@@ -128,8 +212,12 @@ fn applies(rule: &Rule, vendor: Vendor) -> bool {
 
 fn policy(number: u32, vendor: Vendor) -> Option<Policy> {
     let mut rules = RULES.iter().filter(|rule| applies(rule, vendor));
-    let found = rules.find(|rule| rule.numbers.contains(&number)).map(|rule| rule.policy);
-    let foreign = OF_HYPERVISORS.iter().any(|numbers| numbers.contains(&number));
+    let found = rules
+        .find(|rule| rule.numbers.contains(&number))
+        .map(|rule| rule.policy);
+    let foreign = OF_HYPERVISORS
+        .iter()
+        .any(|numbers| numbers.contains(&number));
     found.or(foreign.then_some(Policy::Absent))
 }
 
@@ -169,9 +257,7 @@ fn read<V: Vcpu>(vcpu: &V, number: u32) -> Option<u64> {
         Some(Policy::MiscEnable) => {
             Some(vcpu.read_msr(number)? | msr::MISC_ENABLE_NO_BTS | msr::MISC_ENABLE_NO_PEBS)
         }
-        Some(Policy::VmCr) => {
-            Some(vcpu.read_msr(number)? | msr::VM_CR_SVMDIS | msr::VM_CR_LOCK)
-        }
+        Some(Policy::VmCr) => Some(vcpu.read_msr(number)? | msr::VM_CR_SVMDIS | msr::VM_CR_LOCK),
         _ => vcpu.read_msr(number),
     }
 }
@@ -216,7 +302,9 @@ fn write_memory_type<V: Vcpu, M: Memory>(
     number: u32,
     value: u64,
 ) -> bool {
-    let Some(old) = vcpu.read_msr(number) else { return false };
+    let Some(old) = vcpu.read_msr(number) else {
+        return false;
+    };
     if !vcpu.write_msr(number, value) {
         return false;
     }

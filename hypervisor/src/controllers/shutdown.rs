@@ -1,7 +1,7 @@
 //! Ends of a guest: a triple fault, and an entry that fails.
 
-use crate::outcome::Stop;
 use crate::outcome::Outcome;
+use crate::outcome::Stop;
 use crate::vm::{Cpu, Vm};
 use machine::{Memory, Vcpu};
 use x86::Exit;
@@ -10,7 +10,10 @@ use x86::Exit;
 pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
     match *exit {
         Exit::TripleFault => {
-            log::error!("triple fault at rip {:#x}: the machine resets", cpu.vcpu.rip());
+            log::error!(
+                "triple fault at rip {:#x}: the machine resets",
+                cpu.vcpu.rip()
+            );
             Outcome::Stop(Stop::Reset)
         }
         Exit::EntryFailed(failure) => Outcome::Stop(Stop::EntryFailed(failure)),

@@ -8,6 +8,8 @@ use x86::{Exception, Exit};
 
 /// #UD.
 pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, _: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let Exit::Virtualisation = exit else { return Outcome::Pass };
+    let Exit::Virtualisation = exit else {
+        return Outcome::Pass;
+    };
     Outcome::Fault(Exception::InvalidOpcode)
 }

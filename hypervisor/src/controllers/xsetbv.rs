@@ -8,7 +8,9 @@ use x86::{Exception, Exit};
 
 /// Runs it with the guest's operands; the CPU decides whether they are right.
 pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let Exit::SetExtendedControl { index, value } = *exit else { return Outcome::Pass };
+    let Exit::SetExtendedControl { index, value } = *exit else {
+        return Outcome::Pass;
+    };
     if cpu.vcpu.set_extended_control(index, value) {
         Outcome::Done
     } else {

@@ -1,1 +1,218 @@
-//! tmp
+//! The loop on the desk.
+
+use super::*;
+use crate::fake::{FakeCpu, FakeMemory, FakeSvm, FakeVtx};
+use crate::vm::Features;
+use abi::handoff::Presence;
+use x86::Exit;
+use x86::control::Cr4;
+use x86::exception::page_fault;
+use x86::exit::{Access, NestedFault};
+use x86::{Gpa, Gva};
+
+const CPUID: Exit = Exit::Cpuid {
+    leaf: 1,
+    subleaf: 0,
+};
+
+fn vm() -> Vm<FakeMemory> {
+    Vm::new(FakeMemory::new(), Presence::Leaf, Features::ALL)
+}
+
+/// Runs a CPU through one exit; the loop then ends by itself.
+fn after<const V: u8>(vm: &Vm<FakeMemory>, mut vcpu: FakeCpu<V>, exit: Exit) -> Cpu<FakeCpu<V>> {
+    vcpu.exits.push_back(exit);
+    let mut cpu = Cpu::new(vcpu);
+    assert_eq!(run(vm, &mut cpu), Stop::Reset);
+    cpu
+}
+
+#[test]
+fn a_done_instruction_is_stepped_over_like_the_cpu_does() {
+    let vcpu = FakeVtx {
+        rflags: Rflags::FIXED | Rflags::TF | Rflags::RF,
+        in_shadow: true,
+        ..FakeVtx::default()
+    };
+    let cpu = after(&vm(), vcpu, CPUID);
+    assert_eq!(cpu.vcpu.rip, 0x1002);
+    assert_eq!(cpu.vcpu.rflags, Rflags::FIXED | Rflags::TF);
+    assert!(!cpu.vcpu.in_shadow);
+    assert!(cpu.vcpu.single_step);
+    assert!(cpu.vcpu.injected.is_empty());
+}
+
+#[test]
+fn the_instruction_pointer_wraps_outside_64_bit_mode_only() {
+    let at_the_end = FakeVtx {
+        rip: 0xffff_ffff,
+        size: CodeSize::Bits32,
+        ..FakeVtx::default()
+    };
+    assert_eq!(after(&vm(), at_the_end, CPUID).vcpu.rip, 1);
+    let in_the_middle = FakeVtx {
+        rip: 0xffff_ffff,
+        ..FakeVtx::default()
+    };
+    assert_eq!(after(&vm(), in_the_middle, CPUID).vcpu.rip, 0x1_0000_0001);
+}
+
+#[test]
+fn without_a_length_from_the_hardware_the_bytes_are_decoded() {
+    let vm = vm();
+    vm.memory.put(0x1000, &[0xf3, 0x48, 0x0f, 0xa2]);
+    assert_eq!(after(&vm, FakeSvm::default(), CPUID).vcpu.rip, 0x1004);
+}
+
+#[test]
+fn an_instruction_across_pages_is_fetched_from_both() {
+    let vm = vm();
+    vm.memory.put(0x1ffe, &[0x48, 0x0f, 0xa2]);
+    let vcpu = FakeSvm {
+        rip: 0x1ffe,
+        ..FakeSvm::default()
+    };
+    assert_eq!(after(&vm, vcpu, CPUID).vcpu.rip, 0x2001);
+}
+
+#[test]
+fn code_that_is_gone_faults_as_fetching_it_would() {
+    let vm = vm();
+    vm.memory.unmap(0x1000);
+    let cpu = after(
+        &vm,
+        FakeSvm {
+            cpl: 3,
+            ..FakeSvm::default()
+        },
+        CPUID,
+    );
+    let code = page_fault::USER | page_fault::FETCH;
+    assert_eq!(
+        cpu.vcpu.injected,
+        [Exception::PageFault {
+            address: 0x1000,
+            code
+        }]
+    );
+    assert_eq!(cpu.vcpu.rip, 0x1000);
+}
+
+#[test]
+fn a_fault_stays_at_its_instruction() {
+    let cpu = after(&vm(), FakeVtx::default(), Exit::Virtualisation);
+    assert_eq!(cpu.vcpu.injected, [Exception::InvalidOpcode]);
+    assert_eq!(cpu.vcpu.rip, 0x1000);
+    assert!(cpu.vcpu.rflags.contains(Rflags::RF));
+}
+
+#[test]
+fn an_exit_that_nobody_knows_stops_the_guest_by_name() {
+    let exit = Exit::Other {
+        reason: 99,
+        detail: 7,
+    };
+    let mut cpu = Cpu::new(FakeVtx {
+        exits: [exit].into(),
+        ..FakeVtx::default()
+    });
+    assert_eq!(run(&vm(), &mut cpu), Stop::Unhandled(exit));
+}
+
+#[test]
+fn exits_are_counted_by_kind() {
+    let exits = [CPUID, CPUID, Exit::InvalidateCaches].into();
+    let mut cpu = Cpu::new(FakeVtx {
+        exits,
+        ..FakeVtx::default()
+    });
+    run(&vm(), &mut cpu);
+    assert_eq!(cpu.counts.total(), 4);
+    assert_eq!(cpu.counts.to_string(), "cpuid 2, invd 1, triple-fault 1");
+}
+
+#[test]
+fn invd_writes_back_instead() {
+    let cpu = after(&vm(), FakeVtx::default(), Exit::InvalidateCaches);
+    assert_eq!((cpu.vcpu.written_back, cpu.vcpu.rip), (1, 0x1002));
+}
+
+#[test]
+fn cr0_is_left_to_the_cpu_once_the_shadow_agrees() {
+    let exit = Exit::WriteControl {
+        register: 0,
+        value: 0x8000_0011,
+    };
+    let cpu = after(&vm(), FakeVtx::default(), exit);
+    assert_eq!(
+        (cpu.vcpu.cr0_shadow, cpu.vcpu.rip),
+        (Some(0x8000_0011), 0x1000)
+    );
+    assert!(cpu.vcpu.injected.is_empty());
+}
+
+#[test]
+fn hidden_bits_of_cr4_cannot_be_set() {
+    let exit = Exit::WriteControl {
+        register: 4,
+        value: Cr4::VMXE.bits(),
+    };
+    let cpu = after(&vm(), FakeVtx::default(), exit);
+    assert_eq!(cpu.vcpu.injected, [Exception::GeneralProtection(0)]);
+    assert_eq!(cpu.vcpu.rip, 0x1000);
+}
+
+#[test]
+fn xsetbv_is_the_cpus_to_judge() {
+    let good = Exit::SetExtendedControl { index: 0, value: 7 };
+    let cpu = after(&vm(), FakeVtx::default(), good);
+    assert_eq!(
+        (cpu.vcpu.xcr.as_slice(), cpu.vcpu.rip),
+        ([(0, 7)].as_slice(), 0x1002)
+    );
+    let bad = Exit::SetExtendedControl { index: 0, value: 2 };
+    let cpu = after(&vm(), FakeVtx::default(), bad);
+    assert_eq!(cpu.vcpu.injected, [Exception::GeneralProtection(0)]);
+}
+
+#[test]
+fn a_touch_of_the_hypervisors_memory_opens_the_scrap_page() {
+    let vm = vm();
+    let fault = |fetch| {
+        Exit::NestedFault(NestedFault {
+            gpa: Gpa(FakeMemory::RESERVED.start.0 + 0x123),
+            gva: Some(Gva(0x5000)),
+            access: Access {
+                write: false,
+                fetch,
+            },
+            walk: false,
+        })
+    };
+    let cpu = after(&vm, FakeVtx::default(), fault(false));
+    assert_eq!(
+        (cpu.vcpu.flushes, cpu.vcpu.redelivered, cpu.vcpu.rip),
+        (1, 1, 0x1000)
+    );
+    assert_eq!(vm.memory.scrap_opened.get(), 1);
+    assert!(cpu.vcpu.injected.is_empty());
+    let cpu = after(&vm, FakeVtx::default(), fault(true));
+    assert_eq!(cpu.vcpu.injected, [Exception::GeneralProtection(0)]);
+}
+
+#[test]
+fn an_nmi_is_noted_and_delivered_in_its_window() {
+    let exits = [Exit::Nmi, Exit::NmiWindow].into();
+    let mut cpu = Cpu::new(FakeVtx {
+        exits,
+        ..FakeVtx::default()
+    });
+    run(&vm(), &mut cpu);
+    assert_eq!((cpu.vcpu.nmis, cpu.vcpu.redelivered), (0, 2));
+}
+
+#[test]
+fn init_resets_the_boot_processor() {
+    let cpu = after(&vm(), FakeVtx::default(), Exit::Init);
+    assert_eq!(cpu.vcpu.resets, 1);
+}

@@ -12,7 +12,9 @@ pub fn resolve<M: Memory>(caller: &Caller<M>, address: u64) -> Result<u64, Failu
     let mut name = [0; NAME_MAX + 1];
     let length = read_name(caller, address, &mut name)?;
     let name = name.get(..length).unwrap_or(&[]);
-    let found = SERVICES.iter().find(|service| service.name.as_bytes() == name);
+    let found = SERVICES
+        .iter()
+        .find(|service| service.name.as_bytes() == name);
     Ok(found.map_or(0, |service| service.number))
 }
 

@@ -29,7 +29,11 @@ impl Failure {
     /// faults like any instruction of its own, so that its page can come in; a
     /// kernel gets an error.
     fn denied<M>(caller: &Caller<M>, gva: Gva, denied: Denied) -> Self {
-        if caller.user { Self::Fault(denied.exception()) } else { Self::BadAddress(gva) }
+        if caller.user {
+            Self::Fault(denied.exception())
+        } else {
+            Self::BadAddress(gva)
+        }
     }
 }
 
@@ -62,3 +66,6 @@ fn may_call<M>(caller: &Caller<M>, number: u64) -> Result<bool, Failure> {
         Who::Kernel | Who::Owner => Ok(!caller.user),
     }
 }
+
+#[cfg(test)]
+mod tests;

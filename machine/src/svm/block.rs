@@ -26,8 +26,12 @@ impl MsrMap {
 
     /// Makes reads and writes of `number` exit, or not.
     pub(crate) fn intercept(&mut self, number: u32, read: bool, write: bool) {
-        let Some((page, byte, shift)) = Self::place(number) else { return };
-        let Some(page) = self.0.get_mut(page) else { return };
+        let Some((page, byte, shift)) = Self::place(number) else {
+            return;
+        };
+        let Some(page) = self.0.get_mut(page) else {
+            return;
+        };
         let bits = u8::from(read) | u8::from(write) << 1;
         page.0[byte] = (page.0[byte] & !(3 << shift)) | bits << shift;
     }

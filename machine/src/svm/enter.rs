@@ -27,7 +27,12 @@ pub(crate) struct Frame {
 
 impl Frame {
     pub(crate) const fn new(registers: Registers, vmcb: u64, host_vmcb: u64) -> Self {
-        Self { registers, host_rsp: 0, vmcb, host_vmcb }
+        Self {
+            registers,
+            host_rsp: 0,
+            vmcb,
+            host_vmcb,
+        }
     }
 }
 

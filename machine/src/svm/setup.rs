@@ -120,5 +120,9 @@ fn guest_segments(save: &mut Save, firmware: &Firmware) {
 }
 
 fn table(limit: u16, base: u64) -> VmcbSegment {
-    VmcbSegment { limit: u32::from(limit), base, ..VmcbSegment::default() }
+    VmcbSegment {
+        limit: u32::from(limit),
+        base,
+        ..VmcbSegment::default()
+    }
 }

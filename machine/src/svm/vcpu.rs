@@ -47,7 +47,9 @@ impl SvmCpu {
         let msr_map = MsrMap(boot.region.pages(MSR_MAP_PAGES)?);
         let vmcb_at = core::ptr::from_ref(vmcb) as u64;
         let host_at = core::ptr::from_ref(host) as u64;
-        let frame = boot.region.place(Frame::new(caller_registers(boot), vmcb_at, host_at))?;
+        let frame = boot
+            .region
+            .place(Frame::new(caller_registers(boot), vmcb_at, host_at))?;
         let pointers = Pointers {
             msr_map: msr_map.0.as_ptr() as u64,
             nested_root: memory.nested_root().0,
@@ -98,7 +100,9 @@ fn describe(out: &mut dyn Write) {
     let vmcb = RUNNING.load(Ordering::Acquire);
     // SAFETY: set before this is named for reports; the VMCB is static, and
     // the CPU that would write it is busy with this report.
-    let Some(vmcb) = (unsafe { vmcb.as_ref() }) else { return };
+    let Some(vmcb) = (unsafe { vmcb.as_ref() }) else {
+        return;
+    };
     let _ = writeln!(
         out,
         "guest: exit code {:#x} info {:#x} {:#x} cs:rip {:x}:{:#x} cr0 {:#x} cr3 {:#x} cr4 {:#x} efer {:#x}",
@@ -273,8 +277,11 @@ impl Vcpu for SvmCpu {
     }
 
     fn flush_nested(&mut self) {
-        self.vmcb.control.tlb_control =
-            if self.support.flush_by_asid { TLB_FLUSH_GUEST } else { TLB_FLUSH_ALL };
+        self.vmcb.control.tlb_control = if self.support.flush_by_asid {
+            TLB_FLUSH_GUEST
+        } else {
+            TLB_FLUSH_ALL
+        };
     }
 
     fn reset(&mut self) {
@@ -344,9 +351,22 @@ impl SvmCpu {
     /// Segments and tables after INIT. AMD APM volume 2, "Processor
     /// Initialization State".
     fn reset_segments(&mut self) {
-        let data = Segment { selector: 0, base: 0, limit: 0xffff, rights: 0x93 };
-        let code = Segment { selector: 0xf000, base: 0xffff_0000, limit: 0xffff, rights: 0x9b };
-        let table = VmcbSegment { limit: 0xffff, ..VmcbSegment::default() };
+        let data = Segment {
+            selector: 0,
+            base: 0,
+            limit: 0xffff,
+            rights: 0x93,
+        };
+        let code = Segment {
+            selector: 0xf000,
+            base: 0xffff_0000,
+            limit: 0xffff,
+            rights: 0x9b,
+        };
+        let table = VmcbSegment {
+            limit: 0xffff,
+            ..VmcbSegment::default()
+        };
         let save = &mut self.vmcb.save;
         save.cs = code.into();
         save.ss = data.into();
@@ -354,8 +374,16 @@ impl SvmCpu {
         save.es = data.into();
         save.fs = data.into();
         save.gs = data.into();
-        save.ldtr = Segment { rights: 0x82, ..data }.into();
-        save.tr = Segment { rights: 0x8b, ..data }.into();
+        save.ldtr = Segment {
+            rights: 0x82,
+            ..data
+        }
+        .into();
+        save.tr = Segment {
+            rights: 0x8b,
+            ..data
+        }
+        .into();
         save.gdtr = table;
         save.idtr = table;
     }

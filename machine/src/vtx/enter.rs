@@ -23,7 +23,11 @@ pub(crate) struct Frame {
 
 impl Frame {
     pub(crate) const fn new(registers: Registers) -> Self {
-        Self { registers, host_rsp: 0, launched: 0 }
+        Self {
+            registers,
+            host_rsp: 0,
+            launched: 0,
+        }
     }
 
     /// What HOST_RSP must be.

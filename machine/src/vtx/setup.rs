@@ -78,7 +78,13 @@ pub(crate) fn stop() {
 }
 
 /// Fills in everything.
-pub(crate) fn fill(vmcs: &Vmcs, boot: &Boot, support: &Support, pointers: &Pointers, frame: &Frame) {
+pub(crate) fn fill(
+    vmcs: &Vmcs,
+    boot: &Boot,
+    support: &Support,
+    pointers: &Pointers,
+    frame: &Frame,
+) {
     controls(vmcs, support, pointers);
     own_state(vmcs, boot, frame);
     guest_registers(vmcs, &boot.firmware, support);
@@ -116,11 +122,7 @@ fn own_state(vmcs: &Vmcs, boot: &Boot, frame: &Frame) {
     vmcs.write(field::HOST_EFER, boot.own.efer);
     vmcs.write(field::HOST_PAT, OWN_PAT);
     vmcs.write(field::HOST_CS, host.code);
-    for selector in [
-        field::HOST_SS,
-        field::HOST_DS,
-        field::HOST_ES,
-    ] {
+    for selector in [field::HOST_SS, field::HOST_DS, field::HOST_ES] {
         vmcs.write(selector, host.data);
     }
     vmcs.write(field::HOST_FS, 0);
@@ -145,7 +147,10 @@ fn guest_registers(vmcs: &Vmcs, firmware: &Firmware, support: &Support) {
     vmcs.write(field::GUEST_CR3, firmware.cr3);
     vmcs.write(field::CR4_MASK, !GUEST_CR4.bits() | support.cr4_fixed);
     vmcs.write(field::CR4_SHADOW, firmware.cr4 & GUEST_CR4.bits());
-    vmcs.write(field::GUEST_CR4, (firmware.cr4 & GUEST_CR4.bits()) | support.cr4_fixed);
+    vmcs.write(
+        field::GUEST_CR4,
+        (firmware.cr4 & GUEST_CR4.bits()) | support.cr4_fixed,
+    );
     vmcs.write(field::GUEST_EFER, firmware.efer);
     vmcs.write(field::GUEST_PAT, firmware.pat);
     vmcs.write(field::GUEST_DR7, firmware.dr7);

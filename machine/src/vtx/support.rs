@@ -3,7 +3,9 @@
 
 use crate::instructions::{cpuid, read_msr, write_msr};
 use abi::refusal::Refusal;
-use x86::vtx::control::{Allowed, Lacking, capability, ept, entry, exit, pin, processor, secondary};
+use x86::vtx::control::{
+    Allowed, Lacking, capability, entry, ept, exit, pin, processor, secondary,
+};
 use x86::{cpuid, msr};
 
 /// What was found.
@@ -39,7 +41,10 @@ impl Support {
 }
 
 fn lacks(lacking: Lacking) -> Refusal {
-    Refusal::NoVtxControl { msr: u64::from(lacking.msr), bits: u64::from(lacking.bits) }
+    Refusal::NoVtxControl {
+        msr: u64::from(lacking.msr),
+        bits: u64::from(lacking.bits),
+    }
 }
 
 /// Checks everything, and switches VT-x on in IA32_FEATURE_CONTROL where the
@@ -53,7 +58,9 @@ pub fn support() -> Result<Support, Refusal> {
         unsafe { (read_msr(msr::FEATURE_CONTROL), read_msr(msr::VMX_BASIC)) };
     let locked = feature_control & msr::FEATURE_CONTROL_LOCK != 0;
     if locked && feature_control & msr::FEATURE_CONTROL_VMX == 0 {
-        return Err(Refusal::VtxLockedOff { value: feature_control });
+        return Err(Refusal::VtxLockedOff {
+            value: feature_control,
+        });
     }
     let support = controls(basic)?;
     if !locked {
@@ -68,7 +75,10 @@ fn allowed(basic: u64, plain: u32) -> Allowed {
     let number = capability(basic, plain);
     // SAFETY: a CPU with VMX has the plain capability registers; `basic` says
     // whether it has the true ones.
-    Allowed { msr: number, value: unsafe { read_msr(number) } }
+    Allowed {
+        msr: number,
+        value: unsafe { read_msr(number) },
+    }
 }
 
 fn controls(basic: u64) -> Result<Support, Refusal> {
@@ -93,11 +103,13 @@ fn controls(basic: u64) -> Result<Support, Refusal> {
         )
         .map_err(lacks)?;
     let entry = allowed(basic, msr::VMX_ENTRY_CONTROLS)
-        .adjust(entry::LOAD_DEBUG | entry::LONG_MODE | entry::LOAD_PAT | entry::LOAD_EFER, 0)
+        .adjust(
+            entry::LOAD_DEBUG | entry::LONG_MODE | entry::LOAD_PAT | entry::LOAD_EFER,
+            0,
+        )
         .map_err(lacks)?;
     // SAFETY: a CPU with VMX has both registers.
-    let (cr0, cr4) =
-        unsafe { (read_msr(msr::VMX_CR0_FIXED0), read_msr(msr::VMX_CR4_FIXED0)) };
+    let (cr0, cr4) = unsafe { (read_msr(msr::VMX_CR0_FIXED0), read_msr(msr::VMX_CR4_FIXED0)) };
     let free = (x86::control::Cr0::PE | x86::control::Cr0::PG).bits();
     Ok(Support {
         revision: basic as u32 & 0x7fff_ffff,

@@ -53,7 +53,10 @@ impl VtxCpu {
     pub fn new(boot: &mut Boot, memory: &GuestMemory, support: Support) -> Result<Self, Refusal> {
         let pages = boot.region.pages(3)?;
         let [vmxon, block, msr_bitmap] = pages else {
-            return Err(Refusal::TooLittleMemory { wanted: 0, given: 0 });
+            return Err(Refusal::TooLittleMemory {
+                wanted: 0,
+                given: 0,
+            });
         };
         let frame = boot.region.place(Frame::new(caller_registers(boot)))?;
         let vmcs = setup::start(&support, vmxon, block)?;
@@ -89,7 +92,11 @@ impl VtxCpu {
 
     fn window(&self, open: bool) {
         let word = self.support.processor;
-        let word = if open { word | processor::NMI_WINDOW } else { word };
+        let word = if open {
+            word | processor::NMI_WINDOW
+        } else {
+            word
+        };
         self.vmcs.write(field::PROCESSOR_CONTROLS, word);
     }
 }
@@ -144,7 +151,11 @@ impl Vcpu for VtxCpu {
         // SAFETY: `new` made the VMCS current and led its host state to the
         // stub and this frame; the nested tables leave out the hypervisor.
         match unsafe { enter::enter(self.frame) } {
-            0 => decode(self.vmcs.read(field::EXIT_REASON), &self.frame.registers, &self.vmcs),
+            0 => decode(
+                self.vmcs.read(field::EXIT_REASON),
+                &self.frame.registers,
+                &self.vmcs,
+            ),
             _ => Exit::EntryFailed(EntryFailure::Instruction(
                 self.vmcs.read(field::INSTRUCTION_ERROR),
             )),
@@ -182,7 +193,11 @@ impl Vcpu for VtxCpu {
 
     fn cpl(&self) -> u8 {
         let rights = self.vmcs.read(field::GUEST_SS_RIGHTS);
-        Segment { rights, ..Segment::default() }.dpl()
+        Segment {
+            rights,
+            ..Segment::default()
+        }
+        .dpl()
     }
 
     #[inline]
@@ -246,20 +261,23 @@ impl Vcpu for VtxCpu {
     fn clear_interrupt_shadow(&mut self) {
         let word = self.vmcs.read(field::GUEST_INTERRUPTIBILITY);
         if word & STI_OR_MOV_SS != 0 {
-            self.vmcs.write(field::GUEST_INTERRUPTIBILITY, word & !STI_OR_MOV_SS);
+            self.vmcs
+                .write(field::GUEST_INTERRUPTIBILITY, word & !STI_OR_MOV_SS);
         }
     }
 
     fn pend_single_step(&mut self) {
         let word = self.vmcs.read(field::GUEST_PENDING_DEBUG);
-        self.vmcs.write(field::GUEST_PENDING_DEBUG, word | PENDING_SINGLE_STEP);
+        self.vmcs
+            .write(field::GUEST_PENDING_DEBUG, word | PENDING_SINGLE_STEP);
     }
 
     fn inject(&mut self, exception: Exception) {
         if let Exception::PageFault { address, .. } = exception {
             instructions::write_cr2(address);
         }
-        self.vmcs.write(field::ENTRY_EVENT_CODE, exception.error_code().unwrap_or(0));
+        self.vmcs
+            .write(field::ENTRY_EVENT_CODE, exception.error_code().unwrap_or(0));
         self.vmcs.write(field::ENTRY_EVENT, event::word(exception));
     }
 
@@ -282,7 +300,10 @@ impl Vcpu for VtxCpu {
         // other. Intel SDM volume 3, "Information for VM Exits That Occur
         // During Event Delivery".
         self.vmcs.write(field::ENTRY_EVENT, word & !(1 << 12));
-        self.vmcs.write(field::ENTRY_EVENT_CODE, self.vmcs.read(field::VECTORING_EVENT_CODE));
+        self.vmcs.write(
+            field::ENTRY_EVENT_CODE,
+            self.vmcs.read(field::VECTORING_EVENT_CODE),
+        );
         let length = self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH);
         self.vmcs.write(field::ENTRY_INSTRUCTION_LENGTH, length);
     }
@@ -348,13 +369,15 @@ impl Vcpu for VtxCpu {
         };
         let kept = self.vmcs.read(field::GUEST_CR0) & (Cr0::CD | Cr0::NW).bits();
         let cr0 = kept | 1 << 4;
-        self.vmcs.write(field::GUEST_CR0, cr0 | self.support.cr0_fixed);
+        self.vmcs
+            .write(field::GUEST_CR0, cr0 | self.support.cr0_fixed);
         self.vmcs.write(field::CR0_SHADOW, cr0);
         self.vmcs.write(field::GUEST_CR3, 0);
         self.vmcs.write(field::GUEST_CR4, self.support.cr4_fixed);
         self.vmcs.write(field::GUEST_EFER, 0);
         let words = self.vmcs.read(field::ENTRY_CONTROLS);
-        self.vmcs.write(field::ENTRY_CONTROLS, words & !entry::LONG_MODE);
+        self.vmcs
+            .write(field::ENTRY_CONTROLS, words & !entry::LONG_MODE);
         self.vmcs.write(field::GUEST_DR7, 0x400);
         self.vmcs.write(field::GUEST_RIP, 0xfff0);
         self.vmcs.write(field::GUEST_RSP, 0);
@@ -395,14 +418,36 @@ impl Vcpu for VtxCpu {
 /// Segments and tables after INIT. Intel SDM volume 3, "IA-32 and Intel 64
 /// Processor States Following Power-up, Reset, or INIT".
 fn reset_segments(vmcs: &Vmcs) {
-    let data = Segment { selector: 0, base: 0, limit: 0xffff, rights: 0x93 };
+    let data = Segment {
+        selector: 0,
+        base: 0,
+        limit: 0xffff,
+        rights: 0x93,
+    };
     for fields in [block::ES, block::SS, block::DS, block::FS, block::GS] {
         vmcs.write_segment(fields, data);
     }
-    let code = Segment { selector: 0xf000, base: 0xffff_0000, limit: 0xffff, rights: 0x9b };
+    let code = Segment {
+        selector: 0xf000,
+        base: 0xffff_0000,
+        limit: 0xffff,
+        rights: 0x9b,
+    };
     vmcs.write_segment(block::CS, code);
-    vmcs.write_segment(block::LDTR, Segment { rights: 0x82 | UNUSABLE, ..data });
-    vmcs.write_segment(block::TR, Segment { rights: 0x8b, ..data });
+    vmcs.write_segment(
+        block::LDTR,
+        Segment {
+            rights: 0x82 | UNUSABLE,
+            ..data
+        },
+    );
+    vmcs.write_segment(
+        block::TR,
+        Segment {
+            rights: 0x8b,
+            ..data
+        },
+    );
     vmcs.write(field::GUEST_GDTR_BASE, 0);
     vmcs.write(field::GUEST_GDTR_LIMIT, 0xffff);
     vmcs.write(field::GUEST_IDTR_BASE, 0);

@@ -141,6 +141,10 @@ fn names_across_pages(report: &mut Report) {
     let name = (end - 5) as *const u8;
     report.equal("a name that ends with its page", resolve(name), Ok(PING));
     let name = end - 2;
+    for at in [name, end - 1] {
+        // SAFETY: the window's first page is still mapped to our own.
+        unsafe { (at as *mut u8).write_volatile(b'p') };
+    }
     let fault = call(RESOLVE, [name, 0, 0, 0, 0]).map(|r| (r.rax, r.arguments[0]));
     let expected = Ok((Errno::BadAddress.to_register(), end));
     report.equal("a name that runs into an absent page", fault, expected);

@@ -27,10 +27,18 @@ pub mod code {
 #[inline]
 pub fn decode(control: &Control, registers: &Registers) -> Exit {
     match control.exit_code {
-        code::CPUID => Exit::Cpuid { leaf: registers.rax as u32, subleaf: registers.rcx as u32 },
+        code::CPUID => Exit::Cpuid {
+            leaf: registers.rax as u32,
+            subleaf: registers.rcx as u32,
+        },
         code::VMMCALL => Exit::Hypercall,
-        code::MSR if control.exit_info1 == 0 => Exit::ReadMsr { number: registers.rcx as u32 },
-        code::MSR => Exit::WriteMsr { number: registers.rcx as u32, value: registers.edx_eax() },
+        code::MSR if control.exit_info1 == 0 => Exit::ReadMsr {
+            number: registers.rcx as u32,
+        },
+        code::MSR => Exit::WriteMsr {
+            number: registers.rcx as u32,
+            value: registers.edx_eax(),
+        },
         code::NESTED_FAULT => nested_fault(control),
         _ => decode_rare(control),
     }
@@ -45,7 +53,10 @@ fn decode_rare(control: &Control) -> Exit {
         code::INVLPGA | code::VMRUN | code::VMLOAD..=code::SKINIT => Exit::Virtualisation,
         code::SHUTDOWN => Exit::TripleFault,
         code::INVALID => Exit::EntryFailed(EntryFailure::GuestState(0)),
-        reason => Exit::Other { reason, detail: control.exit_info1 },
+        reason => Exit::Other {
+            reason,
+            detail: control.exit_info1,
+        },
     }
 }
 
@@ -55,7 +66,10 @@ fn nested_fault(control: &Control) -> Exit {
     Exit::NestedFault(NestedFault {
         gpa: Gpa(control.exit_info2),
         gva: None,
-        access: Access { write: word & (1 << 1) != 0, fetch: word & (1 << 4) != 0 },
+        access: Access {
+            write: word & (1 << 1) != 0,
+            fetch: word & (1 << 4) != 0,
+        },
         walk: word & (1 << 33) != 0,
     })
 }
@@ -74,18 +88,36 @@ mod tests {
 
     #[test]
     fn msr_direction_comes_from_the_first_word() {
-        let registers = Registers { rcx: 0xc000_0080, rdx: 1, rax: 2, ..Registers::default() };
+        let registers = Registers {
+            rcx: 0xc000_0080,
+            rdx: 1,
+            rax: 2,
+            ..Registers::default()
+        };
         let read = decode(&control(0x7c, 0, 0), &registers);
-        assert_eq!(read, Exit::ReadMsr { number: 0xc000_0080 });
+        assert_eq!(
+            read,
+            Exit::ReadMsr {
+                number: 0xc000_0080
+            }
+        );
         let write = decode(&control(0x7c, 1, 0), &registers);
-        assert_eq!(write, Exit::WriteMsr { number: 0xc000_0080, value: 0x1_0000_0002 });
+        assert_eq!(
+            write,
+            Exit::WriteMsr {
+                number: 0xc000_0080,
+                value: 0x1_0000_0002
+            }
+        );
     }
 
     #[test]
     fn nested_faults_tell_walk_from_access() {
         let registers = Registers::default();
         let walk = decode(&control(0x400, 1 << 33 | 6, 0x5000), &registers);
-        let Exit::NestedFault(fault) = walk else { panic!("not a nested fault") };
+        let Exit::NestedFault(fault) = walk else {
+            panic!("not a nested fault")
+        };
         assert!(fault.walk && fault.access.write && !fault.access.fetch);
         assert_eq!(fault.gpa, Gpa(0x5000));
     }

@@ -194,11 +194,19 @@ const BLANK_SAVE: Save = Save {
     _reserved_278: [0; 0xc00 - 0x278],
 };
 
-const NO_SEGMENT: VmcbSegment = VmcbSegment { selector: 0, attributes: 0, limit: 0, base: 0 };
+const NO_SEGMENT: VmcbSegment = VmcbSegment {
+    selector: 0,
+    attributes: 0,
+    limit: 0,
+    base: 0,
+};
 
 /// A VMCB full of zeros.
 pub const fn blank() -> Vmcb {
-    Vmcb { control: BLANK_CONTROL, save: BLANK_SAVE }
+    Vmcb {
+        control: BLANK_CONTROL,
+        save: BLANK_SAVE,
+    }
 }
 
 /// Offset of the guest's RAX in the VMCB, for the entry stub.

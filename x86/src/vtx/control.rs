@@ -97,7 +97,10 @@ impl Allowed {
     pub const fn adjust(self, needed: u32, wanted: u32) -> Result<u32, Lacking> {
         let lacking = needed & !self.may();
         if lacking != 0 {
-            return Err(Lacking { msr: self.msr, bits: lacking });
+            return Err(Lacking {
+                msr: self.msr,
+                bits: lacking,
+            });
         }
         Ok(needed | (wanted & self.may()) | self.must())
     }

@@ -40,14 +40,18 @@ pub mod reason {
 #[inline]
 pub fn decode(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit {
     match reason {
-        reason::CPUID => {
-            Exit::Cpuid { leaf: registers.rax as u32, subleaf: registers.rcx as u32 }
-        }
+        reason::CPUID => Exit::Cpuid {
+            leaf: registers.rax as u32,
+            subleaf: registers.rcx as u32,
+        },
         reason::VMCALL => Exit::Hypercall,
-        reason::RDMSR => Exit::ReadMsr { number: registers.rcx as u32 },
-        reason::WRMSR => {
-            Exit::WriteMsr { number: registers.rcx as u32, value: registers.edx_eax() }
-        }
+        reason::RDMSR => Exit::ReadMsr {
+            number: registers.rcx as u32,
+        },
+        reason::WRMSR => Exit::WriteMsr {
+            number: registers.rcx as u32,
+            value: registers.edx_eax(),
+        },
         reason::EPT_VIOLATION => nested_fault(fields),
         _ => decode_rare(reason, registers, fields),
     }
@@ -56,29 +60,32 @@ pub fn decode(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit 
 #[cold]
 fn decode_rare(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit {
     match reason {
-        reason::XSETBV => {
-            Exit::SetExtendedControl { index: registers.rcx as u32, value: registers.edx_eax() }
-        }
+        reason::XSETBV => Exit::SetExtendedControl {
+            index: registers.rcx as u32,
+            value: registers.edx_eax(),
+        },
         reason::CONTROL_REGISTER => control_register(registers, fields),
         reason::EXCEPTION_OR_NMI => exception(fields),
         reason::NMI_WINDOW => Exit::NmiWindow,
         reason::TRIPLE_FAULT => Exit::TripleFault,
         reason::INIT => Exit::Init,
-        reason::STARTUP => {
-            Exit::Startup { vector: fields.read(field::EXIT_QUALIFICATION) as u8 }
-        }
+        reason::STARTUP => Exit::Startup {
+            vector: fields.read(field::EXIT_QUALIFICATION) as u8,
+        },
         reason::INVD => Exit::InvalidateCaches,
-        reason::GETSEC
-        | reason::VMCLEAR..=reason::VMXON
-        | reason::INVEPT
-        | reason::INVVPID => Exit::Virtualisation,
+        reason::GETSEC | reason::VMCLEAR..=reason::VMXON | reason::INVEPT | reason::INVVPID => {
+            Exit::Virtualisation
+        }
         failed if failed & ENTRY_FAILED != 0 => entry_failed(failed & 0xffff, fields),
         other => other_exit(other, fields),
     }
 }
 
 fn other_exit(reason: u32, fields: &impl Fields) -> Exit {
-    Exit::Other { reason: u64::from(reason), detail: fields.read(field::EXIT_QUALIFICATION) }
+    Exit::Other {
+        reason: u64::from(reason),
+        detail: fields.read(field::EXIT_QUALIFICATION),
+    }
 }
 
 fn entry_failed(reason: u32, fields: &impl Fields) -> Exit {
@@ -96,7 +103,10 @@ fn exception(fields: &impl Fields) -> Exit {
     if word & event::TYPE_MASK == event::TYPE_NMI {
         return Exit::Nmi;
     }
-    Exit::Other { reason: u64::from(reason::EXCEPTION_OR_NMI), detail: u64::from(word) }
+    Exit::Other {
+        reason: u64::from(reason::EXCEPTION_OR_NMI),
+        detail: u64::from(word),
+    }
 }
 
 /// Only MOV to CR0 or CR4 can exit: the masked bits are out of reach of CLTS
@@ -127,7 +137,10 @@ fn control_register(registers: &Registers, fields: &impl Fields) -> Exit {
         14 => registers.r14,
         _ => registers.r15,
     };
-    Exit::WriteControl { register: (qualification & 0xf) as u8, value }
+    Exit::WriteControl {
+        register: (qualification & 0xf) as u8,
+        value,
+    }
 }
 
 /// Intel SDM volume 3, "Exit Qualification for EPT Violations".
@@ -166,10 +179,19 @@ mod tests {
 
     #[test]
     fn mov_to_cr4_names_the_value_and_not_the_register_number() {
-        let registers = Registers { rdx: 0x2020, ..Registers::default() };
+        let registers = Registers {
+            rdx: 0x2020,
+            ..Registers::default()
+        };
         let fields = fake([(field::EXIT_QUALIFICATION.encoding(), 0x204)]);
         let exit = decode(reason::CONTROL_REGISTER, &registers, &fields);
-        assert_eq!(exit, Exit::WriteControl { register: 4, value: 0x2020 });
+        assert_eq!(
+            exit,
+            Exit::WriteControl {
+                register: 4,
+                value: 0x2020
+            }
+        );
     }
 
     #[test]
@@ -179,21 +201,38 @@ mod tests {
             (field::GUEST_RSP.encoding(), 0x8_0000),
         ]);
         let exit = decode(reason::CONTROL_REGISTER, &Registers::default(), &fields);
-        assert_eq!(exit, Exit::WriteControl { register: 4, value: 0x8_0000 });
+        assert_eq!(
+            exit,
+            Exit::WriteControl {
+                register: 4,
+                value: 0x8_0000
+            }
+        );
     }
 
     #[test]
     fn an_ept_violation_on_a_page_walk_is_told_from_one_on_the_access() {
         let address = (field::GUEST_PHYSICAL_ADDRESS.encoding(), 0x1234_5000);
-        let linear = (field::GUEST_LINEAR_ADDRESS.encoding(), 0xffff_8000_0000_1000);
-        let walk = fake([address, linear, (field::EXIT_QUALIFICATION.encoding(), 0x83)]);
+        let linear = (
+            field::GUEST_LINEAR_ADDRESS.encoding(),
+            0xffff_8000_0000_1000,
+        );
+        let walk = fake([
+            address,
+            linear,
+            (field::EXIT_QUALIFICATION.encoding(), 0x83),
+        ]);
         let Exit::NestedFault(fault) = decode(48, &Registers::default(), &walk) else {
             panic!("not a nested fault")
         };
         assert!(fault.walk && fault.access.write && !fault.access.fetch);
         assert_eq!(fault.gpa, Gpa(0x1234_5000));
         assert_eq!(fault.gva, Some(Gva(0xffff_8000_0000_1000)));
-        let access = fake([address, linear, (field::EXIT_QUALIFICATION.encoding(), 0x184)]);
+        let access = fake([
+            address,
+            linear,
+            (field::EXIT_QUALIFICATION.encoding(), 0x184),
+        ]);
         let Exit::NestedFault(fault) = decode(48, &Registers::default(), &access) else {
             panic!("not a nested fault")
         };
@@ -211,7 +250,10 @@ mod tests {
         }
         assert_eq!(
             decode(12, &Registers::default(), &fields),
-            Exit::Other { reason: 12, detail: 77 }
+            Exit::Other {
+                reason: 12,
+                detail: 77
+            }
         );
         assert_eq!(
             decode(33 | ENTRY_FAILED, &Registers::default(), &fields),

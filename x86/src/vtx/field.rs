@@ -62,9 +62,18 @@ impl<W, D> Copy for Field<W, D> {}
 impl<W: Width, D> Field<W, D> {
     /// Refuses, when compiled, an encoding of another width or type.
     const fn new(encoding: u32, read_only: bool) -> Self {
-        assert!((encoding >> 13) & 3 == W::CODE, "width of the field's encoding");
-        assert!(((encoding >> 10) & 3 == 1) == read_only, "direction of the field's encoding");
-        Self { encoding, kind: PhantomData }
+        assert!(
+            (encoding >> 13) & 3 == W::CODE,
+            "width of the field's encoding"
+        );
+        assert!(
+            ((encoding >> 10) & 3 == 1) == read_only,
+            "direction of the field's encoding"
+        );
+        Self {
+            encoding,
+            kind: PhantomData,
+        }
     }
 
     /// What VMREAD and VMWRITE take.

@@ -24,7 +24,9 @@ impl Entries for Memory {
             self.words.borrow_mut().insert(at, value);
         }
         let mut words = self.words.borrow_mut();
-        let current = words.get_mut(&at.0).expect("marked entries were read before");
+        let current = words
+            .get_mut(&at.0)
+            .expect("marked entries were read before");
         let same = *current == old;
         if same {
             *current = new;
@@ -36,7 +38,10 @@ impl Entries for Memory {
 impl Memory {
     fn with(entries: &[(u64, u64)]) -> Self {
         let words = entries.iter().copied().collect();
-        Self { words: RefCell::new(words), race: RefCell::new(None) }
+        Self {
+            words: RefCell::new(words),
+            race: RefCell::new(None),
+        }
     }
     fn word(&self, at: u64) -> u64 {
         self.words.borrow()[&at]
@@ -70,10 +75,26 @@ fn four_levels(page: u64) -> Memory {
     ])
 }
 
-const KERNEL: Intent = Intent { user: false, write: false, fetch: false };
-const READ: Intent = Intent { user: true, write: false, fetch: false };
-const WRITE: Intent = Intent { user: true, write: true, fetch: false };
-const FETCH: Intent = Intent { user: true, write: false, fetch: true };
+const KERNEL: Intent = Intent {
+    user: false,
+    write: false,
+    fetch: false,
+};
+const READ: Intent = Intent {
+    user: true,
+    write: false,
+    fetch: false,
+};
+const WRITE: Intent = Intent {
+    user: true,
+    write: true,
+    fetch: false,
+};
+const FETCH: Intent = Intent {
+    user: true,
+    write: false,
+    fetch: true,
+};
 
 fn code(result: Result<Translation, Denied>) -> Option<u32> {
     match result {
@@ -87,7 +108,13 @@ fn code(result: Result<Translation, Denied>) -> Option<u32> {
 fn a_small_page_yields_its_address_and_what_is_left() {
     let memory = four_levels(ALL);
     let found = walk(&long(), READ, Gva(0x123), &memory).unwrap();
-    assert_eq!(found, Translation { gpa: Gpa(0x5123), left: 0xedd });
+    assert_eq!(
+        found,
+        Translation {
+            gpa: Gpa(0x5123),
+            left: 0xedd
+        }
+    );
 }
 
 #[test]
@@ -120,11 +147,20 @@ fn an_entry_that_changes_under_the_walk_is_read_again() {
 #[test]
 fn each_right_is_asked() {
     let user_reads_kernel = four_levels(PRESENT | WRITABLE);
-    assert_eq!(code(walk(&long(), READ, Gva(0), &user_reads_kernel)), Some(5));
+    assert_eq!(
+        code(walk(&long(), READ, Gva(0), &user_reads_kernel)),
+        Some(5)
+    );
     let user_writes_read_only = four_levels(PRESENT | USER);
-    assert_eq!(code(walk(&long(), WRITE, Gva(0), &user_writes_read_only)), Some(7));
+    assert_eq!(
+        code(walk(&long(), WRITE, Gva(0), &user_writes_read_only)),
+        Some(7)
+    );
     let user_runs_data = four_levels(ALL | NO_EXECUTE);
-    assert_eq!(code(walk(&long(), FETCH, Gva(0), &user_runs_data)), Some(0x15));
+    assert_eq!(
+        code(walk(&long(), FETCH, Gva(0), &user_runs_data)),
+        Some(0x15)
+    );
     let absent = four_levels(0);
     assert_eq!(code(walk(&long(), WRITE, Gva(0), &absent)), Some(6));
     assert_eq!(code(walk(&long(), READ, Gva(0), &four_levels(ALL))), None);
@@ -133,7 +169,10 @@ fn each_right_is_asked() {
 #[test]
 fn write_protect_holds_the_kernel_only_when_set() {
     let memory = four_levels(PRESENT);
-    let write = Intent { write: true, ..KERNEL };
+    let write = Intent {
+        write: true,
+        ..KERNEL
+    };
     assert_eq!(code(walk(&long(), write, Gva(0), &memory)), Some(3));
     let mut paging = long();
     paging.cr0.remove(Cr0::WP);
@@ -146,7 +185,10 @@ fn smap_and_smep_keep_the_kernel_out_of_user_pages() {
     let mut paging = long();
     paging.cr4 |= Cr4::SMAP | Cr4::SMEP;
     assert_eq!(code(walk(&paging, KERNEL, Gva(0), &memory)), Some(1));
-    let fetch = Intent { fetch: true, ..KERNEL };
+    let fetch = Intent {
+        fetch: true,
+        ..KERNEL
+    };
     assert_eq!(code(walk(&paging, fetch, Gva(0), &memory)), Some(0x11));
     paging.alignment_check = true;
     assert_eq!(code(walk(&paging, KERNEL, Gva(0), &memory)), None);
@@ -170,7 +212,11 @@ fn protection_keys_hold_user_pages() {
 fn reserved_bits_fault_with_their_own_code() {
     for bit in 40..52 {
         let memory = four_levels(ALL | 1 << bit);
-        assert_eq!(code(walk(&long(), READ, Gva(0), &memory)), Some(0xd), "bit {bit}");
+        assert_eq!(
+            code(walk(&long(), READ, Gva(0), &memory)),
+            Some(0xd),
+            "bit {bit}"
+        );
     }
     let mut paging = long();
     paging.efer.remove(Efer::NXE);
@@ -182,7 +228,13 @@ fn reserved_bits_fault_with_their_own_code() {
 fn large_pages_end_the_walk() {
     let memory = Memory::with(&[(0x1000, 0x2000 | ALL), (0x2000, 0x4000_0000 | ALL | LARGE)]);
     let found = walk(&long(), READ, Gva(0x1234_5678), &memory).unwrap();
-    assert_eq!(found, Translation { gpa: Gpa(0x5234_5678), left: 0x4000_0000 - 0x1234_5678 });
+    assert_eq!(
+        found,
+        Translation {
+            gpa: Gpa(0x5234_5678),
+            left: 0x4000_0000 - 0x1234_5678
+        }
+    );
     let mut paging = long();
     paging.gib_pages = false;
     assert_eq!(code(walk(&paging, READ, Gva(0), &memory)), Some(0xd));
@@ -203,7 +255,10 @@ fn addresses_outside_canonical_space_are_no_page_faults() {
     paging.cr3 = 0x0;
     let five = four_levels(ALL);
     five.words.borrow_mut().insert(0, 0x1000 | ALL);
-    assert_eq!(walk(&paging, READ, Gva(0x10), &five).unwrap().gpa, Gpa(0x5010));
+    assert_eq!(
+        walk(&paging, READ, Gva(0x10), &five).unwrap().gpa,
+        Gpa(0x5010)
+    );
 }
 
 #[test]
@@ -216,7 +271,10 @@ fn thirty_two_bit_tables_and_their_wide_large_pages() {
         (0x2008, 0x7000 | ALL),
         (0x1008, 0x0040_0000 | ALL | LARGE | 3 << 13),
     ]);
-    assert_eq!(walk(&paging, READ, Gva(0x40_2abc), &memory).unwrap().gpa, Gpa(0x7abc));
+    assert_eq!(
+        walk(&paging, READ, Gva(0x40_2abc), &memory).unwrap().gpa,
+        Gpa(0x7abc)
+    );
     let wide = walk(&paging, READ, Gva(0x81_2345), &memory).unwrap();
     assert_eq!(wide.gpa, Gpa(0x3_0041_2345));
 }
@@ -227,14 +285,23 @@ fn pae_tables_start_from_the_loaded_entries() {
     paging.efer = Efer::NXE;
     paging.pdptes = Some([0x3000 | PRESENT, 0, 0, 0]);
     let memory = four_levels(ALL);
-    assert_eq!(walk(&paging, READ, Gva(0x10), &memory).unwrap().gpa, Gpa(0x5010));
-    assert_eq!(code(walk(&paging, READ, Gva(0x4000_0000), &memory)), Some(4));
+    assert_eq!(
+        walk(&paging, READ, Gva(0x10), &memory).unwrap().gpa,
+        Gpa(0x5010)
+    );
+    assert_eq!(
+        code(walk(&paging, READ, Gva(0x4000_0000), &memory)),
+        Some(4)
+    );
 }
 
 #[test]
 fn tables_outside_the_guests_memory_are_named() {
     let memory = Memory::with(&[(0x1000, 0x2000 | ALL)]);
-    assert_eq!(walk(&long(), READ, Gva(0), &memory), Err(Denied::NoMemory(Gpa(0x2000))));
+    assert_eq!(
+        walk(&long(), READ, Gva(0), &memory),
+        Err(Denied::NoMemory(Gpa(0x2000)))
+    );
 }
 
 #[test]
@@ -242,5 +309,11 @@ fn without_paging_an_address_is_itself() {
     let mut paging = long();
     paging.cr0 = Cr0::PE;
     let found = walk(&paging, WRITE, Gva(0x1_0000_2ffe), &Memory::default()).unwrap();
-    assert_eq!(found, Translation { gpa: Gpa(0x2ffe), left: 2 });
+    assert_eq!(
+        found,
+        Translation {
+            gpa: Gpa(0x2ffe),
+            left: 2
+        }
+    );
 }

@@ -3,7 +3,12 @@
 use super::*;
 use proptest::prelude::*;
 
-const ALL: Leaf = Leaf { eax: !0, ebx: !0, ecx: !0, edx: !0 };
+const ALL: Leaf = Leaf {
+    eax: !0,
+    ebx: !0,
+    ecx: !0,
+    edx: !0,
+};
 
 fn seen(leaf: u32, subleaf: u32, below: Leaf, cr4: Cr4) -> Leaf {
     visible(leaf, subleaf, below, Presence::Leaf, Features::ALL, || cr4)
@@ -12,7 +17,10 @@ fn seen(leaf: u32, subleaf: u32, below: Leaf, cr4: Cr4) -> Leaf {
 #[test]
 fn virtualisation_is_hidden() {
     assert_eq!(seen(1, 0, ALL, Cr4::empty()).ecx & cpuid::ECX1_VMX, 0);
-    assert_eq!(seen(0x8000_0001, 0, ALL, Cr4::empty()).ecx & cpuid::AMD_ECX_SVM, 0);
+    assert_eq!(
+        seen(0x8000_0001, 0, ALL, Cr4::empty()).ecx & cpuid::AMD_ECX_SVM,
+        0
+    );
     assert_eq!(seen(0x8000_000a, 0, ALL, Cr4::empty()), Leaf::default());
 }
 
@@ -37,10 +45,13 @@ fn the_hypervisor_bit_is_set_on_request_only() {
 
 #[test]
 fn features_without_their_control_are_hidden() {
-    let none = Features { rdtscp: false, invpcid: false, xsaves: false, user_wait: false };
-    let seen = |leaf, subleaf| {
-        visible(leaf, subleaf, ALL, Presence::Leaf, none, Cr4::empty)
+    let none = Features {
+        rdtscp: false,
+        invpcid: false,
+        xsaves: false,
+        user_wait: false,
     };
+    let seen = |leaf, subleaf| visible(leaf, subleaf, ALL, Presence::Leaf, none, Cr4::empty);
     assert_eq!(seen(7, 0).ebx & EBX7_INVPCID, 0);
     assert_eq!(seen(7, 0).ecx & (ECX7_USER_WAIT | ECX7_RDPID), 0);
     assert_eq!(seen(0xd, 1).eax & EAX_D1_XSAVES, 0);
@@ -51,11 +62,16 @@ fn features_without_their_control_are_hidden() {
 fn leaves_of_the_hypervisor() {
     let signature = presence_leaf(LEAF_SIGNATURE, Vendor::Intel);
     assert_eq!(signature.eax, LEAF_FEATURES);
-    let spelt = [signature.ebx, signature.ecx, signature.edx].map(u32::to_le_bytes).concat();
+    let spelt = [signature.ebx, signature.ecx, signature.edx]
+        .map(u32::to_le_bytes)
+        .concat();
     assert_eq!(spelt, b"UnderlayHV\0\0");
     assert_eq!(presence_leaf(LEAF_FEATURES, Vendor::Intel).ebx, 1);
     assert_eq!(presence_leaf(LEAF_FEATURES, Vendor::Amd).ebx, 2);
-    assert_eq!(presence_leaf(LEAF_FEATURES + 1, Vendor::Amd), Leaf::default());
+    assert_eq!(
+        presence_leaf(LEAF_FEATURES + 1, Vendor::Amd),
+        Leaf::default()
+    );
     assert!(is_ours(LEAF_SIGNATURE, Presence::Leaf));
     assert!(!is_ours(LEAF_SIGNATURE, Presence::Hidden));
     assert!(!is_ours(LEAF_RANGE_END + 1, Presence::Leaf));

@@ -1,0 +1,197 @@
+//! Calls on the desk: through the loop, as a guest makes them.
+
+use super::*;
+use crate::fake::{FakeMemory, FakeVtx};
+use crate::outcome::Stop;
+use crate::run::run;
+use crate::vm::Features;
+use abi::handoff::Presence;
+use machine::CodeSize;
+use proptest::prelude::*;
+use x86::exception::page_fault;
+use x86::{Exit, Registers};
+
+fn vm(presence: Presence) -> Vm<FakeMemory> {
+    Vm::new(FakeMemory::new(), presence, Features::ALL)
+}
+
+/// The CPU after a call with these registers, made by a program at `cpl`.
+fn call(vm: &Vm<FakeMemory>, cpl: u8, rax: u64, rbx: u64) -> FakeVtx {
+    let registers = Registers {
+        rax,
+        rbx,
+        rcx: 3,
+        rdx: 4,
+        rsi: 5,
+        r8: 8,
+        ..Registers::default()
+    };
+    let exits = [Exit::Hypercall].into();
+    let mut cpu = Cpu::new(FakeVtx {
+        exits,
+        registers,
+        cpl,
+        ..FakeVtx::default()
+    });
+    assert_eq!(run(vm, &mut cpu), Stop::Reset);
+    cpu.vcpu
+}
+
+fn succeeded(cpu: &FakeVtx, rax: u64) {
+    let wanted = Registers {
+        rax,
+        ..cpu.registers
+    };
+    assert_eq!(cpu.registers, wanted);
+    assert_eq!(
+        (cpu.registers.rcx, cpu.registers.rdx, cpu.registers.r8),
+        (3, 4, 8)
+    );
+    assert_eq!(cpu.rip, 0x1002);
+    assert!(cpu.injected.is_empty());
+}
+
+fn named(vm: &Vm<FakeMemory>, at: u64, name: &[u8]) -> FakeVtx {
+    vm.memory.put(at, name);
+    call(vm, 3, call::RESOLVE, at)
+}
+
+#[test]
+fn ping_returns_the_version() {
+    succeeded(&call(&vm(Presence::Leaf), 3, call::PING, 0), 1);
+}
+
+#[test]
+fn hello_counts() {
+    let vm = vm(Presence::Bit);
+    succeeded(&call(&vm, 3, call::HELLO, 0), 1);
+    succeeded(&call(&vm, 0, call::HELLO, 0), 2);
+}
+
+#[test]
+fn unknown_numbers_are_enosys() {
+    for number in [3, 77, u64::MAX, 1 << 32 | call::PING] {
+        succeeded(
+            &call(&vm(Presence::Leaf), 3, number, 0),
+            Errno::NoService.to_register(),
+        );
+    }
+}
+
+#[test]
+fn outside_64_bit_mode_the_low_halves_count() {
+    let exits = [Exit::Hypercall].into();
+    let registers = Registers {
+        rax: 0xdead_0000_0000 | call::PING,
+        ..Registers::default()
+    };
+    let size = CodeSize::Bits32;
+    let mut cpu = Cpu::new(FakeVtx {
+        exits,
+        registers,
+        size,
+        ..FakeVtx::default()
+    });
+    run(&vm(Presence::Leaf), &mut cpu);
+    assert_eq!(cpu.vcpu.registers.rax, 1);
+}
+
+#[test]
+fn names_resolve_to_their_rows() {
+    let vm = vm(Presence::Leaf);
+    for service in SERVICES {
+        let name = [service.name.as_bytes(), b"\0"].concat();
+        succeeded(&named(&vm, 0x8000, &name), service.number);
+    }
+    succeeded(&named(&vm, 0x8000, b"nothing\0"), 0);
+    succeeded(&named(&vm, 0x8000, b"pin\0"), 0);
+    succeeded(&named(&vm, 0x8000, b"\0"), 0);
+}
+
+#[test]
+fn a_name_may_straddle_pages_and_must_end() {
+    let vm = vm(Presence::Leaf);
+    succeeded(&named(&vm, 0x8ffe, b"ping\0"), call::PING);
+    succeeded(
+        &named(&vm, 0x8010, &[b'x'; 300]),
+        Errno::NameTooLong.to_register(),
+    );
+}
+
+#[test]
+fn a_page_behind_the_names_end_is_not_touched() {
+    let vm = vm(Presence::Leaf);
+    vm.memory.unmap(0x9000);
+    succeeded(&named(&vm, 0x9000 - 5, b"ping\0"), call::PING);
+}
+
+#[test]
+fn a_program_gets_the_page_fault_of_its_own_access() {
+    let vm = vm(Presence::Leaf);
+    vm.memory.unmap(0x9000);
+    let cpu = named(&vm, 0x9000 - 2, b"pi");
+    let fault = Exception::PageFault {
+        address: 0x9000,
+        code: page_fault::USER,
+    };
+    assert_eq!(cpu.injected, [fault]);
+    assert_eq!(
+        (cpu.rip, cpu.registers.rax, cpu.registers.rbx),
+        (0x1000, 0, 0x8ffe)
+    );
+}
+
+#[test]
+fn a_kernel_gets_an_error_with_the_address() {
+    let vm = vm(Presence::Leaf);
+    vm.memory.unmap(0x9000);
+    let cpu = call(&vm, 0, call::RESOLVE, 0x9123);
+    assert_eq!(cpu.registers.rax, Errno::BadAddress.to_register());
+    assert_eq!((cpu.registers.rbx, cpu.rip), (0x9123, 0x1002));
+    let cpu = call(&vm, 0, call::RESOLVE, 1 << 63);
+    assert_eq!(
+        (cpu.registers.rax, cpu.registers.rbx),
+        (Errno::BadAddress.to_register(), 1 << 63)
+    );
+}
+
+#[test]
+fn the_hypervisors_memory_is_no_argument() {
+    let vm = vm(Presence::Leaf);
+    let own = FakeMemory::RESERVED.start.0;
+    let cpu = call(&vm, 0, call::RESOLVE, own);
+    assert_eq!(cpu.registers.rax, Errno::BadAddress.to_register());
+    let cpu = call(&vm, 3, call::RESOLVE, own);
+    assert_eq!(cpu.injected, [Exception::GeneralProtection(0)]);
+}
+
+#[test]
+fn a_hidden_hypervisor_has_no_calls() {
+    let cpu = call(&vm(Presence::Hidden), 0, call::PING, 0);
+    assert_eq!(cpu.injected, [Exception::InvalidOpcode]);
+    assert_eq!((cpu.rip, cpu.registers.rax), (0x1000, call::PING));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever the registers hold, a call ends in a result or in one fault at
+    /// its own instruction, and writes nothing but accessed bits.
+    #[test]
+    fn any_registers_are_survived(number in 0u64..6, rbx: u64, low in 0u64..1 << 22, user: bool) {
+        let vm = vm(Presence::Leaf);
+        let before = vm.memory.snapshot();
+        for address in [rbx, low] {
+            let cpu = call(&vm, if user { 3 } else { 0 }, number, address);
+            prop_assert_eq!(cpu.rip == 0x1002, cpu.injected.is_empty());
+            prop_assert!(cpu.injected.len() <= 1);
+        }
+        let after = vm.memory.snapshot();
+        let tables = FakeMemory::ROOT as usize..FakeMemory::ROOT as usize + 0x4000;
+        prop_assert!(before[..tables.start] == after[..tables.start]);
+        prop_assert!(before[tables.end..] == after[tables.end..]);
+        for (old, new) in before[tables.clone()].iter().zip(&after[tables]) {
+            prop_assert_eq!(old & !0x20, new & !0x20);
+        }
+    }
+}
