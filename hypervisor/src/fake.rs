@@ -229,7 +229,7 @@ impl FakeMemory {
         memory.entry(0x10_2000, 0x10_3000 | 7);
         memory.entry(0x10_2008, 0x20_0000 | 0x87);
         for page in 0..512 {
-            memory.entry(0x10_3000 + page * 8, page * 4096 | 7);
+            memory.entry(0x10_3000 + page * 8, (page * 4096) | 7);
         }
         memory
     }

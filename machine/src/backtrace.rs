@@ -52,7 +52,7 @@ pub(crate) fn write(out: &mut dyn Write, mut frame_pointer: u64, rip: u64) {
         let _ = writeln!(out, "  {}", Place(rip));
     }
     for _ in 0..DEPTH {
-        if !in_region(frame_pointer) || frame_pointer % 8 != 0 {
+        if !in_region(frame_pointer) || !frame_pointer.is_multiple_of(8) {
             return;
         }
         // SAFETY: the address is aligned and in the hypervisor's region, which

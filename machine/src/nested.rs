@@ -190,11 +190,12 @@ impl Nested {
             return Ok(0);
         }
         let touches_reserved = at < reserved.end && reserved.start < end;
-        if !touches_reserved && self.may_be_page(level, end) {
-            if let Some(kind) = self.kind(at, span(level), mtrrs) {
-                let large = if level > 1 { LARGE } else { 0 };
-                return Ok(at | self.plan.format.page(kind) | large);
-            }
+        if !touches_reserved
+            && self.may_be_page(level, end)
+            && let Some(kind) = self.kind(at, span(level), mtrrs)
+        {
+            let large = if level > 1 { LARGE } else { 0 };
+            return Ok(at | self.plan.format.page(kind) | large);
         }
         let below = self.allocate()?;
         self.fill(below, level - 1, at, mtrrs)?;

@@ -75,10 +75,8 @@ fn allowed(basic: u64, plain: u32) -> Allowed {
     let number = capability(basic, plain);
     // SAFETY: a CPU with VMX has the plain capability registers; `basic` says
     // whether it has the true ones.
-    Allowed {
-        msr: number,
-        value: unsafe { read_msr(number) },
-    }
+    let value = unsafe { read_msr(number) };
+    Allowed { msr: number, value }
 }
 
 fn controls(basic: u64) -> Result<Support, Refusal> {

@@ -9,7 +9,9 @@ use super::sources::{Crate, Source, Sources};
 const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("abi", &[]),
     ("x86", &[]),
-    ("machine", &["x86"]),
+    // The handoff's layout is data that starts the machine half as much as the
+    // policy: `machine` reads it before there is a policy to ask.
+    ("machine", &["abi", "x86"]),
     ("hypervisor", &["machine", "x86", "abi"]),
     ("loader", &["abi", "x86"]),
     ("underlay", &["abi", "x86"]),
