@@ -169,9 +169,7 @@ proptest! {
 #[test]
 fn the_scrap_page_is_not_executable() {
     for (format, forbidden, wanted) in [(Format::Ept, 4, 0), (Format::Npt, 1 << 63, 1 << 63)] {
-        let mut built = build(plan(format), &Mtrrs::none(), 64)
-            .ok()
-            .expect("enough");
+        let mut built = build(plan(format), &Mtrrs::none(), 64).expect("enough");
         built.nested.open_scrap();
         let (entry, _) = built.leaf(0x3fe0_0000).expect("mapped");
         assert_eq!(entry & forbidden, wanted);
@@ -181,9 +179,7 @@ fn the_scrap_page_is_not_executable() {
 
 #[test]
 fn one_gigabyte_pages_are_used_where_nothing_finer_is_needed() {
-    let built = build(plan(Format::Npt), &Mtrrs::none(), 8)
-        .ok()
-        .expect("enough");
+    let built = build(plan(Format::Npt), &Mtrrs::none(), 8).expect("enough");
     assert_eq!(built.leaf(0x1_4000_0000).expect("mapped").1, 1 << 30);
     assert_eq!(built.leaf(0).expect("mapped").1, 2 << 20);
     assert_eq!(built.nested.tables(), 1 + 2 + 1);
@@ -191,9 +187,7 @@ fn one_gigabyte_pages_are_used_where_nothing_finer_is_needed() {
 
 #[test]
 fn rebuilding_changes_types_and_keeps_the_scrap_open() {
-    let mut built = build(plan(Format::Ept), &Mtrrs::none(), 64)
-        .ok()
-        .expect("enough");
+    let mut built = build(plan(Format::Ept), &Mtrrs::none(), 64).expect("enough");
     built.nested.open_scrap();
     let mut mtrrs = Mtrrs::none();
     mtrrs.variable[0] = Variable {
