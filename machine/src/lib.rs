@@ -13,6 +13,8 @@
 
 mod backtrace;
 pub mod boot;
+#[cfg(feature = "breakable")]
+pub mod breakable;
 mod descriptors;
 pub mod exceptions;
 pub mod firmware;

@@ -23,6 +23,8 @@ pub struct Artefacts {
     pub loader: PathBuf,
     /// The hypervisor with its checksum.
     pub hypervisor: PathBuf,
+    /// The same with services that break it, once [`build_tests`] has run.
+    pub breakable: PathBuf,
     /// The guest's command-line tool.
     pub underlayctl: PathBuf,
 }
@@ -34,23 +36,45 @@ pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
     cargo_build(LINUX, &["--package", "underlay", "--bin", "underlayctl"])?;
     let hypervisor = paths::underlay().join("underlay.elf");
     if with_hypervisor {
-        cargo_build(BARE, &["--package", "hypervisor", "--bin", "hypervisor"])?;
-        let elf = built(BARE, "hypervisor");
-        let bytes = fs::read(&elf).with_context(|| format!("reading {}", elf.display()))?;
-        paths::create_dir(&paths::underlay())?;
-        fs::write(&hypervisor, with_footer(bytes)?)?;
+        cargo_build(BARE, &HYPERVISOR)?;
+        seal(&built(BARE, "hypervisor"), &hypervisor)?;
     }
     Ok(Artefacts {
         loader: built(UEFI, "underlay.efi"),
         hypervisor,
+        breakable: breakable(),
         underlayctl: built(LINUX, "underlayctl"),
     })
 }
 
-/// Builds every UEFI test guest.
+const HYPERVISOR: [&str; 4] = ["--package", "hypervisor", "--bin", "hypervisor"];
+
+fn breakable() -> PathBuf {
+    paths::underlay().join("breakable.elf")
+}
+
+/// Builds every UEFI test guest, and the hypervisor that can be broken. That
+/// one has a target folder of its own: in the common one each build would
+/// undo the other.
 pub fn build_tests() -> Result<()> {
     let _progress = Progress::start("building the test guests");
-    cargo_build(UEFI, &["--package", "tests", "--bins"])
+    cargo_build(UEFI, &["--package", "tests", "--bins"])?;
+    let folder = paths::underlay().join("breakable");
+    let place = ["--features", "breakable", "--target-dir"].map(str::to_owned);
+    let mut arguments = HYPERVISOR.map(str::to_owned).to_vec();
+    arguments.extend(place);
+    arguments.push(folder.display().to_string());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    cargo_build(BARE, &arguments)?;
+    seal(&folder.join(BARE).join("release/hypervisor"), &breakable())
+}
+
+/// Writes the ELF file at `elf` with its footer to `file`.
+fn seal(elf: &Path, file: &Path) -> Result<()> {
+    let bytes = fs::read(elf).with_context(|| format!("reading {}", elf.display()))?;
+    paths::create_dir(&paths::underlay())?;
+    fs::write(file, with_footer(bytes)?)?;
+    Ok(())
 }
 
 /// The UEFI test guest `name`.

@@ -60,6 +60,8 @@ pub enum Damage {
     FlippedByte,
     /// It is not there.
     Missing,
+    /// It is the build that has services which break it.
+    Breakable,
 }
 
 /// Everything that decides what is on the disk.
@@ -166,7 +168,11 @@ impl Stage {
         if self.native || self.damage == Damage::Missing {
             return Ok(None);
         }
-        let mut bytes = fs::read(&artefacts.hypervisor).context("reading the hypervisor")?;
+        let file = match self.damage {
+            Damage::Breakable => &artefacts.breakable,
+            _ => &artefacts.hypervisor,
+        };
+        let mut bytes = fs::read(file).context("reading the hypervisor")?;
         if self.damage == Damage::FlippedByte {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 0x10;

@@ -1,6 +1,8 @@
 //! The services: one file a family, each service a row of `abi::call::SERVICES`
 //! and a line in [`serve`].
 
+#[cfg(feature = "breakable")]
+mod breakable;
 mod hello;
 mod info;
 
@@ -47,6 +49,10 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Fa
     }
     let caller = Caller::new(vm, &cpu.vcpu);
     let number = caller.argument(number);
+    #[cfg(feature = "breakable")]
+    if let Ok(value) = breakable::serve(number) {
+        return Ok(value);
+    }
     if !may_call(&caller, number)? {
         return Err(Failure::Refused(Errno::NotPermitted));
     }

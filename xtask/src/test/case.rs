@@ -162,7 +162,8 @@ fn boot_of(row: &Row) -> Boot {
 pub fn judge(row: &Row, machine: Machine, report: &Report) -> Result<()> {
     let as_wanted = match (&report.ending, &row.ends_with) {
         (Ending::Said, Some(_)) => true,
-        (Ending::Result(status), None) => *status == row.status,
+        (Ending::Stopped, None) => row.stops,
+        (Ending::Result(status), None) => !row.stops && *status == row.status,
         _ => false,
     };
     if !as_wanted {

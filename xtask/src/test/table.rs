@@ -34,6 +34,8 @@ pub struct Row {
     pub forbid_log: Option<Regex>,
     pub ends_with: Option<String>,
     #[serde(default)]
+    pub stops: bool,
+    #[serde(default)]
     pub conf: BTreeMap<String, String>,
     #[serde(default = "one")]
     pub cpus: u32,

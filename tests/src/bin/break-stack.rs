@@ -1,0 +1,13 @@
+//! Makes a hypervisor of the breakable build use up its stack.
+//! Nothing comes back: the test looks at the hypervisor's log.
+#![cfg_attr(target_os = "uefi", no_main, no_std)]
+
+use tests::Report;
+use tests::call::call;
+
+tests::guest!(check);
+
+fn check(report: &mut Report) {
+    let reply = call(0xb002, [0; 5]);
+    report.holds(format_args!("nothing comes back, not {reply:x?}"), false);
+}
