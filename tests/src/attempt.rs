@@ -162,6 +162,22 @@ fn load_own_idt() -> TableRegister {
     firmware
 }
 
+/// Makes `handler` that of `vector` until the running attempt ends.
+///
+/// # Safety
+///
+/// Called inside an attempt; `handler` deals with the vector and returns by
+/// IRETQ.
+pub unsafe fn handle(vector: u8, handler: unsafe extern "sysv64" fn()) {
+    // SAFETY: inside an attempt this is the IDT in use, and nobody else uses
+    // the state.
+    let state = unsafe { &mut *STATE.0.get() };
+    let code_segment = state.idt[0][0] & 0xffff_0000;
+    if let Some(slot) = state.idt.get_mut(usize::from(vector)) {
+        *slot = gate(handler as *const () as u64, code_segment);
+    }
+}
+
 /// An interrupt gate of 64-bit mode, present, for CPL 0, on the same stack.
 /// Intel's manual, "64-Bit Mode IDT".
 fn gate(handler: u64, code_segment: u64) -> [u64; 2] {
