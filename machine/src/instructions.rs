@@ -38,6 +38,34 @@ pub fn halt_forever() -> ! {
     }
 }
 
+/// Ends the blocking of NMIs that an exit caused by one leaves behind, by an
+/// IRET to the next instruction. Intel SDM volume 3, "Updating Non-Register
+/// State" under "VM Exits": only IRET ends it in the hypervisor; that VM entry
+/// with virtual NMIs does, too, is what the controls' description promises and
+/// Bochs 2.7 does not do.
+pub fn unblock_nmis() {
+    // SAFETY: the frame is the current CS, RFLAGS, RSP and SS with the address
+    // of the next instruction, so that nothing changes but the blocking. An NMI
+    // that comes at once is noted by its handler.
+    unsafe {
+        asm!(
+            "mov {rsp}, rsp",
+            "mov {selector:x}, ss",
+            "push {selector}",
+            "push {rsp}",
+            "pushfq",
+            "mov {selector:x}, cs",
+            "push {selector}",
+            "lea {rsp}, [rip + 2f]",
+            "push {rsp}",
+            "iretq",
+            "2:",
+            rsp = out(reg) _,
+            selector = inout(reg) 0u64 => _,
+        );
+    }
+}
+
 /// RDMSR of a register that is known to exist.
 ///
 /// # Safety

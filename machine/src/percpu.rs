@@ -5,7 +5,7 @@ use crate::descriptors::Descriptors;
 use crate::instructions::{read_msr, write_msr};
 use crate::region::{Exhausted, Page, Region};
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 use x86::msr;
 
 /// Pages of the stack on which the hypervisor runs.
@@ -25,10 +25,11 @@ pub struct PerCpu {
     pub(crate) descriptors: Descriptors,
     /// Top of the stack on which the hypervisor runs.
     pub(crate) stack_top: u64,
-    /// An NMI arrived that the guest has not had yet. Set by the NMI handler,
-    /// taken by the run loop.
-    pub(crate) nmi: AtomicBool,
-    /// Called by the NMI handler after it has set `nmi`, so that the guest is
+    /// NMIs that the guest has not had yet, at most two, as a CPU holds one in
+    /// service and one back. Counted by the NMI handler and at NMI exits, taken
+    /// by the run loop.
+    nmis: AtomicU8,
+    /// Called by the NMI handler after it has counted, so that the guest is
     /// left as soon as it can take one. Written once, before the first entry.
     pub(crate) on_nmi: AtomicPtr<()>,
     /// A [`Describe`]. Written once, before the first entry.
@@ -61,7 +62,7 @@ impl PerCpu {
             number,
             descriptors,
             stack_top,
-            nmi: AtomicBool::new(false),
+            nmis: AtomicU8::new(0),
             on_nmi: AtomicPtr::new(core::ptr::null_mut()),
             describe: AtomicPtr::new(core::ptr::null_mut()),
         })?;
@@ -98,8 +99,30 @@ impl PerCpu {
         }
     }
 
+    /// One more NMI for the guest; a third is lost, as natively.
+    pub(crate) fn add_nmi(&self) {
+        let more = |nmis: u8| (nmis < 2).then_some(nmis + 1);
+        // An error says that there are two already.
+        let _ = self
+            .nmis
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+    }
+
+    /// Takes an NMI for the guest, if there is one.
+    pub(crate) fn take_nmi(&self) -> bool {
+        let less = |nmis: u8| nmis.checked_sub(1);
+        self.nmis
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less)
+            .is_ok()
+    }
+
+    /// Whether the guest has an NMI to come.
+    pub(crate) fn has_nmi(&self) -> bool {
+        self.nmis.load(Ordering::Acquire) > 0
+    }
+
     pub(crate) fn note_nmi(&self) {
-        self.nmi.store(true, Ordering::Release);
+        self.add_nmi();
         let action = self.on_nmi.load(Ordering::Acquire);
         if !action.is_null() {
             // SAFETY: only `set_on_nmi` stores here, always a `fn()`.

@@ -260,11 +260,11 @@ impl Vcpu for SvmCpu {
     /// Never asked: NMIs go to the guest directly, and wait while the global
     /// interrupt flag is clear.
     fn note_nmi(&mut self) {
-        self.percpu.nmi.store(true, Ordering::Release);
+        self.percpu.add_nmi();
     }
 
     fn deliver_nmi(&mut self) {
-        if self.percpu.nmi.swap(false, Ordering::AcqRel) {
+        if self.percpu.take_nmi() {
             self.vmcb.control.entry_event = u64::from(event::NMI);
         }
     }

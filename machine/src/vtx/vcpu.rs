@@ -13,7 +13,6 @@ use crate::{guarded, instructions, percpu};
 use abi::refusal::Refusal;
 use core::arch::asm;
 use core::fmt::Write;
-use core::sync::atomic::Ordering;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
 use x86::exception::event;
@@ -79,7 +78,7 @@ impl VtxCpu {
             has_keys: boot.own.cr4 & Cr4::PKE.bits() != 0,
         };
         cpu.flush_nested();
-        if cpu.percpu.nmi.load(Ordering::Acquire) {
+        if cpu.percpu.has_nmi() {
             open_nmi_window();
         }
         Ok(cpu)
@@ -309,16 +308,20 @@ impl Vcpu for VtxCpu {
     }
 
     fn note_nmi(&mut self) {
-        self.percpu.nmi.store(true, Ordering::Release);
+        self.percpu.add_nmi();
         self.window(true);
+        instructions::unblock_nmis();
     }
 
-    /// The window is closed before the NMI is taken: one that arrives between
-    /// the two opens it again and is seen by the swap or at the next exit.
+    /// The window is closed before the NMIs are looked at: one that arrives
+    /// after that opens it again by itself.
     fn deliver_nmi(&mut self) {
         self.window(false);
-        if self.percpu.nmi.swap(false, Ordering::AcqRel) {
+        if self.percpu.take_nmi() {
             self.vmcs.write(field::ENTRY_EVENT, event::NMI);
+        }
+        if self.percpu.has_nmi() {
+            self.window(true);
         }
     }
 
