@@ -12,6 +12,14 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"ULAYHAND");
 /// `Handoff::version`: changes with every change of this layout.
 pub const VERSION: u32 = 1;
 
+/// The hypervisor's file is an ELF file and behind it a footer of this many
+/// bytes: [`FOOTER_MAGIC`], the length of the ELF file and its CRC-32 (IEEE),
+/// both as little-endian 32-bit numbers. ELF itself would not notice a sector
+/// that went bad.
+pub const FOOTER_SIZE: usize = 16;
+/// What the footer starts with.
+pub const FOOTER_MAGIC: [u8; 8] = *b"ULAYCRC1";
+
 /// The region's base and size are multiples of this (bytes): nested tables can
 /// then leave it out with large pages around it.
 pub const REGION_ALIGN: u64 = 2 << 20;

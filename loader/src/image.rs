@@ -15,7 +15,7 @@ use elf::file::Class;
 use elf::segment::ProgramHeader;
 
 pub use damage::Damage;
-pub use footer::{FOOTER_SIZE, MAGIC, seal};
+pub use footer::seal;
 
 type Elf<'a> = ElfBytes<'a, LittleEndian>;
 

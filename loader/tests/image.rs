@@ -1,8 +1,9 @@
 //! The hypervisor's file: a small hand-built one loads as it should, each kind
 //! of damage has its sentence, and random damage never upsets anything.
 
+use abi::handoff::FOOTER_SIZE;
 use abi::handoff::Segment;
-use loader::image::{Damage, FOOTER_SIZE, Image, seal};
+use loader::image::{Damage, Image, seal};
 use proptest::prelude::*;
 
 const RELA: usize = 0x200;

@@ -1,7 +1,6 @@
 //! Builds what the machines run, each part for its own target.
 
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,13 +8,11 @@ use anyhow::{Context, Result, ensure};
 
 use crate::paths;
 use crate::progress::Progress;
+use crate::seal;
 
 pub const UEFI: &str = "x86_64-unknown-uefi";
 pub const BARE: &str = "x86_64-unknown-none";
 pub const LINUX: &str = "x86_64-unknown-linux-musl";
-
-/// Opens the footer behind the hypervisor's ELF file.
-const FOOTER_MAGIC: [u8; 8] = *b"ULAYCRC1";
 
 /// What was built.
 pub struct Artefacts {
@@ -37,7 +34,7 @@ pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
     let hypervisor = paths::underlay().join("underlay.elf");
     if with_hypervisor {
         cargo_build(BARE, &HYPERVISOR)?;
-        seal(&built(BARE, "hypervisor"), &hypervisor)?;
+        seal::file(&built(BARE, "hypervisor"), &hypervisor)?;
     }
     Ok(Artefacts {
         loader: built(UEFI, "underlay.efi"),
@@ -66,15 +63,7 @@ pub fn build_tests() -> Result<()> {
     arguments.push(folder.display().to_string());
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     cargo_build(BARE, &arguments)?;
-    seal(&folder.join(BARE).join("release/hypervisor"), &breakable())
-}
-
-/// Writes the ELF file at `elf` with its footer to `file`.
-fn seal(elf: &Path, file: &Path) -> Result<()> {
-    let bytes = fs::read(elf).with_context(|| format!("reading {}", elf.display()))?;
-    paths::create_dir(&paths::underlay())?;
-    fs::write(file, with_footer(bytes)?)?;
-    Ok(())
+    seal::file(&folder.join(BARE).join("release/hypervisor"), &breakable())
 }
 
 /// The UEFI test guest `name`.
@@ -111,29 +100,4 @@ fn cargo_build(target: &str, what: &[&str]) -> Result<()> {
 fn built(target: &str, file: &str) -> PathBuf {
     let dir: &Path = &paths::target();
     dir.join(target).join("release").join(file)
-}
-
-/// `elf` and behind it the magic, its length and its CRC-32.
-fn with_footer(mut elf: Vec<u8>) -> Result<Vec<u8>> {
-    let length = u32::try_from(elf.len()).context("the hypervisor's ELF file is too large")?;
-    let crc = crc32fast::hash(&elf);
-    elf.extend(FOOTER_MAGIC);
-    elf.extend(length.to_le_bytes());
-    elf.extend(crc.to_le_bytes());
-    Ok(elf)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_footer_is_sixteen_bytes_with_the_known_checksum() {
-        // CRC-32's published check value is that of these nine digits.
-        let file = with_footer(b"123456789".to_vec()).unwrap();
-        assert_eq!(&file[9..17], b"ULAYCRC1");
-        assert_eq!(file[17..21], [9, 0, 0, 0]);
-        assert_eq!(file[21..], 0xCBF4_3926_u32.to_le_bytes());
-        assert_eq!(file.len(), 9 + 16);
-    }
 }

@@ -12,6 +12,7 @@ mod machine;
 mod paths;
 mod progress;
 mod run;
+mod seal;
 mod serial;
 mod session;
 mod setup;

@@ -1,19 +1,15 @@
 //! The 16 bytes after the ELF file: magic, its length and its CRC-32 (IEEE),
 //! little-endian. ELF itself would not notice a sector that went bad.
 
+use abi::handoff::{FOOTER_MAGIC, FOOTER_SIZE};
 use alloc::vec::Vec;
 
 use super::Damage;
 
-/// What the footer starts with.
-pub const MAGIC: [u8; 8] = *b"ULAYCRC1";
-/// Bytes of the footer.
-pub const FOOTER_SIZE: usize = 16;
-
 /// An ELF file with its footer.
 pub fn seal(elf: &[u8]) -> Vec<u8> {
     let mut file = elf.to_vec();
-    file.extend_from_slice(&MAGIC);
+    file.extend_from_slice(&FOOTER_MAGIC);
     file.extend_from_slice(&(elf.len() as u32).to_le_bytes());
     file.extend_from_slice(&crc32fast::hash(elf).to_le_bytes());
     file
@@ -25,7 +21,7 @@ pub(super) fn unseal(file: &[u8]) -> Result<&[u8], Damage> {
         .split_last_chunk::<FOOTER_SIZE>()
         .ok_or(Damage::NoFooter)?;
     let [m @ .., a, b, c, d, e, f, g, h] = *footer;
-    if m != MAGIC {
+    if m != FOOTER_MAGIC {
         return Err(Damage::NoFooter);
     }
     let length = u32::from_le_bytes([a, b, c, d]);
