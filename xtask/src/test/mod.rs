@@ -6,16 +6,18 @@ mod checks;
 mod table;
 mod unit;
 
+use std::fs::File;
 use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::artefacts;
 use crate::machine::Machine;
+use crate::paths;
 use crate::setup;
 use case::{Bench, Outcome};
 use table::Row;
@@ -52,6 +54,18 @@ struct Tally {
     failed: usize,
 }
 
+/// Waits until no other run in this checkout uses the same folders. The lock
+/// ends with the process, however that ends.
+fn alone() -> Result<File> {
+    paths::create_dir(&paths::underlay())?;
+    let lock = File::create(paths::underlay().join("test.lock"))?;
+    if lock.try_lock().is_err() {
+        eprintln!("waiting for another `cargo xtask test` in this checkout to end ...");
+        lock.lock().context("waiting for the other run")?;
+    }
+    Ok(lock)
+}
+
 /// `cargo xtask test`.
 pub fn command(args: &Args) -> Result<u8> {
     let rows = table::read()?;
@@ -60,6 +74,7 @@ pub fn command(args: &Args) -> Result<u8> {
         return Ok(0);
     }
     let jobs = jobs(&rows, args)?;
+    let _alone = alone()?;
     let guest = setup::ensure()?;
     let mut tally = if args.names.is_empty() {
         unit::run()?
