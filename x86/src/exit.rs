@@ -45,7 +45,7 @@ pub enum Exit {
     NestedFault(NestedFault),
     /// INVD.
     InvalidateCaches,
-    /// An instruction of VMX, SMX or SVM: unknown to a CPU without them.
+    /// An instruction of VMX, SMX, TDX or SVM: unknown to a CPU without them.
     Virtualisation,
     /// A non-maskable interrupt arrived while the guest ran.
     Nmi,

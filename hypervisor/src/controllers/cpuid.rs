@@ -6,7 +6,7 @@ use crate::vm::{Cpu, Features, Vm};
 use abi::call;
 use abi::discovery::{self, LEAF_FEATURES, LEAF_MAX, LEAF_RANGE_END, LEAF_SIGNATURE};
 use abi::handoff::Presence;
-use machine::{Memory, Vcpu};
+use machine::{CodeSize, Memory, Vcpu};
 use x86::Exit;
 use x86::control::Cr4;
 use x86::cpuid::{self, Leaf, Vendor};
@@ -21,9 +21,7 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         presence_leaf(leaf, V::VENDOR)
     } else {
         let below = cpu.vcpu.cpuid(leaf, subleaf);
-        visible(leaf, subleaf, below, vm.presence, vm.features, || {
-            cpu.vcpu.cr4()
-        })
+        visible(leaf, subleaf, below, vm.presence, vm.features, &cpu.vcpu)
     };
     let registers = cpu.vcpu.registers_mut();
     registers.rax = u64::from(answer.eax);
@@ -70,23 +68,23 @@ fn presence_leaf(leaf: u32, vendor: Vendor) -> Leaf {
 /// FRED); forms of addresses that the page walk does not know (LAM, LASS);
 /// memory encryption; INVLPGB and PCONFIG, which need controls.
 #[inline]
-pub fn visible(
+pub fn visible<V: Vcpu>(
     leaf: u32,
     subleaf: u32,
     below: Leaf,
     presence: Presence,
     features: Features,
-    cr4: impl Fn() -> Cr4,
+    vcpu: &V,
 ) -> Leaf {
     match leaf {
-        cpuid::FEATURES => basic_features(below, presence, cr4()),
-        cpuid::EXTENDED_FEATURES => extended_features(subleaf, below, features, cr4),
+        cpuid::FEATURES => basic_features(below, presence, vcpu.cr4()),
+        cpuid::EXTENDED_FEATURES => extended_features(subleaf, below, features, vcpu),
         cpuid::POWER => Leaf {
             eax: below.eax & !HARDWARE_FEEDBACK,
             ..below
         },
         cpuid::EXTENDED_STATE => extended_state(subleaf, below, features),
-        cpuid::AMD_FEATURES => amd_features(below, features),
+        cpuid::AMD_FEATURES => amd_features(below, features, vcpu),
         cpuid::ADDRESS_WIDTHS => Leaf {
             ebx: below.ebx & !INVLPGB,
             ..below
@@ -117,6 +115,8 @@ const ECX7_HIDDEN: u32 = 1 << 7 | 1 << 31;
 const EDX7_HIDDEN: u32 = 1 << 5 | 1 << 18 | 1 << 19 | 1 << 20;
 /// Leaf 7 subleaf 1 EAX: LASS, FRED, NMI sources, LAM, MSR lists.
 const EAX7_1_HIDDEN: u32 = 1 << 6 | 1 << 17 | 1 << 20 | 1 << 26 | 1 << 27;
+/// Leaf 7 subleaf 1 ECX: RDMSR and WRMSRNS with an immediate.
+const ECX7_1_HIDDEN: u32 = 1 << 5;
 /// Leaf 7 subleaf 1 EDX: user-mode MSR access, UIRET's flag, CET for
 /// supervisors.
 const EDX7_1_HIDDEN: u32 = 1 << 15 | 1 << 17 | 1 << 18;
@@ -131,6 +131,7 @@ const ECX7_USER_WAIT: u32 = 1 << 5;
 const ECX7_RDPID: u32 = 1 << 22;
 const EAX_D1_XSAVES: u32 = 1 << 3;
 const AMD_EDX_RDTSCP: u32 = 1 << 27;
+const AMD_EDX_SYSCALL: u32 = 1 << 11;
 
 /// `bit` unless `usable`.
 const fn unless(usable: bool, bit: u32) -> u32 {
@@ -154,7 +155,7 @@ fn basic_features(below: Leaf, presence: Presence, cr4: Cr4) -> Leaf {
 }
 
 /// OSPKE mirrors the guest's CR4.
-fn extended_features(subleaf: u32, below: Leaf, features: Features, cr4: impl Fn() -> Cr4) -> Leaf {
+fn extended_features<V: Vcpu>(subleaf: u32, below: Leaf, features: Features, vcpu: &V) -> Leaf {
     match subleaf {
         0 => {
             let mut ecx = below.ecx
@@ -162,7 +163,7 @@ fn extended_features(subleaf: u32, below: Leaf, features: Features, cr4: impl Fn
                 & !cpuid::ECX7_OSPKE
                 & !unless(features.user_wait, ECX7_USER_WAIT)
                 & !unless(features.rdtscp, ECX7_RDPID);
-            if cr4().contains(Cr4::PKE) {
+            if vcpu.cr4().contains(Cr4::PKE) {
                 ecx |= cpuid::ECX7_OSPKE;
             }
             let ebx = below.ebx & !EBX7_HIDDEN & !unless(features.invpcid, EBX7_INVPCID);
@@ -175,6 +176,7 @@ fn extended_features(subleaf: u32, below: Leaf, features: Features, cr4: impl Fn
         }
         1 => Leaf {
             eax: below.eax & !EAX7_1_HIDDEN,
+            ecx: below.ecx & !ECX7_1_HIDDEN,
             edx: below.edx & !EDX7_1_HIDDEN,
             ..below
         },
@@ -195,10 +197,15 @@ fn extended_state(subleaf: u32, below: Leaf, features: Features) -> Leaf {
     }
 }
 
-fn amd_features(below: Leaf, features: Features) -> Leaf {
+/// Intel's CPUs show SYSCALL to 64-bit code only, and CPUID ran in 64-bit code
+/// of the hypervisor's. Intel SDM volume 2, "CPUID".
+fn amd_features<V: Vcpu>(below: Leaf, features: Features, vcpu: &V) -> Leaf {
+    let shows_syscall = V::VENDOR == Vendor::Amd || vcpu.code_size() == CodeSize::Bits64;
     Leaf {
         ecx: below.ecx & !AMD_ECX_HIDDEN,
-        edx: below.edx & !unless(features.rdtscp, AMD_EDX_RDTSCP),
+        edx: below.edx
+            & !unless(features.rdtscp, AMD_EDX_RDTSCP)
+            & !unless(shows_syscall, AMD_EDX_SYSCALL),
         ..below
     }
 }

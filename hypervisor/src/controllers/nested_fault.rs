@@ -28,7 +28,7 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
     }
     vm.memory.open_scrap();
     cpu.vcpu.flush_nested();
-    if fault.access.fetch {
+    if fault.access.fetch && !fault.walk {
         return Outcome::Fault(Exception::GeneralProtection(0));
     }
     Outcome::Resume

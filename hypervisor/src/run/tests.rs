@@ -178,7 +178,7 @@ fn xsetbv_is_the_cpus_to_judge() {
 #[test]
 fn a_touch_of_the_hypervisors_memory_opens_the_scrap_page() {
     let vm = vm();
-    let fault = |fetch| {
+    let fault = |fetch, walk| {
         Exit::NestedFault(NestedFault {
             gpa: Gpa(FakeMemory::RESERVED.start.0 + 0x123),
             gva: Some(Gva(0x5000)),
@@ -186,18 +186,21 @@ fn a_touch_of_the_hypervisors_memory_opens_the_scrap_page() {
                 write: false,
                 fetch,
             },
-            walk: false,
+            walk,
         })
     };
-    let cpu = after(&vm, FakeVtx::default(), fault(false));
+    let cpu = after(&vm, FakeVtx::default(), fault(false, false));
     assert_eq!(
         (cpu.vcpu.flushes, cpu.vcpu.redelivered, cpu.vcpu.rip),
         (1, 1, 0x1000)
     );
     assert_eq!(vm.memory.scrap_opened.get(), 1);
     assert!(cpu.vcpu.injected.is_empty());
-    let cpu = after(&vm, FakeVtx::default(), fault(true));
+    let cpu = after(&vm, FakeVtx::default(), fault(true, false));
     assert_eq!(cpu.vcpu.injected, [Exception::GeneralProtection(0)]);
+    // The walk for a fetch reads tables; nothing is executed from there.
+    let cpu = after(&vm, FakeVtx::default(), fault(true, true));
+    assert!(cpu.vcpu.injected.is_empty());
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub mod reason {
     pub const INVEPT: u32 = 50;
     pub const INVVPID: u32 = 53;
     pub const XSETBV: u32 = 55;
+    pub const SEAMCALL: u32 = 76;
+    pub const TDCALL: u32 = 77;
 }
 
 /// The exit that just happened, from its reason, the guest's registers and
@@ -73,9 +75,12 @@ fn decode_rare(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit
             vector: fields.read(field::EXIT_QUALIFICATION) as u8,
         },
         reason::INVD => Exit::InvalidateCaches,
-        reason::GETSEC | reason::VMCLEAR..=reason::VMXON | reason::INVEPT | reason::INVVPID => {
-            Exit::Virtualisation
-        }
+        reason::GETSEC
+        | reason::VMCLEAR..=reason::VMXON
+        | reason::INVEPT
+        | reason::INVVPID
+        | reason::SEAMCALL
+        | reason::TDCALL => Exit::Virtualisation,
         failed if failed & ENTRY_FAILED != 0 => entry_failed(failed & 0xffff, fields),
         other => other_exit(other, fields),
     }

@@ -1,6 +1,7 @@
 //! The CPUID policy on the desk.
 
 use super::*;
+use crate::fake::{FakeSvm, FakeVtx};
 use proptest::prelude::*;
 
 const ALL: Leaf = Leaf {
@@ -11,7 +12,11 @@ const ALL: Leaf = Leaf {
 };
 
 fn seen(leaf: u32, subleaf: u32, below: Leaf, cr4: Cr4) -> Leaf {
-    visible(leaf, subleaf, below, Presence::Leaf, Features::ALL, || cr4)
+    let vcpu = FakeVtx {
+        cr4,
+        ..FakeVtx::default()
+    };
+    visible(leaf, subleaf, below, Presence::Leaf, Features::ALL, &vcpu)
 }
 
 #[test]
@@ -37,7 +42,14 @@ fn mirrored_bits_follow_the_guests_cr4_whatever_is_below() {
 #[test]
 fn the_hypervisor_bit_is_set_on_request_only() {
     let bit = |presence| {
-        let leaf = visible(1, 0, Leaf::default(), presence, Features::ALL, Cr4::empty);
+        let leaf = visible(
+            1,
+            0,
+            Leaf::default(),
+            presence,
+            Features::ALL,
+            &FakeVtx::default(),
+        );
         leaf.ecx & cpuid::ECX1_HYPERVISOR != 0
     };
     assert!(bit(Presence::Bit) && !bit(Presence::Leaf) && !bit(Presence::Hidden));
@@ -51,7 +63,16 @@ fn features_without_their_control_are_hidden() {
         xsaves: false,
         user_wait: false,
     };
-    let seen = |leaf, subleaf| visible(leaf, subleaf, ALL, Presence::Leaf, none, Cr4::empty);
+    let seen = |leaf, subleaf| {
+        visible(
+            leaf,
+            subleaf,
+            ALL,
+            Presence::Leaf,
+            none,
+            &FakeVtx::default(),
+        )
+    };
     assert_eq!(seen(7, 0).ebx & EBX7_INVPCID, 0);
     assert_eq!(seen(7, 0).ecx & (ECX7_USER_WAIT | ECX7_RDPID), 0);
     assert_eq!(seen(0xd, 1).eax & EAX_D1_XSAVES, 0);
@@ -92,5 +113,30 @@ proptest! {
         prop_assert_eq!(got.ebx & !ebx, 0);
         prop_assert_eq!(got.ecx & !ecx, 0);
         prop_assert_eq!(got.edx & !edx, 0);
+    }
+}
+
+#[test]
+fn intel_shows_syscall_to_64_bit_code_only() {
+    let syscall = |leaf: Leaf| leaf.edx & AMD_EDX_SYSCALL != 0;
+    for size in [CodeSize::Bits16, CodeSize::Bits32, CodeSize::Bits64] {
+        let intel = FakeVtx {
+            size,
+            ..FakeVtx::default()
+        };
+        let seen = visible(0x8000_0001, 0, ALL, Presence::Leaf, Features::ALL, &intel);
+        assert_eq!(syscall(seen), size == CodeSize::Bits64);
+        let amd = FakeSvm {
+            size,
+            ..FakeSvm::default()
+        };
+        assert!(syscall(visible(
+            0x8000_0001,
+            0,
+            ALL,
+            Presence::Leaf,
+            Features::ALL,
+            &amd
+        )));
     }
 }
