@@ -3,7 +3,7 @@
 
 use crate::controllers::{
     caches, control_registers, cpuid, hypercall, interrupts, msr, nested_fault, shutdown, startup,
-    virtualisation, xsetbv,
+    tasks, virtualisation, xsetbv,
 };
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
@@ -37,5 +37,6 @@ chain! {
     startup,
     caches,
     virtualisation,
+    tasks,
     shutdown,
 }

@@ -31,6 +31,7 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub single_step: bool,
     pub injected: Vec<Exception>,
     pub redelivered: u32,
+    pub delivering: bool,
     pub nmis: u32,
     pub cr0_shadow: Option<u64>,
     pub msrs: BTreeMap<u32, u64>,
@@ -58,6 +59,7 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             single_step: false,
             injected: Vec::new(),
             redelivered: 0,
+            delivering: false,
             nmis: 0,
             cr0_shadow: None,
             msrs: BTreeMap::new(),
@@ -150,6 +152,9 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn redeliver(&mut self) {
         self.redelivered += 1;
+    }
+    fn is_delivering(&self) -> bool {
+        self.delivering
     }
     fn note_nmi(&mut self) {
         self.nmis += 1;

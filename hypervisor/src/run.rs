@@ -18,6 +18,7 @@ pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
         match chain::offer(vm, cpu, &exit) {
             Outcome::Done => step_over(vm, cpu),
             Outcome::Resume => cpu.vcpu.redeliver(),
+            Outcome::Fault(_) if cpu.vcpu.is_delivering() => return Stop::Reset,
             Outcome::Fault(exception) => raise(&mut cpu.vcpu, exception),
             Outcome::Stop(stop) => return stop,
             Outcome::Pass => return Stop::Unhandled(exit),

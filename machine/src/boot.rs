@@ -6,6 +6,7 @@
 //! descriptors, and `main` goes on from there. It returns only with a refusal,
 //! for which everything is put back.
 
+use crate::descriptors::Descriptors;
 use crate::firmware::{Caller, Firmware};
 use crate::instructions::{cpuid, read_cr4, write_cr0, write_cr4, write_msr};
 use crate::memory::GuestMemory;
@@ -14,12 +15,11 @@ use crate::percpu::{Guards, PerCpu};
 use crate::port::Port;
 use crate::region::{Exhausted, Page, Region};
 use crate::tables::{OwnTables, Rights};
-use crate::{backtrace, heap, log, mtrrs};
+use crate::{backtrace, guarded, heap, log, mtrrs, percpu};
 use ::log::LevelFilter;
 use abi::handoff::{self, Handoff, LogLevel, LogPort, footprint};
 use abi::refusal::Refusal;
 use core::arch::naked_asm;
-use core::sync::atomic::{AtomicBool, Ordering};
 use x86::control::{Cr0, Cr4, Efer};
 use x86::cpuid::Vendor;
 use x86::{Gpa, Hpa, PAGE_SIZE, cpuid, msr};
@@ -35,6 +35,7 @@ pub struct Boot {
     pub firmware: Firmware,
     pub(crate) region: Region,
     pub(crate) percpu: &'static PerCpu,
+    pub(crate) descriptors: Descriptors,
     pub(crate) own: OwnState,
 }
 
@@ -50,13 +51,6 @@ pub(crate) struct OwnState {
 
 /// The policy's entry point: returns why this machine cannot run it, or not.
 pub type Main = fn(Boot) -> Refusal;
-
-static INSTALLED: AtomicBool = AtomicBool::new(false);
-
-/// Whether the running CPU has its [`PerCpu`] in GS.
-pub(crate) fn is_installed() -> bool {
-    INSTALLED.load(Ordering::Acquire)
-}
 
 impl From<Exhausted> for Refusal {
     fn from(exhausted: Exhausted) -> Self {
@@ -90,7 +84,7 @@ impl Boot {
         format: Format,
         gib_pages: bool,
     ) -> Result<GuestMemory, Refusal> {
-        let bits = footprint::nested_bits(physical_bits(), gib_pages);
+        let bits = footprint::nested_bits(address_bits(), gib_pages);
         let bytes = footprint::nested_tables(bits, gib_pages, mtrrs::variable_count());
         let pool = self.region.tables((bytes / PAGE_SIZE) as usize)?;
         let base = Hpa(pool.as_ptr() as u64);
@@ -127,6 +121,30 @@ impl Boot {
             given,
         }
     }
+}
+
+/// Bits of a physical address that say where memory is: without those at the
+/// top that choose an encryption key, which would show the same memory again
+/// under other addresses. Intel SDM volume 4, "IA32_TME_ACTIVATE"; AMD APM
+/// volume 2, "Secure Memory Encryption".
+fn address_bits() -> u32 {
+    let has_tme = cpuid(cpuid::EXTENDED_FEATURES, 0).ecx & cpuid::ECX7_TME != 0;
+    let has_sme = cpuid(0x8000_0000, 0).eax >= cpuid::MEMORY_ENCRYPTION
+        && cpuid(cpuid::MEMORY_ENCRYPTION, 0).eax & 1 != 0;
+    let mut keys = 0;
+    if has_tme {
+        let activate = guarded::read_msr(msr::TME_ACTIVATE).unwrap_or(0);
+        if activate & msr::TME_ENABLED != 0 {
+            keys = (activate >> 32 & 0xf) as u32;
+        }
+    }
+    if has_sme {
+        let configuration = guarded::read_msr(msr::AMD_SYSCFG).unwrap_or(0);
+        if configuration & msr::AMD_SYSCFG_ENCRYPTION != 0 {
+            keys = cpuid(cpuid::MEMORY_ENCRYPTION, 0).ebx >> 6 & 0x3f;
+        }
+    }
+    physical_bits().saturating_sub(keys)
 }
 
 /// Bits of a physical address on this CPU.
@@ -258,6 +276,7 @@ unsafe fn prepare(
     start_log(&mut region, &handoff)?;
     heap::start(bytes(region.pages((footprint::HEAP / PAGE_SIZE) as usize)?));
     let (percpu, guards) = PerCpu::new(&mut region, 0)?;
+    let descriptors = Descriptors::new(&mut region, percpu.exception_stacks)?;
     let own = own_tables(&mut region, &handoff, &firmware, guards)?;
     let stack_top = percpu.stack_top;
     let switch = region.place(Switch {
@@ -274,6 +293,7 @@ unsafe fn prepare(
         firmware,
         region,
         percpu,
+        descriptors,
         own,
     });
     Ok(switch)
@@ -343,17 +363,23 @@ fn own_registers(firmware: &Firmware) -> OwnState {
 
 /// Runs `main` in the hypervisor's own world. Comes back with a refusal only.
 fn run(switch: &'static mut Switch) -> Refusal {
-    let firmware = match &switch.boot {
-        Some(boot) => boot.firmware,
-        None => return Refusal::NoVirtualisation,
+    let Some(boot) = &switch.boot else {
+        return Refusal::NoVirtualisation;
     };
+    let firmware = boot.firmware;
     // SAFETY: a 64-bit CPU with no-execute pages, which every CPU with VT-x or
-    // AMD-V is, takes this value; the own tables use the bit.
-    unsafe { write_msr(msr::EFER, firmware.efer | Efer::NXE.bits()) };
+    // AMD-V is, takes this value; the own tables use the bit. Descriptors and
+    // stacks for exceptions lie in the region, which both tables map: an NMI
+    // finds its handler at any moment.
+    unsafe {
+        write_msr(msr::EFER, firmware.efer | Efer::NXE.bits());
+        boot.descriptors.load();
+        boot.percpu.install();
+    }
     // SAFETY: the switch lies in the region, which the own tables map at the
     // same addresses, as they do this code.
     unsafe { switch_tables(switch) };
-    INSTALLED.store(false, Ordering::Release);
+    percpu::remove();
     // SAFETY: the firmware's tables are back, and `main` returns only with
     // VMX or SVM switched off again.
     unsafe { firmware.restore() };
@@ -394,9 +420,7 @@ extern "sysv64" fn inside(switch: &mut Switch) {
     unsafe {
         write_cr0(boot.own.cr0);
         write_cr4(boot.own.cr4 | (read_cr4() & Cr4::LA57.bits()));
-        boot.percpu.install();
     }
-    INSTALLED.store(true, Ordering::Release);
     switch.answer = (switch.main)(boot);
 }
 

@@ -9,13 +9,6 @@ use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector
 use x86_64::structures::idt::InterruptDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
 
-/// Stacks of the TSS, by what runs on them: an exception can hit the entry
-/// stub while its stack pointer is not a stack, so each kind that can gets one.
-pub(crate) const NMI_STACK: u16 = 0;
-pub(crate) const DOUBLE_FAULT_STACK: u16 = 1;
-pub(crate) const MACHINE_CHECK_STACK: u16 = 2;
-pub(crate) const FAULT_STACK: u16 = 3;
-
 /// The tables of one CPU; never changed once made.
 pub(crate) struct Descriptors {
     gdt: &'static GlobalDescriptorTable,
@@ -63,7 +56,7 @@ impl Descriptors {
     }
 
     /// Loads the tables and the segments.
-    pub(crate) fn load(&'static self) {
+    pub(crate) fn load(&self) {
         self.gdt.load();
         self.idt.load();
         // SAFETY: the selectors name descriptors of the table just loaded: a

@@ -5,8 +5,8 @@ use crate::instructions::{
     read_cr0, read_cr3, read_cr4, read_dr7, read_msr, write_cr0, write_cr4, write_msr,
 };
 use core::arch::asm;
-use x86::msr;
 use x86::segment::{NO_TASK, Segment};
+use x86::{Registers, msr};
 
 /// What SGDT and SIDT store.
 #[repr(C, packed)]
@@ -134,6 +134,21 @@ impl Firmware {
         }
     }
 
+    /// The registers with which the loader's call returns 0.
+    pub(crate) fn returning(&self) -> Registers {
+        let caller = &self.caller;
+        Registers {
+            rax: 0,
+            rbx: caller.rbx,
+            rbp: caller.rbp,
+            r12: caller.r12,
+            r13: caller.r13,
+            r14: caller.r14,
+            r15: caller.r15,
+            ..Registers::default()
+        }
+    }
+
     /// Puts the firmware's state back, as far as the hypervisor changed it,
     /// but for CR3, which who switched tables has restored.
     ///
@@ -156,9 +171,36 @@ impl Firmware {
             );
             write_msr(msr::FS_BASE, self.fs_base);
             write_msr(msr::GS_BASE, self.gs_base);
+            write_msr(msr::PAT, self.pat);
+            write_msr(msr::DEBUG_CONTROL, self.debug_control);
+            write_msr(msr::SYSENTER_CS, self.sysenter_cs);
+            write_msr(msr::SYSENTER_ESP, self.sysenter_esp);
+            write_msr(msr::SYSENTER_EIP, self.sysenter_eip);
+            asm!("mov dr7, {}", in(reg) self.dr7, options(nostack, preserves_flags));
+            self.restore_task();
             write_msr(msr::EFER, self.efer);
             write_cr4(self.cr4);
             write_cr0(self.cr0);
+        }
+    }
+}
+
+impl Firmware {
+    /// Loads the firmware's task register again, if it had one: its descriptor
+    /// says busy, which LTR refuses.
+    ///
+    /// # Safety
+    /// The firmware's tables and GDT are in use.
+    unsafe fn restore_task(&self) {
+        const BUSY: u64 = 1 << 41;
+        if self.tr.selector == 0 {
+            return;
+        }
+        let descriptor = (self.gdtr.base + u64::from(self.tr.selector & !7)) as *mut u64;
+        // SAFETY: `capture` found the descriptor within the table's limit.
+        unsafe {
+            descriptor.write_volatile(descriptor.read_volatile() & !BUSY);
+            asm!("ltr {:x}", in(reg) self.tr.selector, options(nostack, preserves_flags));
         }
     }
 }

@@ -116,6 +116,80 @@ unsafe extern "sysv64" fn xsetbv(index: u32, value: u64) -> u64 {
     )
 }
 
+/// Loads the aligned entry of `size` bytes (4 or 8) at `from` in one access, or
+/// None where that faults.
+///
+/// # Safety
+/// As for [`copy`]; another CPU may write at the same time.
+pub unsafe fn load(from: *const u8, size: u64) -> Option<u64> {
+    let mut value = 0;
+    // SAFETY: as the caller promises; `value` takes 8 bytes; a fault is caught.
+    let loaded = unsafe {
+        match size {
+            8 => load_8(from, &mut value),
+            _ => load_4(from, &mut value),
+        }
+    };
+    (loaded != 0).then_some(value)
+}
+
+/// Replaces the aligned entry of `size` bytes (4 or 8) at `at` by `new` if it is
+/// `old`, in one locked access; false if it is not, or where that faults: a
+/// locked access to uncacheable memory may.
+///
+/// # Safety
+/// As for [`copy`]; another CPU may write at the same time.
+pub unsafe fn exchange(at: *mut u8, size: u64, old: u64, new: u64) -> bool {
+    // SAFETY: as the caller promises; a fault is caught.
+    unsafe {
+        match size {
+            8 => exchange_8(at, old, new) != 0,
+            _ => exchange_4(at, old, new) != 0,
+        }
+    }
+}
+
+macro_rules! entry_access {
+    ($($load:ident $exchange:ident $a:literal $b:literal $c:literal;)*) => {$(
+        #[unsafe(naked)]
+        unsafe extern "sysv64" fn $load(from: *const u8, value: *mut u64) -> u64 {
+            naked_asm!(
+                concat!("2: mov ", $a, ", [rdi]"),
+                "mov [rsi], rax",
+                "mov eax, 1",
+                "ret",
+                "3: xor eax, eax",
+                "ret",
+                ".pushsection fixups, \"aR\", @progbits",
+                ".long 2b - .",
+                ".long 3b - .",
+                ".popsection",
+            )
+        }
+
+        #[unsafe(naked)]
+        unsafe extern "sysv64" fn $exchange(at: *mut u8, old: u64, new: u64) -> u64 {
+            naked_asm!(
+                "mov rax, rsi",
+                concat!("2: lock cmpxchg ", $c, " ptr [rdi], ", $b),
+                "sete al",
+                "movzx eax, al",
+                "ret",
+                "3: xor eax, eax",
+                "ret",
+                ".pushsection fixups, \"aR\", @progbits",
+                ".long 2b - .",
+                ".long 3b - .",
+                ".popsection",
+            )
+        }
+    )*};
+}
+entry_access! {
+    load_4 exchange_4 "eax" "edx" "dword";
+    load_8 exchange_8 "rax" "rdx" "qword";
+}
+
 #[unsafe(naked)]
 unsafe extern "sysv64" fn vmxoff() {
     naked_asm!(

@@ -13,9 +13,9 @@ use log::{LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
 
 /// Lines that may go to the port at once.
-const RATION: u64 = 128;
+const RATION: u64 = 64;
 /// Lines a second by which the ration grows again.
-const REFILL: u64 = 16;
+const REFILL: u64 = 4;
 
 /// The ring and its port. One for the machine; written under its lock, by any
 /// CPU.
@@ -67,6 +67,8 @@ impl Ration {
     };
 
     fn take(&mut self, micros: u64) -> Share {
+        // The guest may set the clock back.
+        self.refilled = self.refilled.min(micros);
         let fresh = micros.saturating_sub(self.refilled) * REFILL / 1_000_000;
         if fresh > 0 {
             self.left = (self.left + fresh).min(RATION);
@@ -245,6 +247,17 @@ mod tests {
         }
         assert_eq!(ration.take(1_000_020), Share::Print { held: 1000 });
         assert_eq!(ration.take(1_000_020), Share::Print { held: 0 });
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_mute_the_port() {
+        let mut ration = Ration {
+            left: 0,
+            held: 0,
+            refilled: u64::MAX / 2,
+        };
+        assert_eq!(ration.take(0), Share::Hold);
+        assert_eq!(ration.take(1_000_000), Share::Print { held: 1 });
     }
 
     #[test]

@@ -5,7 +5,6 @@ use crate::nested::{Nested, OutOfTables};
 use crate::tables::DIRECT_MAP;
 use crate::{guarded, mtrrs};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use spin::Mutex;
 use x86::walk::Entries;
 use x86::{Gpa, Hpa};
@@ -102,17 +101,10 @@ impl Memory for GuestMemory {
 impl Entries for GuestMemory {
     fn load(&self, at: Gpa, size: u64) -> Option<u64> {
         let from = self.direct(at, size).ok()?;
-        // SAFETY: entries are naturally aligned (their index times their size
-        // in an aligned table; `walk` clears the low bits of table addresses),
-        // and the direct map is mapped wherever `direct` says. Another CPU of
-        // the guest may write at the same time, hence the atomic load.
-        Some(unsafe {
-            if size == 8 {
-                AtomicU64::from_ptr(from.cast()).load(Ordering::Acquire)
-            } else {
-                u64::from(AtomicU32::from_ptr(from.cast()).load(Ordering::Acquire))
-            }
-        })
+        // SAFETY: `direct` yields addresses of the direct map only. Entries are
+        // naturally aligned: their index times their size in an aligned table,
+        // and `walk` clears the low bits of table addresses.
+        unsafe { guarded::load(from, size) }
     }
 
     fn exchange(&self, at: Gpa, size: u64, old: u64, new: u64) -> bool {
@@ -120,19 +112,6 @@ impl Entries for GuestMemory {
             return false;
         };
         // SAFETY: as for `load`.
-        unsafe {
-            if size == 8 {
-                let entry = AtomicU64::from_ptr(to.cast());
-                entry
-                    .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
-                    .is_ok()
-            } else {
-                let entry = AtomicU32::from_ptr(to.cast());
-                let (old, new) = (old as u32, new as u32);
-                entry
-                    .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
-                    .is_ok()
-            }
-        }
+        unsafe { guarded::exchange(to, size, old, new) }
     }
 }

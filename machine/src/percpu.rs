@@ -1,11 +1,10 @@
 //! What each CPU keeps to itself while the hypervisor runs on it, found
 //! through GS: descriptors, stacks, and what its exception handlers need.
 
-use crate::descriptors::Descriptors;
 use crate::instructions::{read_msr, write_msr};
 use crate::region::{Exhausted, Page, Region};
 use core::ops::Range;
-use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 use x86::msr;
 
 /// Pages of the stack on which the hypervisor runs.
@@ -21,10 +20,10 @@ pub(crate) type Describe = fn(&mut dyn core::fmt::Write);
 pub struct PerCpu {
     /// Its number, 0 for the one that boots.
     pub number: u32,
-    /// GDT, TSS and IDT.
-    pub(crate) descriptors: Descriptors,
     /// Top of the stack on which the hypervisor runs.
     pub(crate) stack_top: u64,
+    /// Tops of the stacks for exceptions, in the order of `exceptions`.
+    pub(crate) exception_stacks: [u64; 4],
     /// NMIs that the guest has not had yet, at most two, as a CPU holds one in
     /// service and one back. Counted by the NMI handler and at NMI exits, taken
     /// by the run loop.
@@ -34,6 +33,14 @@ pub struct PerCpu {
     pub(crate) on_nmi: AtomicPtr<()>,
     /// A [`Describe`]. Written once, before the first entry.
     pub(crate) describe: AtomicPtr<()>,
+}
+
+/// Whether GS leads to a [`PerCpu`]: between `install` and `remove`.
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// GS goes back to the firmware.
+pub(crate) fn remove() {
+    INSTALLED.store(false, Ordering::Release);
 }
 
 /// The pages around the stacks, which must not be mapped.
@@ -57,11 +64,10 @@ impl PerCpu {
         let (double, double_top) = guarded_stack(region, EXCEPTION_STACK)?;
         let (check, check_top) = guarded_stack(region, EXCEPTION_STACK)?;
         let (fault, fault_top) = guarded_stack(region, EXCEPTION_STACK)?;
-        let descriptors = Descriptors::new(region, [nmi_top, double_top, check_top, fault_top])?;
         let percpu = region.place(Self {
             number,
-            descriptors,
             stack_top,
+            exception_stacks: [nmi_top, double_top, check_top, fault_top],
             nmis: AtomicU8::new(0),
             on_nmi: AtomicPtr::new(core::ptr::null_mut()),
             describe: AtomicPtr::new(core::ptr::null_mut()),
@@ -74,10 +80,10 @@ impl PerCpu {
     /// # Safety
     /// Runs on that CPU, on the hypervisor's own tables, once.
     pub(crate) unsafe fn install(&'static self) {
-        self.descriptors.load();
         // SAFETY: every 64-bit CPU has IA32_GS_BASE, and nothing in the
         // hypervisor but `current` uses GS.
         unsafe { write_msr(msr::GS_BASE, core::ptr::from_ref(self) as u64) };
+        INSTALLED.store(true, Ordering::Release);
     }
 
     /// Names what the exception handlers say of the guest.
@@ -134,7 +140,7 @@ impl PerCpu {
 
 /// The block of the CPU that runs this, if it has one yet.
 pub(crate) fn current() -> Option<&'static PerCpu> {
-    if !crate::boot::is_installed() {
+    if !INSTALLED.load(Ordering::Acquire) {
         return None;
     }
     // SAFETY: every 64-bit CPU has IA32_GS_BASE; once installed it holds the

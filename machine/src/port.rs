@@ -16,7 +16,8 @@ const STATUS: u16 = 5;
 const DIVISOR_ACCESS: u8 = 0x80;
 const EIGHT_BITS: u8 = 0x03;
 const READY_OUT: u8 = 0x03;
-const TRANSMITTER_EMPTY: u8 = 0x20;
+const HOLDING_EMPTY: u8 = 0x20;
+const ALL_SENT: u8 = 0x60;
 
 /// Reads of the line status before a byte is given up.
 const PATIENCE: u32 = 100_000;
@@ -33,20 +34,14 @@ pub enum Port {
 }
 
 impl Port {
-    /// Sets a serial port to 115200 bits a second, 8 data bits.
+    /// Sets up a serial port for the first time: as for each line, with empty
+    /// queues.
     pub fn set_up(self) {
         let Self::Serial(base) = self else { return };
+        OWN.apply(base);
         // SAFETY: the user named this port for the log; a UART's registers
         // reach no memory.
-        unsafe {
-            write_port(base + INTERRUPTS, 0);
-            write_port(base + LINE, DIVISOR_ACCESS);
-            write_port(base + DATA, 1);
-            write_port(base + INTERRUPTS, 0);
-            write_port(base + LINE, EIGHT_BITS);
-            write_port(base + FIFO, 0x07);
-            write_port(base + MODEM, READY_OUT);
-        }
+        unsafe { write_port(base + FIFO, 0x07) };
     }
 
     /// Writes `bytes`; what the port does not take in time is lost.
@@ -64,31 +59,74 @@ impl Port {
     }
 }
 
-fn write_serial(base: u16, bytes: &[u8]) {
-    // SAFETY: as in `set_up`. The divisor access bit is cleared first, because
-    // the data register is something else while it is set.
-    unsafe {
-        let line = read_port(base + LINE);
-        write_port(base + LINE, EIGHT_BITS);
-        let interrupts = read_port(base + INTERRUPTS);
-        let modem = read_port(base + MODEM);
-        write_port(base + INTERRUPTS, 0);
-        write_port(base + MODEM, READY_OUT);
-        for &byte in bytes {
-            if !wait_for_transmitter(base) {
-                break;
+/// What a UART is set to.
+#[derive(Clone, Copy)]
+struct Settings {
+    divisor: [u8; 2],
+    interrupts: u8,
+    line: u8,
+    modem: u8,
+}
+
+/// 115200 bits a second, 8 data bits, no interrupts.
+const OWN: Settings = Settings {
+    divisor: [1, 0],
+    interrupts: 0,
+    line: EIGHT_BITS,
+    modem: READY_OUT,
+};
+
+impl Settings {
+    fn read(base: u16) -> Self {
+        // SAFETY: the user named this port for the log; what is read has no
+        // effect. The divisor stands behind the access bit.
+        unsafe {
+            let line = read_port(base + LINE);
+            write_port(base + LINE, line | DIVISOR_ACCESS);
+            let divisor = [read_port(base + DATA), read_port(base + INTERRUPTS)];
+            write_port(base + LINE, line & !DIVISOR_ACCESS);
+            let (interrupts, modem) = (read_port(base + INTERRUPTS), read_port(base + MODEM));
+            Self {
+                divisor,
+                interrupts,
+                line,
+                modem,
             }
-            write_port(base + DATA, byte);
         }
-        wait_for_transmitter(base);
-        write_port(base + MODEM, modem);
-        write_port(base + INTERRUPTS, interrupts);
-        write_port(base + LINE, line);
+    }
+
+    /// The line settings come last: they may hide the other registers again.
+    fn apply(self, base: u16) {
+        // SAFETY: as in `read`; a UART's registers reach no memory.
+        unsafe {
+            write_port(base + LINE, DIVISOR_ACCESS);
+            write_port(base + DATA, self.divisor[0]);
+            write_port(base + INTERRUPTS, self.divisor[1]);
+            write_port(base + LINE, EIGHT_BITS);
+            write_port(base + INTERRUPTS, self.interrupts);
+            write_port(base + MODEM, self.modem);
+            write_port(base + LINE, self.line);
+        }
     }
 }
 
-fn wait_for_transmitter(base: u16) -> bool {
+fn write_serial(base: u16, bytes: &[u8]) {
+    let before = Settings::read(base);
+    OWN.apply(base);
+    for &byte in bytes {
+        if !wait_for(base, HOLDING_EMPTY) {
+            break;
+        }
+        // SAFETY: the user named this port for the log.
+        unsafe { write_port(base + DATA, byte) };
+    }
+    // A byte under way would be damaged by another divisor.
+    wait_for(base, ALL_SENT);
+    before.apply(base);
+}
+
+fn wait_for(base: u16, condition: u8) -> bool {
     // SAFETY: reading the line status clears error bits of a port that the
     // user gave to the log, and nothing else.
-    (0..PATIENCE).any(|_| unsafe { read_port(base + STATUS) } & TRANSMITTER_EMPTY != 0)
+    (0..PATIENCE).any(|_| unsafe { read_port(base + STATUS) } & condition == condition)
 }

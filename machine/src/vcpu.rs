@@ -2,6 +2,7 @@
 //! register of the guest's costs what the vendor's hardware makes it cost, so
 //! each is read when somebody asks.
 
+use crate::{guarded, instructions};
 use x86::control::{Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
 use x86::walk::Paging;
@@ -63,6 +64,8 @@ pub trait Vcpu {
     fn inject(&mut self, exception: Exception);
     /// An event was being delivered when the exit came: deliver it again.
     fn redeliver(&mut self);
+    /// Whether an event was being delivered when the exit came.
+    fn is_delivering(&self) -> bool;
     /// Notes that an NMI arrived that belongs to the guest.
     fn note_nmi(&mut self);
     /// The guest can take an NMI now: gives it one, if one is due.
@@ -80,16 +83,30 @@ pub trait Vcpu {
     fn reset(&mut self);
 
     /// CPUID of the CPU below.
-    fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf;
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
+        instructions::cpuid(leaf, subleaf)
+    }
     /// RDMSR of the CPU below; None where it faults.
-    fn read_msr(&self, number: u32) -> Option<u64>;
+    fn read_msr(&self, number: u32) -> Option<u64> {
+        guarded::read_msr(number)
+    }
     /// WRMSR of the CPU below; false where it faults. The policy passes only
     /// registers that are the guest's own and mean nothing to the hypervisor.
-    fn write_msr(&mut self, number: u32, value: u64) -> bool;
+    fn write_msr(&mut self, number: u32, value: u64) -> bool {
+        // SAFETY: the policy's contract, see above: its table of MSRs refuses
+        // or freezes what could change the meaning of memory.
+        unsafe { guarded::write_msr(number, value) }
+    }
     /// XSETBV of the CPU below; false where it faults.
-    fn set_extended_control(&mut self, index: u32, value: u64) -> bool;
+    fn set_extended_control(&mut self, index: u32, value: u64) -> bool {
+        guarded::set_extended_control(index, value)
+    }
     /// WBINVD.
-    fn write_back_caches(&mut self);
+    fn write_back_caches(&mut self) {
+        instructions::write_back_caches();
+    }
     /// RDTSC.
-    fn ticks(&self) -> u64;
+    fn ticks(&self) -> u64 {
+        instructions::read_tsc()
+    }
 }

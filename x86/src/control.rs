@@ -112,6 +112,11 @@ bitflags! {
     }
 }
 
+/// Extended states, as in XCR0 and IA32_XSS, of hidden features: processor
+/// trace, CET, user interrupts, architectural last-branch records. A guest that
+/// could enable one could load its registers by XRSTORS.
+pub const HIDDEN_STATES: u32 = 1 << 8 | 1 << 11 | 1 << 12 | 1 << 14 | 1 << 15;
+
 /// The bits of CR4 that a guest may own. A bit that is not here belongs to a
 /// feature that would need the hypervisor's help (VMX, SMX, CET, protection
 /// keys for supervisor pages, user interrupts, LASS, LAM, FRED) and is hidden.

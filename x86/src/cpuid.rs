@@ -34,8 +34,8 @@ pub const POWER: u32 = 6;
 pub const EXTENDED_FEATURES: u32 = 7;
 /// Leaf 0xD: extended state.
 pub const EXTENDED_STATE: u32 = 0xD;
-/// Leaf 0x12: SGX.
-pub const SGX: u32 = 0x12;
+/// Leaf 0x19: key locker.
+pub const KEY_LOCKER: u32 = 0x19;
 /// Leaf 0x14: processor trace.
 pub const PROCESSOR_TRACE: u32 = 0x14;
 /// Leaf 0x1B: PCONFIG.
@@ -48,8 +48,6 @@ pub const AMD_FEATURES: u32 = 0x8000_0001;
 pub const ADDRESS_WIDTHS: u32 = 0x8000_0008;
 /// Leaf 0x8000000A: SVM.
 pub const SVM: u32 = 0x8000_000A;
-/// Leaf 0x8000001B: instruction-based sampling.
-pub const IBS: u32 = 0x8000_001B;
 /// Leaf 0x8000001F: memory encryption.
 pub const MEMORY_ENCRYPTION: u32 = 0x8000_001F;
 
@@ -65,6 +63,8 @@ pub const ECX1_HYPERVISOR: u32 = 1 << 31;
 pub const EDX1_MTRR: u32 = 1 << 12;
 /// Leaf 7 ECX: protection keys for user pages.
 pub const ECX7_PKU: u32 = 1 << 3;
+/// Leaf 7 ECX: total memory encryption.
+pub const ECX7_TME: u32 = 1 << 13;
 /// Leaf 7 ECX: CR4.PKE as the caller sees it.
 pub const ECX7_OSPKE: u32 = 1 << 4;
 /// Leaf 0x80000001 ECX: SVM.

@@ -8,6 +8,8 @@ pub enum Exception {
     Debug,
     /// #UD, vector 6: the instruction does not exist here.
     InvalidOpcode,
+    /// #TS, vector 10, with its error code.
+    InvalidTaskState(u32),
     /// #GP, vector 13, with its error code.
     GeneralProtection(u32),
     /// #PF, vector 14.
@@ -41,6 +43,7 @@ impl Exception {
         match self {
             Self::Debug => 1,
             Self::InvalidOpcode => 6,
+            Self::InvalidTaskState(_) => 10,
             Self::GeneralProtection(_) => 13,
             Self::PageFault { .. } => 14,
         }
@@ -50,7 +53,7 @@ impl Exception {
     pub const fn error_code(self) -> Option<u32> {
         match self {
             Self::Debug | Self::InvalidOpcode => None,
-            Self::GeneralProtection(code) => Some(code),
+            Self::InvalidTaskState(code) | Self::GeneralProtection(code) => Some(code),
             Self::PageFault { code, .. } => Some(code),
         }
     }
@@ -76,12 +79,28 @@ pub mod event {
     /// The word that injects an NMI.
     pub const NMI: u32 = VALID | TYPE_NMI | 2;
 
-    /// The word that injects `exception`; the error code goes beside it.
-    pub const fn word(exception: Exception) -> u32 {
+    /// The word that injects `exception`; the error code goes beside it. In
+    /// real mode (`protected` is false) none is pushed, and a VM entry that
+    /// asks for one fails. Intel SDM volume 3, "Checks on VM-Entry Control
+    /// Fields".
+    pub const fn word(exception: Exception, protected: bool) -> u32 {
         let code = match exception.error_code() {
-            Some(_) => ERROR_CODE,
-            None => 0,
+            Some(_) if protected => ERROR_CODE,
+            _ => 0,
         };
         VALID | TYPE_EXCEPTION | code | exception.vector() as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_mode_has_no_error_codes() {
+        let fault = Exception::GeneralProtection(0);
+        assert_eq!(event::word(fault, true), 0x8000_0b0d);
+        assert_eq!(event::word(fault, false), 0x8000_030d);
+        assert_eq!(event::word(Exception::InvalidOpcode, true), 0x8000_0306);
     }
 }

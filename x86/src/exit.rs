@@ -45,8 +45,14 @@ pub enum Exit {
     NestedFault(NestedFault),
     /// INVD.
     InvalidateCaches,
-    /// An instruction of VMX, SMX, TDX or SVM: unknown to a CPU without them.
+    /// An instruction that is unknown to a CPU without VMX, SMX, TDX, SVM, or
+    /// another feature that is hidden.
     Virtualisation,
+    /// A switch to another hardware task, outside 64-bit mode.
+    TaskSwitch {
+        /// The task's selector.
+        selector: u16,
+    },
     /// A non-maskable interrupt arrived while the guest ran.
     Nmi,
     /// The guest can take an NMI now.
@@ -107,7 +113,7 @@ pub enum EntryFailure {
 }
 
 /// How many kinds of exits there are, for counters.
-pub const KINDS: usize = 16;
+pub const KINDS: usize = 17;
 
 impl Exit {
     /// A small number for the kind of exit, below [`KINDS`], for counters.
@@ -130,6 +136,7 @@ impl Exit {
             Self::TripleFault => 13,
             Self::EntryFailed(_) => 14,
             Self::Other { .. } => 15,
+            Self::TaskSwitch { .. } => 16,
         }
     }
 }
@@ -152,4 +159,5 @@ pub const KIND_NAMES: [&str; KINDS] = [
     "triple-fault",
     "entry-failed",
     "other",
+    "task-switch",
 ];

@@ -5,6 +5,7 @@
 pub const TSC: u32 = 0x10;
 pub const APIC_BASE: u32 = 0x1B;
 pub const FEATURE_CONTROL: u32 = 0x3A;
+pub const MEMORY_CONTROL: u32 = 0x33;
 pub const BIOS_UPDATE_TRIGGER: u32 = 0x79;
 pub const SMM_MONITOR_CONTROL: u32 = 0x9B;
 pub const MTRR_CAPABILITIES: u32 = 0xFE;
@@ -43,6 +44,9 @@ pub const DS_AREA: u32 = 0x600;
 pub const CET_FIRST: u32 = 0x6A0;
 pub const CET_LAST: u32 = 0x6A8;
 pub const PKRS: u32 = 0x6E1;
+pub const TME_ACTIVATE: u32 = 0x982;
+pub const TME_LAST: u32 = 0x984;
+pub const XSS: u32 = 0xDA0;
 pub const USER_INTERRUPT_FIRST: u32 = 0x985;
 pub const USER_INTERRUPT_LAST: u32 = 0x98A;
 pub const ARCH_LBR_FIRST: u32 = 0x14CE;
@@ -69,8 +73,6 @@ pub const AMD_VM_CR: u32 = 0xC001_0114;
 pub const AMD_VM_HSAVE_PA: u32 = 0xC001_0117;
 pub const AMD_SVM_KEY: u32 = 0xC001_0118;
 pub const AMD_SMM_KEY: u32 = 0xC001_0119;
-pub const AMD_IBS_FIRST: u32 = 0xC001_1030;
-pub const AMD_IBS_LAST: u32 = 0xC001_103C;
 
 /// IA32_FEATURE_CONTROL: locked until the next reset.
 pub const FEATURE_CONTROL_LOCK: u64 = 1 << 0;
@@ -90,6 +92,16 @@ pub const MISC_ENABLE_NO_BTS: u64 = 1 << 11;
 pub const MISC_ENABLE_NO_PEBS: u64 = 1 << 12;
 /// IA32_MISC_ENABLE: execute-disable is disabled.
 pub const MISC_ENABLE_NO_XD: u64 = 1 << 34;
+/// IA32_TME_ACTIVATE: encryption is on.
+pub const TME_ENABLED: u64 = 1 << 1;
+/// MSR_MEMORY_CTRL: locked accesses to uncacheable memory fault.
+pub const MEMORY_CONTROL_NO_UC_LOCK: u64 = 1 << 28;
+/// VM_CR: INIT becomes #SX, which takes it, instead of staying pending.
+pub const VM_CR_R_INIT: u64 = 1 << 1;
+/// SYSCFG: memory encryption is on.
+pub const AMD_SYSCFG_ENCRYPTION: u64 = 1 << 23;
+/// IA32_DEBUGCTL: the trap flag traps on branches only.
+pub const DEBUG_CONTROL_BTF: u64 = 1 << 1;
 /// VM_CR: SVMDIS is locked.
 pub const VM_CR_LOCK: u64 = 1 << 3;
 /// SYSCFG: the switches of the fixed-range MTRRs' extra bits.

@@ -16,6 +16,8 @@ const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
+/// In an entry of PAE mode's top level: bits 1, 2 and 5 to 8.
+const PDPTE_RESERVED: u64 = 0x1e6;
 
 /// Who accesses memory, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +86,8 @@ pub enum Denied {
     NonCanonical(Gva),
     /// A page-table entry lies where the guest has no memory.
     NoMemory(Gpa),
+    /// A page-table entry changed at each look.
+    Restless(Gva),
 }
 
 impl Denied {
@@ -94,7 +98,9 @@ impl Denied {
                 address: address.0,
                 code,
             },
-            Self::NonCanonical(_) | Self::NoMemory(_) => Exception::GeneralProtection(0),
+            Self::NonCanonical(_) | Self::NoMemory(_) | Self::Restless(_) => {
+                Exception::GeneralProtection(0)
+            }
         }
     }
 }
@@ -117,6 +123,11 @@ struct Level {
     /// Bytes of an entry.
     size: u64,
 }
+
+/// How often a walk starts again because an entry changed under it. More than
+/// any kernel's page-table updates can cause; an entry that lies in a device's
+/// registers may change at each look.
+const ATTEMPTS: u32 = 64;
 
 /// What the entries above the page have allowed so far.
 #[derive(Clone, Copy)]
@@ -231,11 +242,12 @@ pub fn walk(
         gva,
         entries,
     };
-    loop {
+    for _ in 0..ATTEMPTS {
         if let Some(result) = walk.attempt()? {
             return Ok(result);
         }
     }
+    Err(Denied::Restless(gva))
 }
 
 impl<E: Entries> Walk<'_, E> {
@@ -296,6 +308,10 @@ impl<E: Entries> Walk<'_, E> {
         };
         if entry & PRESENT == 0 {
             return Err(self.fault(0));
+        }
+        // The CPU checked the entries that it loaded when it loaded them.
+        if loaded.is_none() && entry & (PDPTE_RESERVED | !paging.address_mask()) != 0 {
+            return Err(self.fault(page_fault::PRESENT | page_fault::RESERVED));
         }
         Ok((entry & paging.address_mask() & !0xfff, 2))
     }

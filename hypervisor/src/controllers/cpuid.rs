@@ -8,7 +8,7 @@ use abi::discovery::{self, LEAF_FEATURES, LEAF_MAX, LEAF_RANGE_END, LEAF_SIGNATU
 use abi::handoff::Presence;
 use machine::{CodeSize, Memory, Vcpu};
 use x86::Exit;
-use x86::control::Cr4;
+use x86::control::{Cr4, HIDDEN_STATES};
 use x86::cpuid::{self, Leaf, Vendor};
 
 /// Answers CPUID.
@@ -65,7 +65,7 @@ fn presence_leaf(leaf: u32, vendor: Vendor) -> Leaf {
 /// or that belong to whoever runs (debug store and its sampling, processor
 /// trace, hardware feedback); state that exits do not switch (CET, protection
 /// keys for supervisor pages, user interrupts, architectural branch records,
-/// FRED); forms of addresses that the page walk does not know (LAM, LASS);
+/// FRED, key locker); forms of addresses that the page walk does not know (LAM, LASS);
 /// memory encryption; INVLPGB and PCONFIG, which need controls.
 #[inline]
 pub fn visible<V: Vcpu>(
@@ -90,6 +90,7 @@ pub fn visible<V: Vcpu>(
             ..below
         },
         cpuid::PROCESSOR_TRACE
+        | cpuid::KEY_LOCKER
         | cpuid::PCONFIG
         | cpuid::LAST_BRANCH
         | cpuid::SVM
@@ -108,8 +109,9 @@ const ECX1_HIDDEN: u32 = 1 << 2 | 1 << 4 | cpuid::ECX1_VMX | 1 << 6 | 1 << 15;
 const EDX1_HIDDEN: u32 = 1 << 21;
 /// Leaf 7 EBX: processor trace.
 const EBX7_HIDDEN: u32 = 1 << 25;
-/// Leaf 7 ECX: CET shadow stacks, protection keys for supervisor pages.
-const ECX7_HIDDEN: u32 = 1 << 7 | 1 << 31;
+/// Leaf 7 ECX: CET shadow stacks, key locker, protection keys for supervisor
+/// pages.
+const ECX7_HIDDEN: u32 = 1 << 7 | 1 << 23 | 1 << 31;
 /// Leaf 7 EDX: user interrupts, PCONFIG, architectural branch records, CET
 /// branch tracking.
 const EDX7_HIDDEN: u32 = 1 << 5 | 1 << 18 | 1 << 19 | 1 << 20;
@@ -120,9 +122,6 @@ const ECX7_1_HIDDEN: u32 = 1 << 5;
 /// Leaf 7 subleaf 1 EDX: user-mode MSR access, UIRET's flag, CET for
 /// supervisors.
 const EDX7_1_HIDDEN: u32 = 1 << 15 | 1 << 17 | 1 << 18;
-/// Leaf 0xD subleaf 1 ECX, and subleaves: state of what is hidden above
-/// (processor trace, CET, user interrupts, branch records).
-const STATES_HIDDEN: u32 = 1 << 8 | 1 << 11 | 1 << 12 | 1 << 14 | 1 << 15;
 /// Leaf 0x80000001 ECX: SVM, SKINIT.
 const AMD_ECX_HIDDEN: u32 = cpuid::AMD_ECX_SVM | 1 << 12;
 
@@ -189,10 +188,10 @@ fn extended_state(subleaf: u32, below: Leaf, features: Features) -> Leaf {
     match subleaf {
         1 => Leaf {
             eax: below.eax & !unless(features.xsaves, EAX_D1_XSAVES),
-            ecx: below.ecx & !STATES_HIDDEN,
+            ecx: below.ecx & !HIDDEN_STATES,
             ..below
         },
-        2..32 if STATES_HIDDEN >> subleaf & 1 != 0 => Leaf::default(),
+        2..32 if HIDDEN_STATES >> subleaf & 1 != 0 => Leaf::default(),
         _ => below,
     }
 }

@@ -9,5 +9,6 @@ pub mod msr;
 pub mod nested_fault;
 pub mod shutdown;
 pub mod startup;
+pub mod tasks;
 pub mod virtualisation;
 pub mod xsetbv;

@@ -5,7 +5,7 @@ use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use core::ops::RangeInclusive;
 use machine::{Memory, Vcpu};
-use x86::control::Efer;
+use x86::control::{Efer, HIDDEN_STATES};
 use x86::cpuid::Vendor;
 use x86::{Exception, Exit, Gpa, PAGE_SIZE, msr, mtrr};
 
@@ -24,6 +24,11 @@ enum Policy {
     ApicBase,
     /// Execute-disable stays enabled, sampling stays unavailable.
     MiscEnable,
+    /// Extended supervisor states: none of a hidden feature.
+    Xss,
+    /// Locked accesses to uncacheable memory stay allowed: the hypervisor marks
+    /// page-table entries by one, wherever the guest keeps them.
+    MemoryControl,
     /// A memory type: the nested tables follow.
     MemoryType,
     /// Extended features: SVME stays set below and looks clear above.
@@ -64,6 +69,12 @@ static RULES: &[Rule] = &[
         msr::FEATURE_CONTROL,
         msr::FEATURE_CONTROL,
         Policy::FeatureControl,
+    ),
+    rule(
+        INTEL,
+        msr::MEMORY_CONTROL,
+        msr::MEMORY_CONTROL,
+        Policy::MemoryControl,
     ),
     rule(
         INTEL,
@@ -117,6 +128,8 @@ static RULES: &[Rule] = &[
     rule(INTEL, msr::VMX_BASIC, msr::VMX_LAST, Policy::Absent),
     rule(INTEL, msr::RTIT_FIRST, msr::RTIT_LAST, Policy::Absent),
     rule(INTEL, msr::DS_AREA, msr::DS_AREA, Policy::Absent),
+    rule(INTEL, msr::TME_ACTIVATE, msr::TME_LAST, Policy::Frozen),
+    rule(BOTH, msr::XSS, msr::XSS, Policy::Xss),
     rule(BOTH, msr::CET_FIRST, msr::CET_LAST, Policy::Absent),
     rule(INTEL, msr::PKRS, msr::PKRS, Policy::Absent),
     rule(
@@ -187,6 +200,8 @@ impl Policy {
             Self::Frozen
             | Self::Ignored
             | Self::ApicBase
+            | Self::Xss
+            | Self::MemoryControl
             | Self::MemoryType
             | Self::SystemConfiguration => (false, true),
             Self::Absent | Self::FeatureControl | Self::MiscEnable | Self::Efer | Self::VmCr => {
@@ -270,6 +285,10 @@ fn write<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, number: u32, value: u64) 
         Some(Policy::Frozen | Policy::VmCr) => read(vcpu, number) == Some(value),
         Some(Policy::Efer) => vcpu.set_efer(Efer::from_bits_retain(value)),
         Some(Policy::ApicBase) => !in_reserved(vm, value) && vcpu.write_msr(number, value),
+        Some(Policy::Xss) => value & u64::from(HIDDEN_STATES) == 0 && vcpu.write_msr(number, value),
+        Some(Policy::MemoryControl) => {
+            value & msr::MEMORY_CONTROL_NO_UC_LOCK == 0 && vcpu.write_msr(number, value)
+        }
         Some(Policy::MiscEnable) => write_misc_enable(vcpu, value),
         Some(Policy::MemoryType) => write_memory_type(vm, vcpu, number, value),
         Some(Policy::SystemConfiguration) => {

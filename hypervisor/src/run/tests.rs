@@ -204,6 +204,32 @@ fn a_touch_of_the_hypervisors_memory_opens_the_scrap_page() {
 }
 
 #[test]
+fn a_task_switch_is_refused_as_an_invalid_task() {
+    let cpu = after(
+        &vm(),
+        FakeVtx::default(),
+        Exit::TaskSwitch { selector: 0x2b },
+    );
+    assert_eq!(cpu.vcpu.injected, [Exception::InvalidTaskState(0x28)]);
+    assert_eq!(cpu.vcpu.rip, 0x1000);
+}
+
+/// Natively a fault in the delivery of an event becomes a double fault, and
+/// where that cannot be delivered either the machine resets; a fault raised
+/// again and again would hang it.
+#[test]
+fn a_fault_in_the_delivery_of_an_event_ends_the_guest() {
+    let mut cpu = Cpu::new(FakeVtx {
+        exits: [Exit::TaskSwitch { selector: 8 }, CPUID].into(),
+        delivering: true,
+        ..FakeVtx::default()
+    });
+    assert_eq!(run(&vm(), &mut cpu), Stop::Reset);
+    assert!(cpu.vcpu.injected.is_empty());
+    assert_eq!(cpu.counts.total(), 1);
+}
+
+#[test]
 fn an_nmi_is_noted_and_delivered_in_its_window() {
     let exits = [Exit::Nmi, Exit::NmiWindow].into();
     let mut cpu = Cpu::new(FakeVtx {

@@ -64,8 +64,9 @@ pub(super) fn vendor() -> &'static str {
     }
 }
 
-/// CPUs that the firmware has enabled; 1 if it does not say, as firmware for
-/// machines with one CPU may leave the service out.
+/// CPUs that the firmware has enabled. Where it does not say, as firmware for
+/// machines with one CPU may leave the service out, what CPUID allows for: one
+/// too many is a refusal, one too few would run outside the hypervisor.
 fn cpus() -> u32 {
     let enabled = || {
         let handle = boot::get_handle_for_protocol::<MpServices>().ok()?;
@@ -73,7 +74,14 @@ fn cpus() -> u32 {
         let count = services.get()?.get_number_of_processors().ok()?;
         u32::try_from(count.enabled).ok()
     };
-    enabled().unwrap_or(1).max(1)
+    enabled().unwrap_or_else(possible_cpus).max(1)
+}
+
+/// Logical CPUs of this package that CPUID leaf 1 allows for.
+fn possible_cpus() -> u32 {
+    let features = CpuId::new().get_feature_info();
+    let several = features.filter(|features| features.has_htt());
+    several.map_or(1, |features| features.max_logical_processor_ids().into())
 }
 
 /// The memory map; empty, so that no region is found in it, if the firmware

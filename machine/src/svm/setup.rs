@@ -28,8 +28,19 @@ pub(crate) fn start(save_area: u64, host: u64) {
     unsafe {
         write_msr(msr::EFER, read_msr(msr::EFER) | Efer::SVME.bits());
         write_msr(msr::AMD_VM_HSAVE_PA, save_area);
+        write_msr(msr::AMD_VM_CR, read_msr(msr::AMD_VM_CR) | msr::VM_CR_R_INIT);
         asm!("clgi", "vmsave rax", in("rax") host, options(nostack));
     }
+}
+
+/// Takes an INIT that an exit reported. It stays pending behind the global
+/// interrupt flag, and the guest would exit for it for ever; with VM_CR.R_INIT
+/// set it becomes #SX for the hypervisor, whose handler only returns. AMD APM
+/// volume 2, "INIT Intercept" and "VM_CR MSR".
+pub(crate) fn take_init() {
+    // SAFETY: interrupts are off; an NMI that gets through is noted by its
+    // handler, and #SX has one too.
+    unsafe { asm!("stgi", "nop", "clgi", options(nomem, nostack)) };
 }
 
 /// Disables SVM.
@@ -37,6 +48,10 @@ pub(crate) fn stop() {
     // SAFETY: called after `start` and when no guest is to run any more.
     unsafe {
         asm!("stgi", options(nomem, nostack));
+        write_msr(
+            msr::AMD_VM_CR,
+            read_msr(msr::AMD_VM_CR) & !msr::VM_CR_R_INIT,
+        );
         write_msr(msr::AMD_VM_HSAVE_PA, 0);
         write_msr(msr::EFER, read_msr(msr::EFER) & !Efer::SVME.bits());
     }

@@ -13,14 +13,14 @@ use abi::refusal::Refusal;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use x86::control::{Cr0, Cr4, Efer, Rflags};
-use x86::cpuid::{Leaf, Vendor};
+use x86::cpuid::Vendor;
 use x86::exception::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment};
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP};
 use x86::svm::exit::decode;
 use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};
 use x86::walk::Paging;
-use x86::{Exception, Exit, Registers};
+use x86::{Exception, Exit, Registers, msr};
 
 const TYPE_SOFTWARE_INTERRUPT: u64 = 4 << 8;
 const DR6_SINGLE_STEP: u64 = 1 << 14;
@@ -49,7 +49,7 @@ impl SvmCpu {
         let host_at = core::ptr::from_ref(host) as u64;
         let frame = boot
             .region
-            .place(Frame::new(caller_registers(boot), vmcb_at, host_at))?;
+            .place(Frame::new(boot.firmware.returning(), vmcb_at, host_at))?;
         let pointers = Pointers {
             msr_map: msr_map.0.as_ptr() as u64,
             nested_root: memory.nested_root().0,
@@ -75,21 +75,6 @@ impl SvmCpu {
     /// Ends SVM on this CPU.
     pub fn leave(self) {
         setup::stop();
-    }
-}
-
-/// The registers with which the loader's call returns 0.
-fn caller_registers(boot: &Boot) -> Registers {
-    let caller = &boot.firmware.caller;
-    Registers {
-        rax: 0,
-        rbx: caller.rbx,
-        rbp: caller.rbp,
-        r12: caller.r12,
-        r13: caller.r13,
-        r14: caller.r14,
-        r15: caller.r15,
-        ..Registers::default()
     }
 }
 
@@ -235,6 +220,10 @@ impl Vcpu for SvmCpu {
     }
 
     fn pend_single_step(&mut self) {
+        let control = guarded::read_msr(msr::DEBUG_CONTROL).unwrap_or(0);
+        if control & msr::DEBUG_CONTROL_BTF != 0 {
+            return;
+        }
         self.vmcb.save.dr6 |= DR6_SINGLE_STEP;
         self.inject(Exception::Debug);
     }
@@ -243,18 +232,27 @@ impl Vcpu for SvmCpu {
         if let Exception::PageFault { address, .. } = exception {
             self.vmcb.save.cr2 = address;
         }
+        let protected = self.vmcb.save.cr0 & Cr0::PE.bits() != 0;
         let code = u64::from(exception.error_code().unwrap_or(0));
-        self.vmcb.control.entry_event = u64::from(event::word(exception)) | code << 32;
+        let word = u64::from(event::word(exception, protected));
+        self.vmcb.control.entry_event = word | code << 32;
     }
 
-    /// A software interrupt is not delivered again: RIP still points at the
-    /// instruction, which does it anew.
+    /// What an instruction raises (INT n, INT3, INTO) is not delivered again:
+    /// RIP still points at the instruction, which does it anew.
     fn redeliver(&mut self) {
         let word = self.vmcb.control.exit_event;
-        let is_instruction = word & u64::from(event::TYPE_MASK) == TYPE_SOFTWARE_INTERRUPT;
-        if word & u64::from(event::VALID) != 0 && !is_instruction {
+        let kind = word & u64::from(event::TYPE_MASK);
+        let breaks_or_overflows = matches!(word & 0xff, 3 | 4);
+        let is_instruction = kind == TYPE_SOFTWARE_INTERRUPT
+            || (kind == u64::from(event::TYPE_EXCEPTION) && breaks_or_overflows);
+        if self.is_delivering() && !is_instruction {
             self.vmcb.control.entry_event = word;
         }
+    }
+
+    fn is_delivering(&self) -> bool {
+        self.vmcb.control.exit_event & u64::from(event::VALID) != 0
     }
 
     /// Never asked: NMIs go to the guest directly, and wait while the global
@@ -304,31 +302,10 @@ impl Vcpu for SvmCpu {
         self.vmcb.control.interrupt_shadow = 0;
         self.vmcb.control.entry_event = 0;
         self.reset_segments();
-    }
-
-    fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
-        instructions::cpuid(leaf, subleaf)
-    }
-
-    fn read_msr(&self, number: u32) -> Option<u64> {
-        guarded::read_msr(number)
-    }
-
-    fn write_msr(&mut self, number: u32, value: u64) -> bool {
-        // SAFETY: the policy's contract, see the trait.
-        unsafe { guarded::write_msr(number, value) }
-    }
-
-    fn set_extended_control(&mut self, index: u32, value: u64) -> bool {
-        guarded::set_extended_control(index, value)
-    }
-
-    fn write_back_caches(&mut self) {
-        instructions::write_back_caches();
-    }
-
-    fn ticks(&self) -> u64 {
-        instructions::read_tsc()
+        setup::take_init();
+        while self.percpu.take_nmi() {}
+        // CR0, CR3, CR4 and EFER changed without the CPU's noticing.
+        self.flush_nested();
     }
 }
 

@@ -115,7 +115,7 @@ fn controls(vmcs: &Vmcs, support: &Support, pointers: &Pointers) {
 }
 
 fn own_state(vmcs: &Vmcs, boot: &Boot, frame: &Frame) {
-    let host = boot.percpu.descriptors.host();
+    let host = boot.descriptors.host();
     vmcs.write(field::HOST_CR0, boot.own.cr0);
     vmcs.write(field::HOST_CR3, boot.own.cr3);
     vmcs.write(field::HOST_CR4, read_cr4());

@@ -83,6 +83,13 @@ fn controls(basic: u64) -> Result<Support, Refusal> {
     let processor = allowed(basic, msr::VMX_PROCESSOR_CONTROLS)
         .adjust(processor::SECONDARY | processor::MSR_BITMAPS, 0)
         .map_err(|_| Refusal::NoEpt)?;
+    // Without the true capability registers every access to CR3 exits.
+    if processor & processor::CR3_EXITS != 0 {
+        return Err(Refusal::NoVtxControl {
+            msr: u64::from(msr::VMX_TRUE_PROCESSOR_CONTROLS),
+            bits: u64::from(processor & processor::CR3_EXITS),
+        });
+    }
     let (secondary, ept_vpid) = nested_paging(basic)?;
     // Without NMI exiting an NMI could not be held back for a guest that is in
     // its NMI handler.

@@ -9,14 +9,15 @@ use crate::memory::GuestMemory;
 use crate::percpu::PerCpu;
 use crate::region::Page;
 use crate::vcpu::{CodeSize, Vcpu};
-use crate::{guarded, instructions, percpu};
+use crate::{instructions, percpu};
 use abi::refusal::Refusal;
 use core::arch::asm;
 use core::fmt::Write;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
-use x86::cpuid::{Leaf, Vendor};
+use x86::cpuid::Vendor;
 use x86::exception::event;
 use x86::exit::EntryFailure;
+use x86::msr::DEBUG_CONTROL_BTF;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, UNUSABLE};
 use x86::vtx::control::{entry, processor};
 use x86::vtx::exit::decode;
@@ -57,7 +58,7 @@ impl VtxCpu {
                 given: 0,
             });
         };
-        let frame = boot.region.place(Frame::new(caller_registers(boot)))?;
+        let frame = boot.region.place(Frame::new(boot.firmware.returning()))?;
         let vmcs = setup::start(&support, vmxon, block)?;
         let pointers = Pointers {
             msr_bitmap: core::ptr::from_ref(msr_bitmap) as u64,
@@ -97,21 +98,6 @@ impl VtxCpu {
             word
         };
         self.vmcs.write(field::PROCESSOR_CONTROLS, word);
-    }
-}
-
-/// The registers with which the loader's call returns 0.
-fn caller_registers(boot: &Boot) -> Registers {
-    let caller = &boot.firmware.caller;
-    Registers {
-        rax: 0,
-        rbx: caller.rbx,
-        rbp: caller.rbp,
-        r12: caller.r12,
-        r13: caller.r13,
-        r14: caller.r14,
-        r15: caller.r15,
-        ..Registers::default()
     }
 }
 
@@ -266,6 +252,9 @@ impl Vcpu for VtxCpu {
     }
 
     fn pend_single_step(&mut self) {
+        if self.vmcs.read(field::GUEST_DEBUG_CONTROL) & DEBUG_CONTROL_BTF != 0 {
+            return;
+        }
         let word = self.vmcs.read(field::GUEST_PENDING_DEBUG);
         self.vmcs
             .write(field::GUEST_PENDING_DEBUG, word | PENDING_SINGLE_STEP);
@@ -277,7 +266,9 @@ impl Vcpu for VtxCpu {
         }
         self.vmcs
             .write(field::ENTRY_EVENT_CODE, exception.error_code().unwrap_or(0));
-        self.vmcs.write(field::ENTRY_EVENT, event::word(exception));
+        let protected = self.vmcs.read(field::GUEST_CR0) & Cr0::PE.bits() != 0;
+        self.vmcs
+            .write(field::ENTRY_EVENT, event::word(exception, protected));
     }
 
     fn redeliver(&mut self) {
@@ -305,6 +296,10 @@ impl Vcpu for VtxCpu {
         );
         let length = self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH);
         self.vmcs.write(field::ENTRY_INSTRUCTION_LENGTH, length);
+    }
+
+    fn is_delivering(&self) -> bool {
+        self.vmcs.read(field::VECTORING_EVENT) & event::VALID != 0
     }
 
     fn note_nmi(&mut self) {
@@ -390,31 +385,11 @@ impl Vcpu for VtxCpu {
         self.vmcs.write(field::GUEST_PENDING_DEBUG, 0);
         self.vmcs.write(field::ENTRY_EVENT, 0);
         reset_segments(&self.vmcs);
-    }
-
-    fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
-        instructions::cpuid(leaf, subleaf)
-    }
-
-    fn read_msr(&self, number: u32) -> Option<u64> {
-        guarded::read_msr(number)
-    }
-
-    fn write_msr(&mut self, number: u32, value: u64) -> bool {
-        // SAFETY: the policy's contract, see the trait.
-        unsafe { guarded::write_msr(number, value) }
-    }
-
-    fn set_extended_control(&mut self, index: u32, value: u64) -> bool {
-        guarded::set_extended_control(index, value)
-    }
-
-    fn write_back_caches(&mut self) {
-        instructions::write_back_caches();
-    }
-
-    fn ticks(&self) -> u64 {
-        instructions::read_tsc()
+        while self.percpu.take_nmi() {}
+        self.window(false);
+        instructions::write_cr2(0);
+        // CR0, CR3, CR4 and EFER changed without the CPU's noticing.
+        self.flush_nested();
     }
 }
 

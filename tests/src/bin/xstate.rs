@@ -14,6 +14,14 @@ use x86::control::Cr4;
 tests::guest!(check);
 
 const XSS: u32 = 0xda0;
+/// States of features that CPUID hides; XRSTORS would load their registers.
+const HIDDEN_STATES: [(u32, &str); 5] = [
+    (8, "processor trace"),
+    (11, "CET, user"),
+    (12, "CET, supervisor"),
+    (14, "user interrupts"),
+    (15, "last-branch records"),
+];
 const X87: u64 = 1;
 const SSE: u64 = 2;
 const AVX: u64 = 4;
@@ -149,6 +157,11 @@ fn supervisor(report: &mut Report, supported: u64) {
     // SAFETY: the highest bit belongs to no state.
     let bad = attempt(|| unsafe { cpu::wrmsr(XSS, 1 << 63) });
     report.raises("XSS: the highest bit", GP, bad);
+    for (bit, state) in HIDDEN_STATES {
+        // SAFETY: as above.
+        let hidden = attempt(|| unsafe { cpu::wrmsr(XSS, 1 << bit) });
+        report.raises(format_args!("XSS: state of {state}"), GP, hidden);
+    }
     // SAFETY: the value from before.
     unsafe { cpu::wrmsr(XSS, before) };
 }

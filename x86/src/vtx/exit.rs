@@ -17,6 +17,7 @@ pub mod reason {
     pub const INIT: u32 = 3;
     pub const STARTUP: u32 = 4;
     pub const NMI_WINDOW: u32 = 8;
+    pub const TASK_SWITCH: u32 = 9;
     pub const CPUID: u32 = 10;
     pub const GETSEC: u32 = 11;
     pub const INVD: u32 = 13;
@@ -35,13 +36,22 @@ pub mod reason {
     pub const XSETBV: u32 = 55;
     pub const SEAMCALL: u32 = 76;
     pub const TDCALL: u32 = 77;
+    pub const RDMSR_IMMEDIATE: u32 = 84;
+    pub const WRMSRNS_IMMEDIATE: u32 = 85;
 }
+
+/// Bits of the exit reason beside the basic one say more (that the CPU was in
+/// an enclave, a pending MTF) and change nothing here, but for the highest.
+const BASIC: u32 = 0xffff;
 
 /// The exit that just happened, from its reason, the guest's registers and
 /// whatever fields it needs.
 #[inline]
 pub fn decode(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit {
-    match reason {
+    if reason & ENTRY_FAILED != 0 {
+        return entry_failed(reason, fields);
+    }
+    match reason & BASIC {
         reason::CPUID => Exit::Cpuid {
             leaf: registers.rax as u32,
             subleaf: registers.rcx as u32,
@@ -55,7 +65,7 @@ pub fn decode(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit 
             value: registers.edx_eax(),
         },
         reason::EPT_VIOLATION => nested_fault(fields),
-        _ => decode_rare(reason, registers, fields),
+        basic => decode_rare(basic, registers, fields),
     }
 }
 
@@ -74,14 +84,18 @@ fn decode_rare(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit
         reason::STARTUP => Exit::Startup {
             vector: fields.read(field::EXIT_QUALIFICATION) as u8,
         },
+        reason::TASK_SWITCH => Exit::TaskSwitch {
+            selector: fields.read(field::EXIT_QUALIFICATION) as u16,
+        },
         reason::INVD => Exit::InvalidateCaches,
         reason::GETSEC
         | reason::VMCLEAR..=reason::VMXON
         | reason::INVEPT
         | reason::INVVPID
         | reason::SEAMCALL
-        | reason::TDCALL => Exit::Virtualisation,
-        failed if failed & ENTRY_FAILED != 0 => entry_failed(failed & 0xffff, fields),
+        | reason::TDCALL
+        | reason::RDMSR_IMMEDIATE
+        | reason::WRMSRNS_IMMEDIATE => Exit::Virtualisation,
         other => other_exit(other, fields),
     }
 }
@@ -93,13 +107,14 @@ fn other_exit(reason: u32, fields: &impl Fields) -> Exit {
     }
 }
 
+#[cold]
 fn entry_failed(reason: u32, fields: &impl Fields) -> Exit {
     let qualification = fields.read(field::EXIT_QUALIFICATION);
-    Exit::EntryFailed(match reason {
+    Exit::EntryFailed(match reason & BASIC {
         reason::INVALID_GUEST_STATE => EntryFailure::GuestState(qualification),
         reason::MSR_LOADING => EntryFailure::MsrLoad(qualification),
         reason::MACHINE_CHECK => EntryFailure::MachineCheck,
-        _ => return other_exit(reason | ENTRY_FAILED, fields),
+        _ => return other_exit(reason, fields),
     })
 }
 
@@ -242,6 +257,26 @@ mod tests {
             panic!("not a nested fault")
         };
         assert!(!fault.walk && fault.access.fetch);
+    }
+
+    #[test]
+    fn what_the_reason_says_beside_the_basic_one_changes_nothing() {
+        let fields = fake([(field::EXIT_EVENT.encoding(), u64::from(event::NMI))]);
+        for flag in [26, 27, 28, 29] {
+            let registers = Registers::default();
+            assert_eq!(decode(1 << flag, &registers, &fields), Exit::Nmi);
+            assert_eq!(decode(1 << flag | 18, &registers, &fields), Exit::Hypercall);
+        }
+    }
+
+    #[test]
+    fn instructions_of_hidden_features_are_unknown() {
+        for reason in [
+            11, 19, 20, 21, 22, 23, 24, 25, 26, 27, 50, 53, 76, 77, 84, 85,
+        ] {
+            let exit = decode(reason, &Registers::default(), &fake([]));
+            assert_eq!(exit, Exit::Virtualisation, "reason {reason}");
+        }
     }
 
     #[test]

@@ -296,6 +296,45 @@ fn pae_tables_start_from_the_loaded_entries() {
 }
 
 #[test]
+fn pae_entries_from_memory_have_reserved_bits() {
+    let mut paging = long();
+    paging.efer = Efer::NXE;
+    for (bit, wanted) in [
+        (3, None),
+        (1, Some(0xd)),
+        (5, Some(0xd)),
+        (45, Some(0xd)),
+        (63, Some(0xd)),
+    ] {
+        let memory = four_levels(ALL);
+        memory
+            .words
+            .borrow_mut()
+            .insert(0x1000, 0x3000 | PRESENT | 1 << bit);
+        assert_eq!(
+            code(walk(&paging, READ, Gva(0x10), &memory)),
+            wanted,
+            "bit {bit}"
+        );
+    }
+}
+
+#[test]
+fn an_entry_that_never_rests_ends_the_walk() {
+    struct Restless(Memory);
+    impl Entries for Restless {
+        fn load(&self, at: Gpa, size: u64) -> Option<u64> {
+            self.0.load(at, size)
+        }
+        fn exchange(&self, _: Gpa, _: u64, _: u64, _: u64) -> bool {
+            false
+        }
+    }
+    let denied = walk(&long(), READ, Gva(0), &Restless(four_levels(ALL)));
+    assert_eq!(denied, Err(Denied::Restless(Gva(0))));
+}
+
+#[test]
 fn tables_outside_the_guests_memory_are_named() {
     let memory = Memory::with(&[(0x1000, 0x2000 | ALL)]);
     assert_eq!(

@@ -116,6 +116,57 @@ proptest! {
     }
 }
 
+/// Every bit that is to be hidden, by leaf, subleaf and register, from the
+/// manuals' tables and not from the code.
+#[test]
+fn what_needs_help_is_hidden() {
+    let hidden: [(u32, u32, fn(Leaf) -> u32, &[u32]); 9] = [
+        // DTES64, DS-CPL, VMX, SMX, PDCM
+        (1, 0, |leaf| leaf.ecx, &[2, 4, 5, 6, 15]),
+        // DS
+        (1, 0, |leaf| leaf.edx, &[21]),
+        // Hardware feedback, thread director
+        (6, 0, |leaf| leaf.eax, &[19, 23]),
+        // Processor trace
+        (7, 0, |leaf| leaf.ebx, &[25]),
+        // CET_SS, KL, PKS
+        (7, 0, |leaf| leaf.ecx, &[7, 23, 31]),
+        // UINTR, PCONFIG, architectural LBR, CET_IBT
+        (7, 0, |leaf| leaf.edx, &[5, 18, 19, 20]),
+        // LASS, FRED, NMI_SRC, LAM, MSRLIST
+        (7, 1, |leaf| leaf.eax, &[6, 17, 20, 26, 27]),
+        // PT, CET_U, CET_S, UINTR, LBR states
+        (0xd, 1, |leaf| leaf.ecx, &[8, 11, 12, 14, 15]),
+        // SVM, SKINIT
+        (0x8000_0001, 0, |leaf| leaf.ecx, &[2, 12]),
+    ];
+    for (leaf, subleaf, register, bits) in hidden {
+        let seen = register(seen(leaf, subleaf, ALL, Cr4::all()));
+        for bit in bits {
+            assert_eq!(seen >> bit & 1, 0, "leaf {leaf:#x}.{subleaf} bit {bit}");
+        }
+    }
+    for leaf in [0x14, 0x19, 0x1b, 0x1c, 0x8000_000a, 0x8000_001f] {
+        assert_eq!(
+            seen(leaf, 0, ALL, Cr4::empty()),
+            Leaf::default(),
+            "leaf {leaf:#x}"
+        );
+    }
+    for state in [8, 11, 12, 14, 15] {
+        assert_eq!(
+            seen(0xd, state, ALL, Cr4::empty()),
+            Leaf::default(),
+            "state {state}"
+        );
+    }
+    assert_eq!(
+        seen(0x8000_0008, 0, ALL, Cr4::empty()).ebx >> 3 & 1,
+        0,
+        "INVLPGB"
+    );
+}
+
 #[test]
 fn intel_shows_syscall_to_64_bit_code_only() {
     let syscall = |leaf: Leaf| leaf.edx & AMD_EDX_SYSCALL != 0;

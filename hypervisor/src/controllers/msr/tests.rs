@@ -84,6 +84,24 @@ fn memory_types_reach_the_nested_tables_or_are_put_back() {
 }
 
 #[test]
+fn states_of_hidden_features_cannot_be_enabled() {
+    let mut cpu: FakeVtx = with(&[(msr::XSS, 0)]);
+    for bit in [8, 11, 12, 14, 15] {
+        assert!(!write(&vm(), &mut cpu, msr::XSS, 1 << bit), "bit {bit}");
+    }
+    assert!(write(&vm(), &mut cpu, msr::XSS, 1 << 10));
+    let mut cpu: FakeSvm = with(&[(msr::XSS, 0)]);
+    assert!(!write(&vm(), &mut cpu, msr::XSS, 1 << 11));
+}
+
+#[test]
+fn locked_accesses_stay_allowed() {
+    let mut cpu: FakeVtx = with(&[(msr::MEMORY_CONTROL, 0)]);
+    assert!(!write(&vm(), &mut cpu, msr::MEMORY_CONTROL, 1 << 28));
+    assert!(write(&vm(), &mut cpu, msr::MEMORY_CONTROL, 1 << 29));
+}
+
+#[test]
 fn execute_disable_stays_enabled() {
     let mut cpu: FakeVtx = with(&[(msr::MISC_ENABLE, 1)]);
     assert!(!write(&vm(), &mut cpu, msr::MISC_ENABLE, 1 << 34));
