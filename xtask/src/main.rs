@@ -47,6 +47,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Rust ignores SIGPIPE, and printing to `head` would then be a panic. An
+    // interactive run, which has a terminal to restore, prints to no pipe.
+    sigpipe::reset();
     let result = match Cli::parse().command {
         Command::Setup(args) => setup::command(&args).map(|()| 0),
         Command::Run(args) => run::command(&args),

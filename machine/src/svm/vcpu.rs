@@ -11,6 +11,7 @@ use crate::vcpu::{CodeSize, Vcpu};
 use crate::{guarded, instructions};
 use abi::refusal::Refusal;
 use core::fmt::Write;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::Vendor;
@@ -28,7 +29,9 @@ const DR6_SINGLE_STEP: u64 = 1 << 14;
 /// The one vCPU that runs on this CPU.
 pub struct SvmCpu {
     frame: &'static mut Frame,
-    vmcb: &'static mut Vmcb,
+    /// Written by the CPU while the guest runs, by the policy between: see
+    /// [`Self::vmcb`].
+    vmcb: NonNull<Vmcb>,
     msr_map: MsrMap,
     percpu: &'static PerCpu,
     support: Support,
@@ -56,11 +59,11 @@ impl SvmCpu {
         };
         setup::fill(vmcb, &boot.firmware, &pointers);
         setup::start(save_area, host_at);
-        RUNNING.store(core::ptr::from_mut(vmcb), Ordering::Release);
+        RUNNING.store(vmcb, Ordering::Release);
         boot.percpu.set_describe(describe);
         let mut cpu = Self {
             frame,
-            vmcb,
+            vmcb: NonNull::from(vmcb),
             msr_map,
             percpu: boot.percpu,
             support,
@@ -111,9 +114,9 @@ impl Vcpu for SvmCpu {
         // SAFETY: `new` enabled SVM and filled the VMCBs; the nested tables
         // leave out the hypervisor.
         unsafe { enter::enter(self.frame) };
-        self.vmcb.control.tlb_control = TLB_KEEP;
-        self.vmcb.control.entry_event = 0;
-        decode(&self.vmcb.control, &self.frame.registers)
+        self.vmcb_mut().control.tlb_control = TLB_KEEP;
+        self.vmcb_mut().control.entry_event = 0;
+        decode(&self.vmcb().control, &self.frame.registers)
     }
 
     #[inline]
@@ -128,34 +131,34 @@ impl Vcpu for SvmCpu {
 
     #[inline]
     fn rip(&self) -> u64 {
-        self.vmcb.save.rip
+        self.vmcb().save.rip
     }
 
     #[inline]
     fn set_rip(&mut self, rip: u64) {
-        self.vmcb.save.rip = rip;
+        self.vmcb_mut().save.rip = rip;
     }
 
     #[inline]
     fn rflags(&self) -> Rflags {
-        Rflags::from_bits_retain(self.vmcb.save.rflags)
+        Rflags::from_bits_retain(self.vmcb().save.rflags)
     }
 
     fn set_rflags(&mut self, rflags: Rflags) {
-        self.vmcb.save.rflags = rflags.bits();
+        self.vmcb_mut().save.rflags = rflags.bits();
     }
 
     fn cpl(&self) -> u8 {
-        self.vmcb.save.cpl
+        self.vmcb().save.cpl
     }
 
     #[inline]
     fn cr4(&self) -> Cr4 {
-        Cr4::from_bits_retain(self.vmcb.save.cr4)
+        Cr4::from_bits_retain(self.vmcb().save.cr4)
     }
 
     fn efer(&self) -> Efer {
-        Efer::from_bits_retain(self.vmcb.save.efer) - Efer::SVME
+        Efer::from_bits_retain(self.vmcb().save.efer) - Efer::SVME
     }
 
     /// The CPU's own rules, asked of the CPU itself: what it refuses to load
@@ -164,7 +167,7 @@ impl Vcpu for SvmCpu {
     /// Enable Register (EFER)".
     fn set_efer(&mut self, efer: Efer) -> bool {
         let old = self.efer();
-        let paging = self.vmcb.save.cr0 & Cr0::PG.bits() != 0;
+        let paging = self.vmcb().save.cr0 & Cr0::PG.bits() != 0;
         let changes_mode = (efer ^ old).contains(Efer::LME) && paging;
         let changes_active = (efer ^ old).contains(Efer::LMA);
         if efer.contains(Efer::SVME) || changes_mode || changes_active {
@@ -173,14 +176,14 @@ impl Vcpu for SvmCpu {
         if !self.accepts_efer(efer) {
             return false;
         }
-        self.vmcb.save.efer = (efer | Efer::SVME).bits();
+        self.vmcb_mut().save.efer = (efer | Efer::SVME).bits();
         true
     }
 
     fn paging(&self) -> Paging {
         Paging {
-            cr0: Cr0::from_bits_retain(self.vmcb.save.cr0),
-            cr3: self.vmcb.save.cr3,
+            cr0: Cr0::from_bits_retain(self.vmcb().save.cr0),
+            cr3: self.vmcb().save.cr3,
             cr4: self.cr4(),
             efer: self.efer(),
             alignment_check: self.rflags().contains(Rflags::AC),
@@ -193,7 +196,7 @@ impl Vcpu for SvmCpu {
     }
 
     fn code_size(&self) -> CodeSize {
-        let rights = segment(&self.vmcb.save.cs).rights;
+        let rights = segment(&self.vmcb().save.cs).rights;
         match rights {
             rights if self.efer().contains(Efer::LMA) && rights & LONG != 0 => CodeSize::Bits64,
             rights if rights & DEFAULT_BIG != 0 => CodeSize::Bits32,
@@ -204,19 +207,19 @@ impl Vcpu for SvmCpu {
     fn code_base(&self) -> u64 {
         match self.code_size() {
             CodeSize::Bits64 => 0,
-            _ => self.vmcb.save.cs.base,
+            _ => self.vmcb().save.cs.base,
         }
     }
 
     #[inline]
     fn instruction_length(&self) -> Option<u64> {
-        let next = self.vmcb.control.next_rip;
+        let next = self.vmcb().control.next_rip;
         (self.support.next_rip && next != 0).then(|| next.wrapping_sub(self.rip()))
     }
 
     #[inline]
     fn clear_interrupt_shadow(&mut self) {
-        self.vmcb.control.interrupt_shadow &= !INTERRUPT_SHADOW;
+        self.vmcb_mut().control.interrupt_shadow &= !INTERRUPT_SHADOW;
     }
 
     fn pend_single_step(&mut self) {
@@ -224,35 +227,35 @@ impl Vcpu for SvmCpu {
         if control & msr::DEBUG_CONTROL_BTF != 0 {
             return;
         }
-        self.vmcb.save.dr6 |= DR6_SINGLE_STEP;
+        self.vmcb_mut().save.dr6 |= DR6_SINGLE_STEP;
         self.inject(Exception::Debug);
     }
 
     fn inject(&mut self, exception: Exception) {
         if let Exception::PageFault { address, .. } = exception {
-            self.vmcb.save.cr2 = address;
+            self.vmcb_mut().save.cr2 = address;
         }
-        let protected = self.vmcb.save.cr0 & Cr0::PE.bits() != 0;
+        let protected = self.vmcb().save.cr0 & Cr0::PE.bits() != 0;
         let code = u64::from(exception.error_code().unwrap_or(0));
         let word = u64::from(event::word(exception, protected));
-        self.vmcb.control.entry_event = word | code << 32;
+        self.vmcb_mut().control.entry_event = word | code << 32;
     }
 
     /// What an instruction raises (INT n, INT3, INTO) is not delivered again:
     /// RIP still points at the instruction, which does it anew.
     fn redeliver(&mut self) {
-        let word = self.vmcb.control.exit_event;
+        let word = self.vmcb().control.exit_event;
         let kind = word & u64::from(event::TYPE_MASK);
         let breaks_or_overflows = matches!(word & 0xff, 3 | 4);
         let is_instruction = kind == TYPE_SOFTWARE_INTERRUPT
             || (kind == u64::from(event::TYPE_EXCEPTION) && breaks_or_overflows);
         if self.is_delivering() && !is_instruction {
-            self.vmcb.control.entry_event = word;
+            self.vmcb_mut().control.entry_event = word;
         }
     }
 
     fn is_delivering(&self) -> bool {
-        self.vmcb.control.exit_event & u64::from(event::VALID) != 0
+        self.vmcb().control.exit_event & u64::from(event::VALID) != 0
     }
 
     /// Never asked: NMIs go to the guest directly, and wait while the global
@@ -263,7 +266,7 @@ impl Vcpu for SvmCpu {
 
     fn deliver_nmi(&mut self) {
         if self.percpu.take_nmi() {
-            self.vmcb.control.entry_event = u64::from(event::NMI);
+            self.vmcb_mut().control.entry_event = u64::from(event::NMI);
         }
     }
 
@@ -275,7 +278,7 @@ impl Vcpu for SvmCpu {
     }
 
     fn flush_nested(&mut self) {
-        self.vmcb.control.tlb_control = if self.support.flush_by_asid {
+        self.vmcb_mut().control.tlb_control = if self.support.flush_by_asid {
             TLB_FLUSH_GUEST
         } else {
             TLB_FLUSH_ALL
@@ -287,7 +290,7 @@ impl Vcpu for SvmCpu {
             rdx: u64::from(instructions::cpuid(x86::cpuid::FEATURES, 0).eax),
             ..Registers::default()
         };
-        let save = &mut self.vmcb.save;
+        let save = &mut self.vmcb_mut().save;
         save.cr0 = (save.cr0 & (Cr0::CD | Cr0::NW).bits()) | 1 << 4;
         save.cr2 = 0;
         save.cr3 = 0;
@@ -299,8 +302,8 @@ impl Vcpu for SvmCpu {
         save.rsp = 0;
         save.rflags = Rflags::FIXED.bits();
         save.cpl = 0;
-        self.vmcb.control.interrupt_shadow = 0;
-        self.vmcb.control.entry_event = 0;
+        self.vmcb_mut().control.interrupt_shadow = 0;
+        self.vmcb_mut().control.entry_event = 0;
         self.reset_segments();
         setup::take_init();
         while self.percpu.take_nmi() {}
@@ -310,6 +313,20 @@ impl Vcpu for SvmCpu {
 }
 
 impl SvmCpu {
+    /// The VMCB, while the guest does not run.
+    fn vmcb(&self) -> &Vmcb {
+        // SAFETY: `new` placed the VMCB, which is static and this vCPU's alone.
+        // The CPU writes it in `enter` only, during which `self` is borrowed
+        // mutably, so that no reference from here is alive.
+        unsafe { self.vmcb.as_ref() }
+    }
+
+    /// The same, to be changed.
+    fn vmcb_mut(&mut self) -> &mut Vmcb {
+        // SAFETY: as for `vmcb`, and `self` is borrowed mutably.
+        unsafe { self.vmcb.as_mut() }
+    }
+
     /// Whether the CPU takes these EFER bits: they are loaded into the
     /// hypervisor's own EFER for a moment, where none of them but those of its
     /// own mode, which stay, means anything to it.
@@ -344,7 +361,7 @@ impl SvmCpu {
             limit: 0xffff,
             ..VmcbSegment::default()
         };
-        let save = &mut self.vmcb.save;
+        let save = &mut self.vmcb_mut().save;
         save.cs = code.into();
         save.ss = data.into();
         save.ds = data.into();
