@@ -120,7 +120,8 @@ proptest! {
 /// manuals' tables and not from the code.
 #[test]
 fn what_needs_help_is_hidden() {
-    let hidden: [(u32, u32, fn(Leaf) -> u32, &[u32]); 9] = [
+    type Row = (u32, u32, fn(Leaf) -> u32, &'static [u32]);
+    let hidden: [Row; 9] = [
         // DTES64, DS-CPL, VMX, SMX, PDCM
         (1, 0, |leaf| leaf.ecx, &[2, 4, 5, 6, 15]),
         // DS
