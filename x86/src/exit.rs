@@ -161,3 +161,52 @@ pub const KIND_NAMES: [&str; KINDS] = [
     "other",
     "task-switch",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kind beyond the counters would be counted nowhere.
+    #[test]
+    fn every_kind_has_a_counter_of_its_own() {
+        let fault = NestedFault {
+            gpa: Gpa(0),
+            gva: None,
+            access: Access::default(),
+            walk: false,
+        };
+        let all = [
+            Exit::Cpuid {
+                leaf: 0,
+                subleaf: 0,
+            },
+            Exit::Hypercall,
+            Exit::ReadMsr { number: 0 },
+            Exit::WriteMsr {
+                number: 0,
+                value: 0,
+            },
+            Exit::SetExtendedControl { index: 0, value: 0 },
+            Exit::WriteControl {
+                register: 0,
+                value: 0,
+            },
+            Exit::NestedFault(fault),
+            Exit::InvalidateCaches,
+            Exit::Virtualisation,
+            Exit::Nmi,
+            Exit::NmiWindow,
+            Exit::Init,
+            Exit::Startup { vector: 0 },
+            Exit::TripleFault,
+            Exit::EntryFailed(EntryFailure::MachineCheck),
+            Exit::Other {
+                reason: 0,
+                detail: 0,
+            },
+            Exit::TaskSwitch { selector: 0 },
+        ];
+        let kinds: Vec<usize> = all.iter().map(Exit::kind).collect();
+        assert_eq!(kinds, (0..KINDS).collect::<Vec<_>>());
+    }
+}

@@ -26,6 +26,7 @@ pub(super) fn start(config: &Config) -> Status {
 /// make it stop there and open its menu ("Boot Manager Programming" in the UEFI
 /// specification). OVMF was seen to do both.
 fn next_boot_entry() -> Status {
+    say!("going on to the firmware's next boot entry; it may say that this one was not found");
     Status::NOT_FOUND
 }
 

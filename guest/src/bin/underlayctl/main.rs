@@ -19,6 +19,11 @@ fn main() -> ExitCode {
     };
     match run(&options).and_then(|text| print(&text)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Trouble::Shown(text)) => {
+            // The registers say it all, and the status says it to scripts.
+            let _ = print(&text);
+            ExitCode::from(1)
+        }
         Err(Trouble::Absent(absent)) => fail(3, advise(absent)),
         Err(Trouble::Call(name, failure)) => fail(1, format!("{name}: {failure}")),
         Err(Trouble::Output(error)) => fail(1, format!("cannot write the output: {error}")),
@@ -27,6 +32,8 @@ fn main() -> ExitCode {
 
 /// Why a command did not do what it was asked for.
 enum Trouble {
+    /// A call that failed, as text that is shown all the same.
+    Shown(String),
     Absent(NotPresent),
     Call(&'static str, Failure),
     Output(io::Error),
@@ -46,7 +53,7 @@ fn run(options: &Options) -> Result<String, Trouble> {
         Command::Hello => hello(find(options)?),
         Command::Ping => ping(find(options)?),
         Command::Info { json } => info::show(find(options)?, json),
-        Command::Raw { number, arguments } => Ok(raw(options, number, arguments)),
+        Command::Raw { number, arguments } => raw(options, number, arguments),
     }
 }
 
@@ -73,7 +80,7 @@ fn ping(underlay: Underlay) -> Result<String, Trouble> {
 
 /// Calls by number, whether or not anything announced itself, and lets the CPU
 /// have its way: that is what the command is for.
-fn raw(options: &Options, number: u64, arguments: [u64; 5]) -> String {
+fn raw(options: &Options, number: u64, arguments: [u64; 5]) -> Result<String, Trouble> {
     let instruction = options.instruction.unwrap_or_else(|| {
         let found = Underlay::find().map(Underlay::instruction);
         found.unwrap_or_else(|_| discovery::instruction_of_cpu())
@@ -82,7 +89,11 @@ fn raw(options: &Options, number: u64, arguments: [u64; 5]) -> String {
     // arguments, and is told by --help what that may do to this process, which
     // does nothing afterwards but print six numbers.
     let reply = unsafe { underlay::call::call(instruction, number, arguments) };
-    registers(instruction, &reply)
+    let text = registers(instruction, &reply);
+    match reply.result() {
+        Ok(_) => Ok(text),
+        Err(_) => Err(Trouble::Shown(text)),
+    }
 }
 
 fn registers(instruction: Instruction, reply: &Reply) -> String {
@@ -101,7 +112,7 @@ fn registers(instruction: Instruction, reply: &Reply) -> String {
 fn advise(absent: NotPresent) -> String {
     let advice = match absent {
         NotPresent::Nothing | NotPresent::Other(_) => {
-            "; boot this machine through underlay.efi, and see that underlay.conf does not say `presence = hidden`"
+            "; boot this machine through underlay.efi, which says on the console why if it cannot start (with more than one CPU it does not yet), and see that underlay.conf does not say `presence = hidden`"
         }
         NotPresent::Unanswered(_) => {
             "; leave out --instruction to use the one that this CPU has, and see that underlay.conf does not say `presence = hidden`"

@@ -33,7 +33,8 @@ Examples:
 
 `raw` executes the instruction even where nothing answers it: without a
 hypervisor it dies of an illegal instruction (status 132 in a shell). An
-argument that is an address may have the hypervisor write to this program.
+argument that is an address is used with this program's rights: a bad one ends
+it like any bad access (status 139), a good one may be written to.
 
 Exit status: 0 fine, 1 a call failed, 2 wrong usage, 3 Underlay is not present.
 ";
