@@ -1,4 +1,43 @@
-//! Sets keys in a copy of the loader's documented config file.
+//! Sets keys in a copy of the loader's documented config file, and checks what
+//! a person wants to set.
+
+use anyhow::{bail, ensure};
+
+/// The keys that have a fixed set of values; the loader takes any other value
+/// for a mistake and goes on with the default.
+const CHOICES: [(&str, &[&str]); 5] = [
+    ("enabled", &["yes", "no"]),
+    ("on_failure", &["boot", "halt"]),
+    ("presence", &["leaf", "bit", "hidden"]),
+    ("log", &["com1", "com2", "debugcon", "none"]),
+    ("log_level", &["error", "warn", "info", "debug", "trace"]),
+];
+
+/// An error unless each of `settings` has a key of `template` and a value that
+/// the key can have.
+pub fn check(template: &str, settings: &[(String, String)]) -> anyhow::Result<()> {
+    let keys = keys(template);
+    for (key, value) in settings {
+        if !keys.contains(&key.as_str()) {
+            let keys = keys.join(", ");
+            bail!("--conf: underlay.conf has no key `{key}`; its keys are {keys}");
+        }
+        let choices = CHOICES.iter().find(|(name, _)| name == key);
+        let values = choices.map_or(&[][..], |(_, values)| values);
+        ensure!(
+            values.is_empty() || values.contains(&value.as_str()),
+            "--conf: `{key}` cannot be `{value}`; its values are {}",
+            values.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn keys(template: &str) -> Vec<&str> {
+    let lines = template.lines().filter(|line| !line.starts_with('#'));
+    let pairs = lines.filter_map(|line| line.split_once('='));
+    pairs.map(|(key, _)| key.trim()).collect()
+}
 
 /// `template` with `key` set to `value`: its line is replaced, even where it
 /// is only an example behind a comment sign, else a line is appended.
@@ -40,6 +79,33 @@ mod tests {
     use super::*;
 
     const TEMPLATE: &str = "# about next = here\nnext = firmware\n#next_args = a\n";
+
+    fn checked(key: &str, value: &str) -> Result<(), String> {
+        let template = crate::stage::template().unwrap();
+        let settings = [(key.to_owned(), value.to_owned())];
+        check(&template, &settings).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn only_keys_and_values_of_the_template_pass() {
+        assert_eq!(checked("presence", "hidden"), Ok(()));
+        assert_eq!(checked("memory", "8M"), Ok(()));
+        assert_eq!(checked("next_args", "a=b"), Ok(()));
+        let unknown = checked("presense", "bit").unwrap_err();
+        assert!(unknown.ends_with("log_level, memory, next, next_args"));
+        assert!(checked("", "x").is_err());
+        assert!(checked("log", "").unwrap_err().contains("com1, com2"));
+    }
+
+    #[test]
+    fn every_choice_is_a_key_and_has_its_default() {
+        let template = crate::stage::template().unwrap();
+        for (key, values) in CHOICES {
+            let line = template.lines().find(|line| names(line, key)).unwrap();
+            let default = line.split_once('=').unwrap().1.trim();
+            assert!(values.contains(&default), "{key}");
+        }
+    }
 
     #[test]
     fn replaces_the_line_of_the_key_only() {

@@ -39,12 +39,14 @@ const SECTOR: u64 = 512;
 
 /// `cargo xtask image`.
 pub fn command(args: &Args) -> Result<u8> {
+    let template = stage::template()?;
+    conf::check(&template, &args.conf)?;
     setup::ensure()?;
     let artefacts = artefacts::build(true)?;
     let mut files = Esp::default();
     files.add_file("EFI/BOOT/BOOTX64.EFI", &artefacts.loader)?;
     files.add_file("EFI/underlay/underlay.elf", &artefacts.hypervisor)?;
-    let mut text = conf::set(&stage::template()?, "next", "firmware");
+    let mut text = conf::set(&template, "next", "firmware");
     for (key, value) in &args.conf {
         text = conf::set(&text, key, value);
     }

@@ -17,7 +17,7 @@ use crate::paths;
 use crate::progress::Progress;
 use crate::session::{self, Ending, Plan, Report};
 use crate::setup;
-use crate::stage::{Boot, Damage, Stage};
+use crate::stage::{self, Boot, Damage, Stage};
 
 /// Start a machine with Underlay beneath Debian's kernel.
 ///
@@ -103,6 +103,7 @@ const NO_RESULT: u8 = 125;
 
 /// `cargo xtask run`.
 pub fn command(args: &Args) -> Result<u8> {
+    conf::check(&stage::template()?, &args.conf)?;
     let guest = setup::ensure()?;
     let artefacts = artefacts::build(!args.native)?;
     let machine = args.machine.0.unwrap_or_else(Machine::best);
