@@ -13,6 +13,7 @@ use gpt::partition_types::EFI;
 use crate::artefacts;
 use crate::conf;
 use crate::esp::{self, Esp};
+use crate::given;
 use crate::paths;
 use crate::setup;
 use crate::stage;
@@ -40,6 +41,7 @@ const SECTOR: u64 = 512;
 /// `cargo xtask image`.
 pub fn command(args: &Args) -> Result<u8> {
     let template = stage::template()?;
+    given::folder_of("--out", &args.out)?;
     conf::check(&template, &args.conf)?;
     setup::ensure()?;
     let artefacts = artefacts::build(true)?;

@@ -6,6 +6,7 @@ mod artefacts;
 mod check;
 mod conf;
 mod esp;
+mod given;
 mod image;
 mod initramfs;
 mod machine;
@@ -20,6 +21,7 @@ mod stage;
 mod terminal;
 mod test;
 mod trailer;
+mod transcript;
 
 use std::process::ExitCode;
 
@@ -46,11 +48,23 @@ enum Command {
     Image(image::Args),
 }
 
+/// Exit status of a program that SIGPIPE ends, as shells show it.
+const BROKEN_PIPE: u8 = 128 + 13;
+
+/// Whether the reader of our output has left, which is no mistake.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.downcast_ref::<std::io::Error>();
+    cause.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
 fn main() -> ExitCode {
-    // Rust ignores SIGPIPE, and printing to `head` would then be a panic. An
-    // interactive run, which has a terminal to restore, prints to no pipe.
-    sigpipe::reset();
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    // Rust ignores SIGPIPE, and printing to `head` would then be a panic. A
+    // run must live on: it has a terminal to restore and an emulator to end.
+    if !matches!(command, Command::Run(_)) {
+        sigpipe::reset();
+    }
+    let result = match command {
         Command::Setup(args) => setup::command(&args).map(|()| 0),
         Command::Run(args) => run::command(&args),
         Command::Test(args) => test::command(&args),
@@ -59,6 +73,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(status) => ExitCode::from(status),
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(BROKEN_PIPE),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -1,7 +1,7 @@
 //! What a person sees during long work: a spinner on a terminal, plain lines
 //! elsewhere, all on standard error.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,7 +14,8 @@ impl Progress {
     pub fn start(what: impl Into<String>) -> Self {
         let what = what.into();
         if !stderr().is_terminal() {
-            eprintln!("{what} ...");
+            // Without a reader it goes on all the same.
+            let _ = writeln!(stderr(), "{what} ...");
             return Self(ProgressBar::hidden());
         }
         let bar = ProgressBar::new_spinner().with_message(what);

@@ -12,12 +12,14 @@ use anyhow::{Context, Result};
 use crate::artefacts;
 use crate::conf;
 use crate::esp;
+use crate::given;
 use crate::machine::{Machine, Spec};
 use crate::paths;
 use crate::progress::Progress;
 use crate::session::{self, Ending, Plan, Report};
 use crate::setup;
 use crate::stage::{self, Boot, Damage, Stage};
+use crate::transcript::{self, tail};
 
 /// Start a machine with Underlay beneath Debian's kernel.
 ///
@@ -40,14 +42,15 @@ pub struct Args {
     /// virtualisation, else svm
     #[arg(long, default_value = "auto", value_parser = parse_machine, value_name = "auto|vtx|svm|kvm")]
     machine: Choice,
-    /// How many CPUs it has
+    /// How many CPUs it has; with more than one it boots without Underlay for
+    /// now
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: u32,
-    /// Its memory in MiB
-    #[arg(long, default_value_t = DEFAULT_MEMORY, value_parser = clap::value_parser!(u32).range(256..))]
+    /// Its memory in MiB, 256 to 16384
+    #[arg(long, default_value_t = DEFAULT_MEMORY, value_parser = clap::value_parser!(u32).range(256..=16384), value_name = "MIB")]
     memory: u32,
     /// The same machine without Underlay
-    #[arg(long)]
+    #[arg(long, conflicts_with = "conf")]
     native: bool,
     /// This kernel instead of Debian's (a bzImage with EFI stub)
     #[arg(long, value_name = "P")]
@@ -93,7 +96,10 @@ fn parse_machine(name: &str) -> Result<Choice, String> {
     if name == "auto" {
         return Ok(Choice(None));
     }
-    <Machine as clap::ValueEnum>::from_str(name, false).map(|machine| Choice(Some(machine)))
+    match <Machine as clap::ValueEnum>::from_str(name, false) {
+        Ok(machine) => Ok(Choice(Some(machine))),
+        Err(_) => Err("the machines are auto, vtx, svm and kvm".to_owned()),
+    }
 }
 
 /// Exit status when time runs out, as with timeout(1).
@@ -103,10 +109,13 @@ const NO_RESULT: u8 = 125;
 
 /// `cargo xtask run`.
 pub fn command(args: &Args) -> Result<u8> {
-    conf::check(&stage::template()?, &args.conf)?;
+    check(args)?;
     let guest = setup::ensure()?;
+    let machine = args
+        .machine
+        .0
+        .map_or_else(|| Ok(Machine::best()), Machine::usable)?;
     let artefacts = artefacts::build(!args.native)?;
-    let machine = args.machine.0.unwrap_or_else(Machine::best);
     let place = Place::make(machine, args.log.as_deref())?;
     let stage = Stage {
         machine,
@@ -148,10 +157,27 @@ pub fn command(args: &Args) -> Result<u8> {
     drop(progress);
     fs::remove_file(&disk)?;
     let report = report?;
-    if interactive {
-        out.write_all(&report.output)?;
+    if wants_result && !args.native {
+        note_refusal(&report);
     }
     Ok(finish(&report, &place, machine, wants_result))
+}
+
+/// What can be wrong with `args` beyond what clap finds.
+fn check(args: &Args) -> Result<()> {
+    conf::check(&stage::template()?, &args.conf)?;
+    if let Some(kernel) = &args.kernel {
+        given::efi_program("--kernel", kernel)?;
+    }
+    if let Some(initrd) = &args.initrd {
+        given::file("--initrd", initrd)?;
+    }
+    if let Some(program) = &args.efi {
+        given::efi_program("--efi", program)?;
+    }
+    args.log
+        .as_deref()
+        .map_or(Ok(()), |log| given::folder_of("--log", log))
 }
 
 fn boot(args: &Args) -> Result<Boot> {
@@ -196,25 +222,44 @@ fn announce(args: &Args, machine: Machine, place: &Place) -> Option<Progress> {
     None
 }
 
+/// A boot that went on without Underlay looks like any other.
+fn note_refusal(report: &Report) {
+    if let Some(why) = transcript::refusal(&report.console) {
+        say(&format!("note: this boot was without Underlay: {why}"));
+    }
+}
+
+/// A line on standard error; without a reader it is lost.
+fn say(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
+}
+
 fn finish(report: &Report, place: &Place, machine: Machine, wants_result: bool) -> u8 {
     let status = match report.ending {
         Ending::Result(status) => return status,
         Ending::PoweredOff | Ending::Left | Ending::Said if !wants_result => {
-            eprintln!("\r\nThe hypervisor's log is {}.", paths::shown(&place.log));
+            let log = paths::shown(&place.log);
+            say(&format!("\r\nThe hypervisor's log is {log}."));
             return 0;
         }
         Ending::Signal(number) => return 128_u8.wrapping_add(u8::try_from(number).unwrap_or(0)),
         Ending::TimedOut(_) => TIMED_OUT,
         _ => NO_RESULT,
     };
-    eprintln!("{}", explain(report, machine));
-    eprintln!(
-        "Read the console's transcript {} and the hypervisor's log {}{}",
-        paths::shown(&place.console),
-        paths::shown(&place.log),
-        tail(&report.log, 15)
-    );
+    say(&explain(report, machine));
+    say(&read_on(report, place));
     status
+}
+
+/// Where to read on: last the file that tells the cause, with its end.
+fn read_on(report: &Report, place: &Place) -> String {
+    let console = format!("the console's transcript {}", paths::shown(&place.console));
+    let log = format!("the hypervisor's log {}", paths::shown(&place.log));
+    let (first, second, said) = match report.ending {
+        Ending::Stopped => (console, log, &report.log),
+        _ => (log, console, &report.console),
+    };
+    format!("Read {first} and {second}{}", tail(said, 15))
 }
 
 /// What went wrong, in a sentence or two.
@@ -228,8 +273,9 @@ pub fn explain(report: &Report, machine: Machine) -> String {
         Ending::Stopped => "The hypervisor stopped the machine; its log says why.".to_owned(),
         Ending::Died(status) => format!(
             "The emulator of {} ended before the guest reported a result ({status}): \
-             the guest reset the machine, or the emulator failed. What it said{}",
+             the guest reset the machine, or the emulator failed. What the emulator said is in {}{}",
             machine.name(),
+            paths::shown(&report.emulator_file),
             tail(&report.emulator, 5)
         ),
         Ending::Said => "The console said what ends the run.".to_owned(),
@@ -238,35 +284,6 @@ pub fn explain(report: &Report, machine: Machine) -> String {
         Ending::Left => "You left.".to_owned(),
         Ending::Signal(number) => format!("Signal {number} ended the run."),
     }
-}
-
-/// The last `count` lines of a transcript, after a colon, or a full stop if
-/// there are none.
-pub fn tail(transcript: &[u8], count: usize) -> String {
-    let text = without_controls(&String::from_utf8_lossy(transcript));
-    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-    if lines.is_empty() {
-        return ", which is empty.".to_owned();
-    }
-    let from = lines.len().saturating_sub(count);
-    format!(", which ends so:\n    {}", lines[from..].join("\n    "))
-}
-
-/// `text` without the sequences that would move a terminal's cursor, as
-/// firmware writes them.
-fn without_controls(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            // It ends with the first letter.
-            '\x1b' => while characters.next().is_some_and(|c| !c.is_ascii_alphabetic()) {},
-            '\n' | '\t' => clean.push(character),
-            other if other.is_control() => {}
-            other => clean.push(other),
-        }
-    }
-    clean
 }
 
 /// Where a run's files are.
@@ -308,17 +325,5 @@ impl Place {
             console: newest.join("console.txt"),
             log,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tail_is_plain_text() {
-        let transcript = b"one\r\n\x1b[2J\x1b[01;01Htwo\r\n";
-        assert_eq!(tail(transcript, 1), ", which ends so:\n    two");
-        assert_eq!(tail(b"", 1), ", which is empty.");
     }
 }

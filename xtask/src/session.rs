@@ -19,6 +19,7 @@ use crate::machine::{Machine, Spec};
 use crate::serial::{Line, Port, type_into};
 use crate::terminal;
 use crate::trailer;
+use crate::transcript::Plain;
 
 /// Something that happened.
 pub enum Event {
@@ -92,8 +93,10 @@ pub struct Report {
     pub log: Vec<u8>,
     /// What the guest's command or the test guest had to say.
     pub output: Vec<u8>,
-    /// What the emulator itself wrote to its terminal.
+    /// What the emulator itself said.
     pub emulator: Vec<u8>,
+    /// The file that has it.
+    pub emulator_file: PathBuf,
 }
 
 /// The file for what the emulator writes to its terminal.
@@ -158,6 +161,8 @@ struct State<'a, 'b> {
     plan: &'a mut Plan<'b>,
     console_file: File,
     log_file: File,
+    /// The firmware, too, has its console on the log's port.
+    plain: Plain,
     received: [Vec<u8>; 3],
     shown: usize,
     closed: usize,
@@ -173,6 +178,7 @@ impl<'a, 'b> State<'a, 'b> {
         Ok(Self {
             console_file: create(&plan.console)?,
             log_file: create(&plan.log)?,
+            plain: Plain::default(),
             received: Default::default(),
             shown: 0,
             closed: 0,
@@ -225,7 +231,7 @@ impl<'a, 'b> State<'a, 'b> {
                     out.write_all(bytes).and_then(|()| out.flush())?;
                 }
             }
-            Port::Log => self.log_file.write_all(bytes)?,
+            Port::Log => self.log_file.write_all(&self.plain.filter(bytes))?,
             Port::Results => self.results()?,
         }
         self.look_for_marks(port, before);
@@ -311,30 +317,37 @@ impl<'a, 'b> State<'a, 'b> {
         });
         let [console, log, mut output] = self.received;
         output.truncate(self.shown);
-        let emulator = emulator_said(self.plan.spec.dir);
+        let (emulator, emulator_file) = emulator_said(self.plan.spec.dir);
         Report {
             ending,
             console,
             log,
             output,
             emulator,
+            emulator_file,
         }
     }
 }
 
 /// What the emulator wrote to its terminal; of Bochs, which writes a lot, what
-/// made it end.
-fn emulator_said(dir: &Path) -> Vec<u8> {
+/// made it end. And the file that has it.
+fn emulator_said(dir: &Path) -> (Vec<u8>, PathBuf) {
+    let [log, terminal] = [EMULATOR_LOG, EMULATOR_SAYS].map(|name| dir.join(name));
     // Without the files there is nothing to show.
-    let mut said = fs::read(dir.join(EMULATOR_SAYS)).unwrap_or_default();
-    let log = fs::read(dir.join(EMULATOR_LOG)).unwrap_or_default();
-    let text = [said.as_slice(), &log].concat();
-    let text = String::from_utf8_lossy(&text);
-    let panics: Vec<&str> = text.lines().filter(|line| line.contains("PANIC")).collect();
-    if !panics.is_empty() {
-        said = panics.join("\n").into_bytes();
+    let read = |path: &Path| fs::read(path).unwrap_or_default();
+    for path in [&log, &terminal] {
+        let panics = panics(&read(path));
+        if !panics.is_empty() {
+            return (panics, path.clone());
+        }
     }
-    said
+    (read(&terminal), terminal)
+}
+
+fn panics(said: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(said);
+    let panics: Vec<&str> = text.lines().filter(|line| line.contains("PANIC")).collect();
+    panics.join("\n").into_bytes()
 }
 
 /// The emulator's process. It ends with this value, and with the thread that

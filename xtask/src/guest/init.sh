@@ -18,7 +18,10 @@ if [ -f /exec ]; then
     poweroff -f
 fi
 
-printf '\nThis is busybox on Debian'\''s kernel %s. `poweroff -f` ends the machine.\n' "$(uname -r)"
+# The kernel's messages would land on the prompt; its last words still come.
+echo 1 >/proc/sys/kernel/printk
+printf '\nThis is busybox on Debian'\''s kernel %s.\n' "$(uname -r)"
+printf 'Ctrl-A X leaves; `poweroff -f` switches off.\n\n'
 while true; do
     setsid cttyhack sh -l
 done

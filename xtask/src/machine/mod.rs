@@ -8,7 +8,7 @@ mod qemu;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Deserialize;
 
 /// A machine with a hardware-virtualisation vendor.
@@ -50,6 +50,17 @@ impl Machine {
         } else {
             Self::Svm
         }
+    }
+
+    /// The machine itself, or an error if this computer lacks what it needs.
+    pub fn usable(self) -> Result<Self> {
+        ensure!(
+            self != Self::Kvm || kvm::offers_virtualisation(),
+            "--machine kvm: KVM is not usable here, or gives its guests no virtualisation \
+             (/dev/kvm must be yours to open, and kvm_intel or kvm_amd loaded with nested=1); \
+             svm and vtx are emulated and work everywhere"
+        );
+        Ok(self)
     }
 
     /// The name on the command line.

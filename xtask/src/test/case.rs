@@ -17,6 +17,7 @@ use crate::run::{self, DEFAULT_MEMORY};
 use crate::session::{self, Ending, Plan, Report};
 use crate::setup::Guest;
 use crate::stage::{Boot, Stage};
+use crate::transcript::tail;
 
 /// What every test needs.
 pub struct Bench {
@@ -205,8 +206,8 @@ fn must_match(name: &str, pattern: Option<&Regex>, bytes: &[u8], report: &Report
 fn tails(report: &Report) -> String {
     format!(
         "\nThe output{}\nThe console{}\nThe hypervisor's log{}",
-        run::tail(&report.output, 15),
-        run::tail(&report.console, 12),
-        run::tail(&report.log, 15)
+        tail(&report.output, 15),
+        tail(&report.console, 12),
+        tail(&report.log, 15)
     )
 }

@@ -97,12 +97,11 @@ pub fn command(args: &Args) -> Result<u8> {
 
 fn list(rows: &[Row]) {
     for row in rows {
-        let machines: Vec<_> = row.machines.iter().map(|m| m.name()).collect();
         let long = if row.long { ", with --long" } else { "" };
         println!(
             "{} ({}{long})\n    {}",
             row.name,
-            machines.join(", "),
+            machines(row),
             row.sentence
         );
     }
@@ -125,7 +124,23 @@ fn jobs<'a>(rows: &'a [Row], args: &Args) -> Result<Vec<(&'a Row, Machine)>> {
             jobs.extend(rows.map(|row| (row, machine)));
         }
     }
+    for name in &args.names {
+        let row = rows.iter().find(|row| row.name == *name);
+        let runs = jobs.iter().any(|(row, _)| row.name == *name);
+        let machines = row.map_or_else(String::new, machines);
+        ensure!(runs, "test `{name}` runs on {machines} only");
+    }
+    ensure!(
+        !jobs.is_empty(),
+        "the emulator tests run on vtx and svm only"
+    );
     Ok(jobs)
+}
+
+/// On which machines `row` runs.
+fn machines(row: &Row) -> String {
+    let names: Vec<_> = row.machines.iter().map(|m| m.name()).collect();
+    names.join(", ")
 }
 
 fn run_all(bench: &Bench, jobs: &[(&Row, Machine)]) -> Result<Tally> {
@@ -178,5 +193,35 @@ impl Tally {
                 println!("     {}", why.replace('\n', "\n     "));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn refusal(words: &[&str]) -> Option<String> {
+        let words = [&["test"], words].concat();
+        let args = <Cli as clap::Parser>::parse_from(words).args;
+        let rows =
+            table::parse("[[test]]\nname = 'a'\nsentence = 'b'\nexec = 'c'\nmachines = ['vtx']");
+        let refusal = jobs(&rows.unwrap(), &args).err();
+        refusal.map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_test_that_would_not_run_is_an_error() {
+        assert_eq!(refusal(&["a"]), None);
+        assert_eq!(refusal(&["a", "--machine", "vtx"]), None);
+        let other = refusal(&["a", "--machine", "svm"]);
+        assert_eq!(other.as_deref(), Some("test `a` runs on vtx only"));
+        assert!(refusal(&["--machine", "kvm"]).is_some());
+        assert!(refusal(&["none"]).is_some());
     }
 }

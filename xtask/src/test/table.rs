@@ -68,7 +68,7 @@ pub fn read() -> Result<Vec<Row>> {
     parse(&text).with_context(|| format!("in {}", paths::shown(&path)))
 }
 
-fn parse(text: &str) -> Result<Vec<Row>> {
+pub(super) fn parse(text: &str) -> Result<Vec<Row>> {
     let rows = toml::from_str::<Table>(text)?.test;
     for (at, row) in rows.iter().enumerate() {
         let what = [&row.guest, &row.exec, &row.check];
