@@ -251,6 +251,9 @@ fn finish(report: &Report, place: &Place, machine: Machine, wants_result: bool) 
     status
 }
 
+/// A kernel's panic with its call trace has room.
+const TAIL: usize = 25;
+
 /// Where to read on: last the file that tells the cause, with its end.
 fn read_on(report: &Report, place: &Place) -> String {
     let console = format!("the console's transcript {}", paths::shown(&place.console));
@@ -259,7 +262,7 @@ fn read_on(report: &Report, place: &Place) -> String {
         Ending::Stopped => (console, log, &report.log),
         _ => (log, console, &report.console),
     };
-    format!("Read {first} and {second}{}", tail(said, 15))
+    format!("Read {first} and {second}{}", tail(said, TAIL))
 }
 
 /// What went wrong, in a sentence or two.
