@@ -13,7 +13,7 @@ use crate::memory::GuestMemory;
 use crate::nested::{Format, Nested, Plan};
 use crate::percpu::{Guards, PerCpu};
 use crate::port::Port;
-use crate::region::{Exhausted, Page, Region};
+use crate::region::{Exhausted, Region};
 use crate::tables::{OwnTables, Rights};
 use crate::{backtrace, guarded, heap, log, mtrrs, percpu};
 use ::log::LevelFilter;
@@ -226,7 +226,7 @@ unsafe fn checked(handoff: *const Handoff) -> Result<Handoff, Refusal> {
 }
 
 fn start_log(region: &mut Region, handoff: &Handoff) -> Result<(), Exhausted> {
-    let text = bytes(region.pages((footprint::LOG / PAGE_SIZE) as usize)?);
+    let text = region.bytes(footprint::LOG)?;
     let port = match LogPort::from_code(handoff.log_port).unwrap_or_default() {
         LogPort::Com1 => Port::Serial(0x3f8),
         LogPort::Com2 => Port::Serial(0x2f8),
@@ -244,22 +244,6 @@ fn start_log(region: &mut Region, handoff: &Handoff) -> Result<(), Exhausted> {
     Ok(())
 }
 
-fn bytes(pages: &'static mut [Page]) -> &'static mut [u8] {
-    pages.as_flattened_bytes()
-}
-
-trait Flatten {
-    fn as_flattened_bytes(&'static mut self) -> &'static mut [u8];
-}
-
-impl Flatten for [Page] {
-    fn as_flattened_bytes(&'static mut self) -> &'static mut [u8] {
-        let size = size_of_val(self);
-        // SAFETY: a Page is bytes without padding, and the slice is unique.
-        unsafe { core::slice::from_raw_parts_mut(self.as_mut_ptr().cast(), size) }
-    }
-}
-
 /// Lays out the region, up to the moment before the CPU changes tables.
 ///
 /// # Safety
@@ -274,7 +258,7 @@ unsafe fn prepare(
     // SAFETY: as the caller promises; the image is the region's first part.
     let mut region = unsafe { Region::new(base, size, handoff.image_size) };
     start_log(&mut region, &handoff)?;
-    heap::start(bytes(region.pages((footprint::HEAP / PAGE_SIZE) as usize)?));
+    heap::start(region.bytes(footprint::HEAP)?);
     let (percpu, guards) = PerCpu::new(&mut region, 0)?;
     let descriptors = Descriptors::new(&mut region, percpu.exception_stacks)?;
     let own = own_tables(&mut region, &handoff, &firmware, guards)?;

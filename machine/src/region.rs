@@ -71,6 +71,15 @@ impl Region {
         }
     }
 
+    /// `size` fresh bytes, a multiple of a page, full of zeros.
+    pub fn bytes(&mut self, size: u64) -> Result<&'static mut [u8], Exhausted> {
+        let pages = self.pages((size / PAGE_SIZE) as usize)?;
+        // SAFETY: a Page is bytes without padding, and the slice is unique.
+        Ok(unsafe {
+            core::slice::from_raw_parts_mut(pages.as_mut_ptr().cast(), size_of_val(pages))
+        })
+    }
+
     /// A value of its own, in fresh pages.
     pub fn place<T>(&mut self, value: T) -> Result<&'static mut T, Exhausted> {
         const { assert!(align_of::<T>() <= PAGE_SIZE as usize) };
