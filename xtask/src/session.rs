@@ -135,7 +135,11 @@ pub fn run(mut plan: Plan<'_>) -> Result<Report> {
         line.listen(port, sender.clone())?;
     }
     let signals = listen_for_signals(sender.clone())?;
+    let turn = plan.machine.turn(plan.spec.dir)?;
     let mut emulator = Emulator::start(plan.machine.command(&plan.spec)?, plan.spec.dir)?;
+    if let Some(turn) = turn {
+        turn.pass(&emulator.0)?;
+    }
     emulator.watch(sender.clone());
     let raw = if plan.interactive {
         terminal::listen(sender.clone());

@@ -4,12 +4,14 @@
 mod bochs;
 mod kvm;
 mod qemu;
+mod turn;
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 use serde::Deserialize;
+use turn::Turn;
 
 /// A machine with a hardware-virtualisation vendor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
@@ -101,6 +103,14 @@ impl Machine {
         match self {
             Self::Vtx => bochs::kernel_parameters(cpu),
             Self::Svm | Self::Kvm => Vec::new(),
+        }
+    }
+
+    /// The right to start the emulator now, where starts must not coincide.
+    pub fn turn(self, dir: &Path) -> Result<Option<Turn>> {
+        match self {
+            Self::Vtx => Turn::take(dir).map(Some),
+            Self::Svm | Self::Kvm => Ok(None),
         }
     }
 
