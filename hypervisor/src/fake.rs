@@ -203,9 +203,6 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn write_back_caches(&mut self) {
         self.written_back += 1;
     }
-    fn ticks(&self) -> u64 {
-        0
-    }
 }
 
 /// Memory of 4 MiB with page tables that map it to itself as user pages; page

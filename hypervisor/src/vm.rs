@@ -4,7 +4,6 @@ use crate::counts::Counts;
 use abi::handoff::Presence;
 use core::sync::atomic::{AtomicBool, AtomicU64};
 use machine::{Memory, Vcpu};
-use x86::cpuid::Vendor;
 
 /// What all CPUs of a guest share.
 pub struct Vm<M> {
@@ -72,10 +71,5 @@ impl<V: Vcpu> Cpu<V> {
             vcpu,
             counts: Counts::default(),
         }
-    }
-
-    /// Whose hardware runs it.
-    pub fn vendor(&self) -> Vendor {
-        V::VENDOR
     }
 }

@@ -105,8 +105,4 @@ pub trait Vcpu {
     fn write_back_caches(&mut self) {
         instructions::write_back_caches();
     }
-    /// RDTSC.
-    fn ticks(&self) -> u64 {
-        instructions::read_tsc()
-    }
 }

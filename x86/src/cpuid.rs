@@ -69,8 +69,6 @@ pub const ECX7_TME: u32 = 1 << 13;
 pub const ECX7_OSPKE: u32 = 1 << 4;
 /// Leaf 0x80000001 ECX: SVM.
 pub const AMD_ECX_SVM: u32 = 1 << 2;
-/// Leaf 0x80000001 EDX: no-execute.
-pub const AMD_EDX_NX: u32 = 1 << 20;
 /// Leaf 0x80000001 EDX: 1 GiB pages.
 pub const AMD_EDX_GIB_PAGES: u32 = 1 << 26;
 /// Leaf 0x8000000A EDX: nested paging.

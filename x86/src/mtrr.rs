@@ -156,14 +156,6 @@ impl Mtrrs {
 
 const PAGE: u64 = crate::PAGE_SIZE;
 
-/// Whether `number` is an MTRR of a CPU with `variable` variable ranges.
-pub fn is_mtrr(number: u32, variable: u32) -> bool {
-    let variable_end = msr::MTRR_VARIABLE_BASE + 2 * variable;
-    (msr::MTRR_VARIABLE_BASE..variable_end).contains(&number)
-        || number == msr::MTRR_DEFAULT_TYPE
-        || FIXED_NUMBERS.contains(&number)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
