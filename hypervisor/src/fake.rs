@@ -5,11 +5,12 @@ use core::ops::Range;
 use machine::nested::OutOfTables;
 use machine::{CodeSize, Memory, Unreachable, Vcpu};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
+use x86::segment::{Segment, SegmentName};
 use x86::walk::{Entries, Paging};
-use x86::{Exception, Exit, Gpa, Registers};
+use x86::{Event, Exception, Exit, Gpa, Registers};
 
 /// An Intel CPU.
 pub type FakeVtx = FakeCpu<0>;
@@ -31,7 +32,13 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub single_step: bool,
     pub injected: Vec<Exception>,
     pub redelivered: u32,
-    pub delivering: bool,
+    pub event: Option<Event>,
+    pub rsp: u64,
+    pub segments: [Segment; 8],
+    pub cr0: Cr0,
+    pub ports: BTreeSet<u16>,
+    pub exceptions: BTreeSet<u8>,
+    pub ticks: Cell<u64>,
     pub nmis: u32,
     pub cr0_shadow: Option<u64>,
     pub msrs: BTreeMap<u32, u64>,
@@ -59,7 +66,13 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             single_step: false,
             injected: Vec::new(),
             redelivered: 0,
-            delivering: false,
+            event: None,
+            rsp: 0x8000,
+            segments: [flat(); 8],
+            cr0: Cr0::PE | Cr0::PG | Cr0::WP,
+            ports: BTreeSet::new(),
+            exceptions: BTreeSet::new(),
+            ticks: Cell::new(0),
             nmis: 0,
             cr0_shadow: None,
             msrs: BTreeMap::new(),
@@ -69,6 +82,16 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             written_back: 0,
             xcr: Vec::new(),
         }
+    }
+}
+
+/// A writable data segment over everything.
+fn flat() -> Segment {
+    Segment {
+        selector: 0x10,
+        base: 0,
+        limit: 0xffff_ffff,
+        rights: 0xc093,
     }
 }
 
@@ -102,8 +125,27 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn set_rflags(&mut self, rflags: Rflags) {
         self.rflags = rflags;
     }
+    fn stack_pointer(&self) -> u64 {
+        self.rsp
+    }
+    fn set_stack_pointer(&mut self, value: u64) {
+        self.rsp = value;
+    }
+    fn segment(&self, name: SegmentName) -> Segment {
+        self.segments[name as usize]
+    }
+    fn set_segment(&mut self, name: SegmentName, segment: Segment) {
+        self.segments[name as usize] = segment;
+    }
     fn cpl(&self) -> u8 {
         self.cpl
+    }
+    fn cr0(&self) -> Cr0 {
+        self.cr0
+    }
+    /// Goes on by one whenever somebody looks.
+    fn ticks(&self) -> u64 {
+        self.ticks.replace(self.ticks.get() + 1)
     }
     fn cr4(&self) -> Cr4 {
         self.cr4
@@ -121,7 +163,7 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     /// Identity, but for the pages that `FakeMemory` calls absent.
     fn paging(&self) -> Paging {
         Paging {
-            cr0: Cr0::PE | Cr0::PG | Cr0::WP,
+            cr0: self.cr0,
             cr3: FakeMemory::ROOT,
             cr4: self.cr4 | Cr4::PAE,
             efer: Efer::LME | Efer::LMA | Efer::NXE,
@@ -153,8 +195,8 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn redeliver(&mut self) {
         self.redelivered += 1;
     }
-    fn is_delivering(&self) -> bool {
-        self.delivering
+    fn event(&self) -> Option<Event> {
+        self.event
     }
     fn note_nmi(&mut self) {
         self.nmis += 1;
@@ -164,6 +206,20 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn shadow_cr0(&mut self, value: u64) {
         self.cr0_shadow = Some(value);
+    }
+    fn intercept_port(&mut self, port: u16, exits: bool) {
+        if exits {
+            self.ports.insert(port);
+        } else {
+            self.ports.remove(&port);
+        }
+    }
+    fn intercept_exception(&mut self, vector: u8, exits: bool) {
+        if exits {
+            self.exceptions.insert(vector);
+        } else {
+            self.exceptions.remove(&vector);
+        }
     }
     fn intercept_msr(&mut self, number: u32, read: bool, write: bool) {
         self.intercepted.insert(number, (read, write));

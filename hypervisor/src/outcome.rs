@@ -12,6 +12,11 @@ pub enum Outcome {
     Resume,
     /// The instruction is done: step over it.
     Done,
+    /// One round of a repeated string instruction is done, and more are to
+    /// come: the guest runs it again, with what it has in its registers.
+    Again,
+    /// The guest is where it is to go on, and what was being delivered is.
+    Moved,
     /// Raise this exception at the instruction.
     Fault(Exception),
     /// The guest cannot go on.

@@ -1,6 +1,36 @@
 //! Segments: descriptors as they lie in a descriptor table, and the access
 //! rights as VT-x and AMD-V keep them.
 
+/// A segment register's name. The numbers are those of instructions and of
+/// VT-x' exit information.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SegmentName {
+    Es,
+    Cs,
+    Ss,
+    Ds,
+    Fs,
+    Gs,
+    Ldtr,
+    Tr,
+}
+
+impl SegmentName {
+    /// The one with this number, of those that an instruction can name.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Es),
+            1 => Some(Self::Cs),
+            2 => Some(Self::Ss),
+            3 => Some(Self::Ds),
+            4 => Some(Self::Fs),
+            5 => Some(Self::Gs),
+            _ => None,
+        }
+    }
+}
+
 /// A segment register with its hidden part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
