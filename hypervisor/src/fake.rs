@@ -266,6 +266,7 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
 pub struct FakeMemory {
     bytes: RefCell<Vec<u8>>,
     pub scrap_opened: Cell<u32>,
+    pub watched: RefCell<BTreeSet<Gpa>>,
     pub followed: Cell<u32>,
     pub fits: Cell<bool>,
 }
@@ -279,6 +280,7 @@ impl FakeMemory {
         let memory = Self {
             bytes: RefCell::new(vec![0; Self::SIZE]),
             scrap_opened: Cell::new(0),
+            watched: RefCell::default(),
             followed: Cell::new(0),
             fits: Cell::new(true),
         };
@@ -334,8 +336,13 @@ impl Memory for FakeMemory {
     fn reserved(&self) -> Range<Gpa> {
         Self::RESERVED
     }
-    fn open_scrap(&self) {
+    fn open_scrap(&self) -> Result<(), OutOfTables> {
         self.scrap_opened.set(self.scrap_opened.get() + 1);
+        Ok(())
+    }
+    fn watch(&self, gpa: Gpa) -> Result<(), OutOfTables> {
+        self.watched.borrow_mut().insert(gpa);
+        Ok(())
     }
     fn follow_mtrrs(&self) -> Result<(), OutOfTables> {
         self.followed.set(self.followed.get() + 1);

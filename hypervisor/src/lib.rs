@@ -23,6 +23,7 @@ pub mod run;
 pub mod services;
 pub mod start;
 pub mod vm;
+pub mod watches;
 
 #[cfg(test)]
 mod fake;

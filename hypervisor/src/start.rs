@@ -1,7 +1,7 @@
 //! The hypervisor's `main`: which vendor, is everything there, and then the
 //! loop.
 
-use crate::controllers::msr;
+use crate::chain;
 use crate::instruction;
 use crate::outcome::Stop;
 use crate::run::run;
@@ -76,8 +76,11 @@ fn serve<V: Vcpu>(
     leave: fn(V),
 ) -> Result<Never, Refusal> {
     let presence = Presence::from_code(boot.handoff.presence).unwrap_or_default();
-    msr::declare(&mut vcpu);
     let vm = Vm::new(memory, presence, features);
+    if chain::declare(&vm, &mut vcpu).is_err() {
+        leave(vcpu);
+        return Err(boot.too_small());
+    }
     let mut cpu = Cpu::new(vcpu);
     log::info!(
         "{} of {} KiB used; presence {presence:?}; the guest goes on",

@@ -24,7 +24,10 @@ pub trait Memory: Entries {
     fn reserved(&self) -> Range<Gpa>;
     /// Lets the guest reach a scrap page where the hypervisor's memory is.
     /// Translations must be flushed afterwards.
-    fn open_scrap(&self);
+    fn open_scrap(&self) -> Result<(), OutOfTables>;
+    /// Makes every access of the guest's to the page of `gpa` exit, for good.
+    /// Translations must be flushed afterwards.
+    fn watch(&self, gpa: Gpa) -> Result<(), OutOfTables>;
     /// Takes up the memory types that the MTRRs have now. Translations must be
     /// flushed afterwards.
     fn follow_mtrrs(&self) -> Result<(), OutOfTables>;
@@ -89,8 +92,12 @@ impl Memory for GuestMemory {
         self.reserved.clone()
     }
 
-    fn open_scrap(&self) {
-        self.nested.lock().open_scrap();
+    fn open_scrap(&self) -> Result<(), OutOfTables> {
+        self.nested.lock().open_scrap()
+    }
+
+    fn watch(&self, gpa: Gpa) -> Result<(), OutOfTables> {
+        self.nested.lock().watch(gpa.0, &mtrrs::read())
     }
 
     fn follow_mtrrs(&self) -> Result<(), OutOfTables> {
