@@ -1,7 +1,10 @@
 //! A machine for the desk: a vCPU whose exits come from a list, and memory in
 //! a map. What the policy did to them is written down.
 
+use crate::trace::Trace;
+use crate::vm::Cpu;
 use core::ops::Range;
+use core::sync::atomic::AtomicU64;
 use machine::nested::OutOfTables;
 use machine::{CodeSize, Memory, Unreachable, Vcpu};
 use std::cell::{Cell, RefCell};
@@ -11,6 +14,17 @@ use x86::cpuid::{Leaf, Vendor};
 use x86::segment::{Segment, SegmentName};
 use x86::walk::{Entries, Paging};
 use x86::{Event, Exception, Exit, Gpa, Registers};
+
+impl<V: Vcpu> Cpu<V> {
+    /// A CPU with statistics and a trace of its own.
+    pub fn new(vcpu: V) -> Self {
+        let words = (0..8 * 8).map(|_| AtomicU64::new(0));
+        let words: Vec<AtomicU64> = words.collect();
+        let statistics = Box::leak(Box::default());
+        let trace = Box::leak(Box::new(Trace::new(words.leak())));
+        Self::watched(vcpu, statistics, trace)
+    }
+}
 
 /// An Intel CPU.
 pub type FakeVtx = FakeCpu<0>;

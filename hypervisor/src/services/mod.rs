@@ -5,6 +5,8 @@
 mod breakable;
 mod hello;
 mod info;
+mod statistics;
+mod trace;
 
 use crate::caller::Caller;
 use crate::vm::{Cpu, Vm};
@@ -59,7 +61,9 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Fa
     match number {
         call::RESOLVE => info::resolve(&caller, caller.argument(cpu.vcpu.registers().rbx)),
         call::PING => Ok(u64::from(call::VERSION)),
-        call::HELLO => Ok(hello::hello(vm, &cpu.counts)),
+        call::HELLO => Ok(hello::hello(vm, cpu.statistics)),
+        call::STATISTICS => Ok(statistics::write(vm, cpu)),
+        call::TRACE => trace::serve(vm, cpu, caller.argument(cpu.vcpu.registers().rbx)),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }
