@@ -26,6 +26,8 @@ pub struct Contents<'a> {
     pub underlayctl: Option<&'a Path>,
     /// What to run instead of a shell.
     pub exec: Option<&'a str>,
+    /// What to run before the machine is switched off.
+    pub at_end: Option<&'a str>,
 }
 
 /// The archive's bytes.
@@ -45,8 +47,11 @@ pub fn build(contents: &Contents<'_>) -> Result<Vec<u8>> {
     }
     archive.entry("etc/profile", FILE | 0o644, PROFILE.as_bytes())?;
     archive.entry("init", FILE | 0o755, INIT.as_bytes())?;
-    if let Some(command) = contents.exec {
-        archive.entry("exec", FILE | 0o644, format!("{command}\n").as_bytes())?;
+    let scripts = [("exec", contents.exec), ("at-end", contents.at_end)];
+    for (name, command) in scripts {
+        if let Some(command) = command {
+            archive.entry(name, FILE | 0o644, format!("{command}\n").as_bytes())?;
+        }
     }
     Ok(trailer(archive.bytes)?)
 }

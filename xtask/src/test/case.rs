@@ -123,6 +123,7 @@ impl Bench {
             },
             interactive: false,
             wants_result: true,
+            at_end: false,
             output: None,
             ends_with: row.ends_with.clone(),
             timeout: Some(Duration::from_secs(machine.patience())),

@@ -6,7 +6,7 @@
 mod info;
 mod options;
 
-use options::{Command, Options};
+use options::{Command, Options, Trace};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -53,6 +53,8 @@ fn run(options: &Options) -> Result<String, Trouble> {
         Command::Hello => hello(find(options)?),
         Command::Ping => ping(find(options)?),
         Command::Info { json } => info::show(find(options)?, json),
+        Command::Statistics => statistics(find(options)?),
+        Command::Trace(what) => trace(find(options)?, what),
         Command::Raw { number, arguments } => raw(options, number, arguments),
     }
 }
@@ -76,6 +78,29 @@ fn hello(underlay: Underlay) -> Result<String, Trouble> {
 fn ping(underlay: Underlay) -> Result<String, Trouble> {
     let version = underlay.ping().map_err(|f| Trouble::Call("ping", f))?;
     Ok(format!("ABI version {version}\n"))
+}
+
+fn statistics(underlay: Underlay) -> Result<String, Trouble> {
+    let done = underlay.statistics();
+    done.map_err(|f| Trouble::Call("statistics", f))?;
+    Ok(String::new())
+}
+
+fn trace(underlay: Underlay, what: Trace) -> Result<String, Trouble> {
+    let done = match what {
+        Trace::On => underlay.switch_trace(true),
+        Trace::Off => underlay.switch_trace(false),
+        Trace::Write => write_trace(underlay),
+    };
+    done.map_err(|f| Trouble::Call("trace", f))?;
+    Ok(String::new())
+}
+
+/// Writes what is there, in as many calls as it takes. The calls may be traced
+/// themselves, but each adds less than it writes.
+fn write_trace(underlay: Underlay) -> Result<(), Failure> {
+    while underlay.write_trace()? > 0 {}
+    Ok(())
 }
 
 /// Calls by number, whether or not anything announced itself, and lets the CPU
