@@ -134,7 +134,7 @@ impl Stage {
         esp.add_file("vmlinuz.efi", kernel.as_deref().unwrap_or(&guest.kernel))?;
         let ours = initramfs::build(&initramfs::Contents {
             busybox: &guest.busybox,
-            underlayctl: Some(&artefacts.underlayctl),
+            tools: &[&artefacts.underlayctl, &artefacts.mixed_load],
             exec: exec.as_deref(),
             at_end: at_end.as_deref(),
         })?;

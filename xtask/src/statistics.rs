@@ -49,11 +49,6 @@ impl Table<'_> {
         self.head.lines == (self.exits.len() + self.oddities.len()) as u64
     }
 
-    /// Whether anything odd happened.
-    pub fn has_oddities(&self) -> bool {
-        !self.oddities.is_empty()
-    }
-
     /// How many exits of each kind.
     pub fn counts(&self) -> BTreeMap<&str, u64> {
         let counts = self.exits.iter().map(|row| (row.kind, row.count));
