@@ -1,7 +1,7 @@
 //! Lines of the hypervisor's log that tools read: statistics of exits, and
 //! records of a trace. The log is for people, so these stand among other
 //! lines; each names itself and ends with a full stop, by which one that was
-//! cut on its way is known.
+//! cut on its way is known, even where the next begins behind it.
 
 use core::fmt;
 
@@ -209,7 +209,7 @@ fn hexadecimal(word: &str) -> Option<u64> {
 /// The words between `name`, which may stand behind a time and a module, and
 /// the full stop.
 fn words<'a>(line: &'a str, name: &str) -> Option<impl Iterator<Item = &'a str>> {
-    let (_, body) = line.split_once(name)?;
+    let (_, body) = line.rsplit_once(name)?;
     Some(body.trim_end().strip_suffix(END)?.split(' '))
 }
 
@@ -237,7 +237,9 @@ mod tests {
         assert_eq!(Record::parse(&line), Some(RECORDED));
         let written = line.trim_end();
         for end in 0..written.len() {
-            assert_eq!(Record::parse(&written[..end]), None, "{end}");
+            let cut = &written[..end];
+            assert_eq!(Record::parse(cut), None, "{end}");
+            assert_eq!(Record::parse(&format!("{cut}{line}")), Some(RECORDED));
         }
     }
 

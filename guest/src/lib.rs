@@ -101,7 +101,8 @@ impl Underlay {
     }
 
     /// Makes the hypervisor write some of this CPU's trace to the port of its
-    /// log; returns how many records are left.
+    /// log; returns how many records are left. If they do not become fewer, the
+    /// port is busy, or there is none.
     ///
     /// # Errors
     ///

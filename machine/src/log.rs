@@ -181,15 +181,14 @@ impl Log for Logger {
 }
 
 /// Writes a line to the port alone, whatever the ration: for long reports that
-/// the machine's owner asked for, never for what a guest can cause by itself. A
-/// port that is not ready in time loses bytes, so the line must show its end.
-pub fn write_to_log_port(line: fmt::Arguments<'_>) {
+/// the machine's owner asked for, never for what a guest can cause by itself.
+/// False if the port was not ready in time and cut it.
+pub fn write_to_log_port(line: fmt::Arguments<'_>) -> bool {
     let mut buffer = LineBuffer::new();
-    let _ = buffer.write_fmt(line);
-    if let Some(ring) = RING.lock().as_ref() {
-        ring.port.write(buffer.bytes());
-        ring.port.write(b"\r\n");
-    }
+    let _ = write!(buffer, "{line}\r\n");
+    let ring = RING.lock();
+    let port = ring.as_ref().map_or(Port::None, |ring| ring.port);
+    port.write(buffer.bytes())
 }
 
 /// Starts the log in `text`, with times counted from `start` ticks at `hz`.

@@ -27,18 +27,22 @@ pub fn serve<V: Vcpu, M>(vm: &Vm<M>, cpu: &mut Cpu<V>, command: u64) -> Result<u
 }
 
 /// Gives the next records to `line`, and how far that is. Returns how many are
-/// left.
+/// left; what `line` does not take is one of them, and comes again.
 pub(super) fn write_out<V: Vcpu, M>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
-    line: &mut dyn FnMut(Arguments<'_>),
+    line: &mut dyn FnMut(Arguments<'_>) -> bool,
 ) -> u64 {
     let number = percpu::number();
     for _ in 0..BATCH {
-        let Some(record) = cpu.trace.read(&mut cpu.trace_reader, number) else {
+        let mut reader = cpu.trace_reader;
+        let Some(record) = cpu.trace.read(&mut reader, number) else {
             break;
         };
-        line(format_args!("{record}"));
+        if !line(format_args!("{record}")) {
+            break;
+        }
+        cpu.trace_reader = reader;
     }
     let written = report::Written {
         cpu: number,
@@ -46,6 +50,6 @@ pub(super) fn write_out<V: Vcpu, M>(
         next: cpu.trace_reader.next,
         lost: cpu.trace_reader.lost,
     };
-    line(format_args!("{written}"));
-    cpu.trace.left(&cpu.trace_reader)
+    let taken = line(format_args!("{written}"));
+    cpu.trace.left(&cpu.trace_reader).max(u64::from(!taken))
 }

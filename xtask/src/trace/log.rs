@@ -31,7 +31,14 @@ pub fn read(log: &str) -> Trace<'_> {
     for line in log.lines() {
         if let Some(record) = Record::parse(line) {
             let cpu = trace.cpus.entry(record.cpu).or_default();
-            cpu.records.push(record);
+            // One whose line end was cut came again.
+            if cpu
+                .records
+                .last()
+                .is_none_or(|last| last.number < record.number)
+            {
+                cpu.records.push(record);
+            }
         } else if let Some(written) = Written::parse(line) {
             ends.insert(written.cpu, written);
         }
@@ -60,6 +67,7 @@ mod tests {
 [1.0 cpu0 INFO  start] hello\r
 record: 0 2 64 6e cpuid done 1000 1 0 .\r
 record: 0 3 c8 d2 wrmsr fau\r
+record: 0 4 12c 136 rdmsr done 1004 10 0 .record: 0 4 12c 136 rdmsr done 1004 10 0 .\r
 record: 0 4 12c 136 rdmsr done 1004 10 0 .\r
 trace: 0 1000000 5 2 .\r
 ";
