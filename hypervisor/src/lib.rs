@@ -19,6 +19,7 @@ pub mod controllers;
 pub mod counts;
 pub mod instruction;
 pub mod outcome;
+pub mod printer;
 pub mod run;
 pub mod services;
 pub mod start;

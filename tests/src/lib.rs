@@ -20,6 +20,7 @@ pub mod call;
 pub mod cpu;
 pub mod linear;
 pub mod machine;
+pub mod print;
 mod report;
 mod serial;
 
