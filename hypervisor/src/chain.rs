@@ -4,8 +4,9 @@
 //! see.
 
 use crate::controllers::{
-    caches, control_registers, cpuid, hypercall, interrupts, msr, nested_fault, shutdown, startup,
-    tasks, virtualisation, xsetbv,
+    caches, control_registers, counters, cpuid, debug_registers, exceptions, hypercall, interrupts,
+    msr, nested_fault, shutdown, startup, tasks, translations, unasked, virtualisation, waiting,
+    xsetbv,
 };
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
@@ -52,5 +53,11 @@ chain! {
     caches,
     virtualisation,
     tasks,
+    exceptions,
+    debug_registers,
+    counters,
+    waiting,
+    translations,
     shutdown,
+    unasked,
 }

@@ -8,6 +8,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
+use x86::event::EventType;
+use x86::exit::{
+    Access, ControlAccess, EntryFailure, Instruction, Kind, NestedFault, PortAccess,
+    RegisterAccess, TaskSource, TaskSwitch,
+};
 use x86::segment::{Segment, SegmentName};
 use x86::walk::{Entries, Paging};
 use x86::{Event, Exception, Exit, Gpa, Registers};
@@ -38,6 +43,10 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub cr0: Cr0,
     pub ports: BTreeSet<u16>,
     pub exceptions: BTreeSet<u8>,
+    pub halted: bool,
+    pub debug_registers: [u64; 8],
+    pub machine_check: bool,
+    pub port_log: Vec<(u16, u8, Option<u32>)>,
     pub ticks: Cell<u64>,
     pub nmis: u32,
     pub cr0_shadow: Option<u64>,
@@ -72,6 +81,10 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             cr0: Cr0::PE | Cr0::PG | Cr0::WP,
             ports: BTreeSet::new(),
             exceptions: BTreeSet::new(),
+            halted: false,
+            debug_registers: [0; 8],
+            machine_check: false,
+            port_log: Vec::new(),
             ticks: Cell::new(0),
             nmis: 0,
             cr0_shadow: None,
@@ -203,6 +216,29 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn deliver_nmi(&mut self) {
         self.nmis = self.nmis.saturating_sub(1);
+    }
+    fn halt(&mut self) {
+        self.halted = true;
+    }
+    fn debug_register(&self, number: u8) -> u64 {
+        self.debug_registers[number as usize]
+    }
+    fn set_debug_register(&mut self, number: u8, value: u64) {
+        self.debug_registers[number as usize] = value;
+    }
+    fn take_machine_check(&mut self) -> bool {
+        core::mem::take(&mut self.machine_check)
+    }
+    fn read_counter(&self, number: u32) -> Option<u64> {
+        self.msrs.get(&number).copied()
+    }
+    /// Each port answers with its number.
+    fn read_port(&mut self, port: u16, size: u8) -> u32 {
+        self.port_log.push((port, size, None));
+        u32::from(port) & (u64::MAX >> (64 - 8 * size)) as u32
+    }
+    fn write_port(&mut self, port: u16, size: u8, value: u32) {
+        self.port_log.push((port, size, Some(value)));
     }
     fn shadow_cr0(&mut self, value: u64) {
         self.cr0_shadow = Some(value);
@@ -371,4 +407,98 @@ impl Entries for FakeMemory {
         }
         same
     }
+}
+
+/// An exit of each kind.
+pub fn one_of_each() -> Vec<Exit> {
+    let access = RegisterAccess {
+        register: 0,
+        write: true,
+        general: Some(0),
+    };
+    let port = PortAccess {
+        port: 0x80,
+        size: 1,
+        input: false,
+        string: false,
+        repeat: false,
+        segment: None,
+        value: 0,
+        next: Some(0x1002),
+    };
+    let event = Event {
+        kind: EventType::Exception,
+        vector: 6,
+        error: None,
+    };
+    let switch = TaskSwitch {
+        selector: 8,
+        source: TaskSource::Jump,
+        error: None,
+    };
+    let fault = NestedFault {
+        gpa: FakeMemory::RESERVED.start,
+        gva: None,
+        access: Access::default(),
+        walk: false,
+    };
+    let (number, value, index, reason, detail) = (0x1b, 0, 0, 0, 0);
+    let instructions = [
+        Instruction::Hlt,
+        Instruction::Pause,
+        Instruction::Monitor,
+        Instruction::Mwait,
+        Instruction::Rdtsc,
+        Instruction::Rdtscp,
+        Instruction::Rdpmc,
+        Instruction::Rdpru,
+        Instruction::Rdrand,
+        Instruction::Rdseed,
+        Instruction::Invd,
+        Instruction::Wbinvd,
+        Instruction::Invlpg(None),
+        Instruction::Invpcid,
+        Instruction::Xsaves,
+        Instruction::Xrstors,
+        Instruction::UserWait,
+        Instruction::Rsm,
+        Instruction::DescriptorTable,
+        Instruction::Flow(0x74),
+    ];
+    let mut all = vec![
+        Exit::Cpuid {
+            leaf: 0,
+            subleaf: 0,
+        },
+        Exit::Hypercall,
+        Exit::ReadMsr { number },
+        Exit::WriteMsr { number, value },
+        Exit::SetExtendedControl { index, value },
+        Exit::Control(ControlAccess::Move(access)),
+        Exit::Debug(access),
+        Exit::Port(port),
+        Exit::NestedFault(fault),
+        Exit::NestedTables { gpa: Gpa(0) },
+        Exit::Virtualisation,
+        Exit::Exception { event, detail },
+        Exit::Interrupt { vector: None },
+        Exit::InterruptWindow,
+        Exit::Nmi,
+        Exit::NmiWindow,
+        Exit::SystemManagement,
+        Exit::Init,
+        Exit::Startup { vector: 0 },
+        Exit::TaskSwitch(switch),
+        Exit::Apic { reason, detail },
+        Exit::PreemptionTimer,
+        Exit::MonitorTrap,
+        Exit::TripleFault,
+        Exit::EntryFailed(EntryFailure::GuestState(0)),
+        Exit::Other { reason, detail },
+    ];
+    all.extend(instructions.map(Exit::Instruction));
+    let mut kinds: Vec<Kind> = all.iter().map(Exit::kind).collect();
+    kinds.sort();
+    assert_eq!(kinds, Kind::ALL, "one of each");
+    all
 }

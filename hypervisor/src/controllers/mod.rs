@@ -2,7 +2,10 @@
 
 pub mod caches;
 pub mod control_registers;
+pub mod counters;
 pub mod cpuid;
+pub mod debug_registers;
+pub mod exceptions;
 pub mod hypercall;
 pub mod interrupts;
 pub mod msr;
@@ -10,5 +13,11 @@ pub mod nested_fault;
 pub mod shutdown;
 pub mod startup;
 pub mod tasks;
+pub mod translations;
+pub mod unasked;
 pub mod virtualisation;
+pub mod waiting;
 pub mod xsetbv;
+
+#[cfg(test)]
+mod tests;
