@@ -5,8 +5,8 @@
 
 use crate::controllers::{
     caches, control_registers, counters, cpuid, debug_registers, exceptions, hypercall, interrupts,
-    msr, nested_fault, shutdown, startup, tasks, translations, unasked, virtualisation, waiting,
-    xsetbv,
+    msr, nested_fault, port, print, shutdown, startup, tasks, translations, unasked,
+    virtualisation, waiting, xsetbv,
 };
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
@@ -45,6 +45,7 @@ chain! {
     cpuid,
     hypercall,
     msr watches,
+    print watches,
     nested_fault,
     control_registers,
     xsetbv,
@@ -53,6 +54,7 @@ chain! {
     caches,
     virtualisation,
     tasks,
+    port,
     exceptions,
     debug_registers,
     counters,

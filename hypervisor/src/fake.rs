@@ -372,6 +372,9 @@ impl Memory for FakeMemory {
         self.bytes.borrow_mut()[range].copy_from_slice(from);
         Ok(())
     }
+    fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable> {
+        self.range(gpa, size as usize).map(drop)
+    }
     fn reserved(&self) -> Range<Gpa> {
         Self::RESERVED
     }

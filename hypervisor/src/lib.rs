@@ -17,6 +17,7 @@ pub mod caller;
 pub mod chain;
 pub mod controllers;
 pub mod counts;
+pub mod emulator;
 pub mod instruction;
 pub mod outcome;
 pub mod printer;

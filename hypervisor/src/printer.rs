@@ -55,7 +55,10 @@ impl Printer {
 impl Line {
     fn end(&mut self) {
         let text = self.text.get(..self.length).unwrap_or(&[]);
-        log::info!("the guest prints: {}", core::str::from_utf8(text).unwrap_or(""));
+        log::info!(
+            "the guest prints: {}",
+            core::str::from_utf8(text).unwrap_or("")
+        );
         self.length = 0;
     }
 }

@@ -10,6 +10,8 @@ pub mod hypercall;
 pub mod interrupts;
 pub mod msr;
 pub mod nested_fault;
+pub mod port;
+pub mod print;
 pub mod shutdown;
 pub mod startup;
 pub mod tasks;
