@@ -52,7 +52,7 @@ chain! {
     interrupts,
     startup,
     caches,
-    virtualisation,
+    virtualisation watches,
     tasks,
     port,
     exceptions,
