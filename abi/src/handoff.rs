@@ -138,7 +138,8 @@ pub struct Handoff {
     pub log_port: u32,
     /// A [`LogLevel`] code.
     pub log_level: u32,
-    /// 1: the ways to print are offered, see [`crate::print`]. 0: they are not.
+    /// 1: the ways to print are offered, see
+    /// [`crate::discovery::LEAF_PRINT`]. 0: they are not.
     pub print: u32,
     /// Size of each CPU's trace, a multiple of a page. 0: exits are not traced.
     pub trace_size: u64,

@@ -16,9 +16,11 @@
 pub mod caller;
 pub mod chain;
 pub mod controllers;
+pub mod emulator;
 pub mod instruction;
 pub mod oddities;
 pub mod outcome;
+pub mod printer;
 pub mod run;
 pub mod services;
 pub mod start;

@@ -28,6 +28,13 @@ oddities! {
     MemoryTypes "too-many-memory-types",
     /// A hardware task switch.
     TaskSwitch "task-switch",
+    /// An exit that nothing asks for.
+    UnaskedExit "unasked-exit",
+    /// An instruction on watched memory or ports that the emulator does not
+    /// know.
+    UnknownForm "unknown-instruction-form",
+    /// An event, a page walk or a fetch that reached watched memory.
+    NoInstruction "access-without-instruction",
     /// An INIT signal to the boot processor.
     Init "init",
 }

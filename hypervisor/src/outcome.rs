@@ -12,6 +12,12 @@ pub enum Outcome {
     Resume,
     /// The instruction is done: step over it.
     Done,
+    /// The instruction is done and this many bytes long: step over it. For
+    /// exits at which the hardware does not say how long it is.
+    Emulated {
+        /// Bytes of the instruction.
+        length: u8,
+    },
     /// One round of a repeated string instruction is done, and more are to
     /// come: the guest runs it again, with what it has in its registers.
     Again,
@@ -24,7 +30,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const NAMES: [&'static str; 7] = ["pass", "resume", "done", "again", "moved", "fault", "stop"];
+    const NAMES: [&'static str; 8] = [
+        "pass", "resume", "done", "again", "moved", "fault", "stop", "emulated",
+    ];
 
     /// Its word as a number, for traces.
     pub const fn number(&self) -> u8 {
@@ -36,6 +44,7 @@ impl Outcome {
             Self::Moved => 4,
             Self::Fault(_) => 5,
             Self::Stop(_) => 6,
+            Self::Emulated { .. } => 7,
         }
     }
 

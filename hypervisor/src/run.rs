@@ -20,6 +20,10 @@ pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
         let outcome = chain::offer(vm, cpu, &exit);
         let applied = match outcome {
             Outcome::Done => step_over(vm, cpu),
+            Outcome::Emulated { length } => {
+                step(&mut cpu.vcpu, u64::from(length));
+                Ok(())
+            }
             Outcome::Again => repeat(&mut cpu.vcpu),
             Outcome::Resume => redeliver(&mut cpu.vcpu),
             Outcome::Moved => Ok(()),
@@ -45,7 +49,12 @@ fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Sto
             Err(exception) => return raise(&mut cpu.vcpu, exception),
         },
     };
-    let vcpu = &mut cpu.vcpu;
+    step(&mut cpu.vcpu, length);
+    Ok(())
+}
+
+#[inline]
+fn step<V: Vcpu>(vcpu: &mut V, length: u64) {
     vcpu.set_rip(advance(vcpu, length));
     vcpu.clear_interrupt_shadow();
     let rflags = vcpu.rflags();
@@ -53,7 +62,6 @@ fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Sto
         vcpu.set_rflags(rflags - Rflags::RF);
         trap(vcpu, rflags);
     }
-    Ok(())
 }
 
 /// RIP `length` bytes on. Outside 64-bit mode the upper half does not exist;

@@ -4,6 +4,7 @@
 use crate::chain;
 use crate::instruction;
 use crate::outcome::Stop;
+use crate::printer::Printer;
 use crate::run::run;
 use crate::statistics::Statistics;
 use crate::trace::Trace;
@@ -13,7 +14,7 @@ use abi::refusal::Refusal;
 use machine::nested::Format;
 use machine::svm::SvmCpu;
 use machine::vtx::VtxCpu;
-use machine::{Boot, GuestMemory, Vcpu, exceptions, instructions, svm, vtx};
+use machine::{Boot, GuestMemory, Memory, Vcpu, exceptions, instructions, svm, vtx};
 use x86::cpuid::Vendor;
 use x86::exit::EntryFailure;
 use x86::vtx::control::secondary;
@@ -79,6 +80,9 @@ fn serve<V: Vcpu>(
 ) -> Result<Never, Refusal> {
     let presence = Presence::from_code(boot.handoff.presence).unwrap_or_default();
     let mut vm = Vm::new(memory, presence, features);
+    if boot.handoff.print != 0 {
+        vm.printer = Some(Printer::new(vm.memory.reserved().start));
+    }
     vm.ticks_per_second = boot.handoff.tsc_hz;
     let declared = chain::declare(&vm, &mut vcpu).map_err(|_| boot.too_small());
     let (statistics, trace) = match declared.and_then(|()| records(boot)) {

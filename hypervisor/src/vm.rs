@@ -2,6 +2,7 @@
 
 use crate::oddities::Oddities;
 use crate::outcome::Outcome;
+use crate::printer::Printer;
 use crate::statistics::Statistics;
 use crate::trace::ring::Reader;
 use crate::trace::{Before, Trace};
@@ -18,6 +19,8 @@ pub struct Vm<M> {
     pub presence: Presence,
     /// CPU features that need a control which this CPU may lack. Never changes.
     pub features: Features,
+    /// What the guest prints, where it is offered that. Never changes.
+    pub printer: Option<Printer>,
     /// Greetings so far. Counted by the service `hello` on any CPU.
     pub greetings: AtomicU64,
     /// What it did that no ordinary system does. Counted by controllers on any
@@ -57,6 +60,7 @@ impl<M: Memory> Vm<M> {
             memory,
             presence,
             features,
+            printer: None,
             greetings: AtomicU64::new(0),
             oddities: Oddities::default(),
             ticks_per_second: 0,
@@ -115,5 +119,16 @@ impl<V: Vcpu> Cpu<V> {
             let times = [arrival.ticks, now];
             self.trace.write(exit, before, outcome, times);
         }
+    }
+}
+
+#[cfg(test)]
+impl<V: Vcpu> Cpu<V> {
+    /// A CPU with statistics and a trace of its own.
+    pub(crate) fn new(vcpu: V) -> Self {
+        let words = (0..64).map(|_| AtomicU64::new(0));
+        let words: Vec<AtomicU64> = words.collect();
+        let trace = Box::leak(Box::new(Trace::new(words.leak())));
+        Self::watched(vcpu, Box::leak(Box::default()), trace)
     }
 }

@@ -63,6 +63,8 @@ pub struct Config {
     pub log: LogPort,
     /// What is logged.
     pub log_level: LogLevel,
+    /// Whether the guest is offered the three ways to print.
+    pub print: bool,
     /// Memory of each CPU's trace, in bytes, a multiple of [`TRACE_ALIGN`]; 0:
     /// exits are not traced.
     pub trace: u64,
@@ -82,6 +84,7 @@ impl Default for Config {
             presence: Presence::default(),
             log: LogPort::default(),
             log_level: LogLevel::default(),
+            print: false,
             trace: 0,
             memory: Memory::default(),
             next: Next::default(),
@@ -91,12 +94,13 @@ impl Default for Config {
 }
 
 /// Every key, in the order of the shipped file.
-pub const KEYS: [&str; 9] = [
+pub const KEYS: [&str; 10] = [
     "enabled",
     "on_failure",
     "presence",
     "log",
     "log_level",
+    "print",
     "trace",
     "memory",
     "next",

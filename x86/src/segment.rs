@@ -54,6 +54,13 @@ pub const LONG: u32 = 1 << 13;
 pub const DEFAULT_BIG: u32 = 1 << 14;
 /// `Segment::rights`: a code or data segment, not a system one.
 pub const CODE_OR_DATA: u32 = 1 << 4;
+/// `Segment::rights`: of a code segment that it can be read, of a data segment
+/// that it can be written.
+pub const READABLE_OR_WRITABLE: u32 = 1 << 1;
+/// `Segment::rights`: of a data segment that it extends from its limit upwards.
+pub const EXPAND_DOWN: u32 = 1 << 2;
+/// `Segment::rights`: a code segment.
+pub const CODE: u32 = 1 << 3;
 /// `Segment::rights`: present.
 pub const PRESENT: u32 = 1 << 7;
 

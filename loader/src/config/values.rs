@@ -13,6 +13,7 @@ use super::{
 type Words<T> = &'static [(&'static str, T)];
 
 const YES_NO: Words<bool> = &[("yes", true), ("no", false)];
+const ON_OFF: Words<bool> = &[("on", true), ("off", false)];
 const ON_FAILURE: Words<OnFailure> = &[("boot", OnFailure::Boot), ("halt", OnFailure::Halt)];
 const PRESENCE: Words<Presence> = &[
     ("leaf", Presence::Leaf),
@@ -58,6 +59,7 @@ impl Config {
                 value,
                 "error, warn, info, debug or trace",
             ),
+            "print" => word(&mut self.print, ON_OFF, value, "on or off"),
             "trace" => put(&mut self.trace, trace(value), value, TRACE),
             "memory" => put(&mut self.memory, memory(value), value, MEMORY),
             "next" => put(&mut self.next, next(value), value, NEXT),
@@ -74,6 +76,7 @@ impl Config {
             "presence" => spell(self.presence, PRESENCE),
             "log" => spell(self.log, LOG),
             "log_level" => spell(self.log_level, LOG_LEVEL),
+            "print" => spell(self.print, ON_OFF),
             "trace" => match self.trace {
                 0 => "off".to_owned(),
                 TRACE_ON => "on".to_owned(),

@@ -29,6 +29,9 @@ use x86::{Event, Exception, Exit, Registers};
 /// "Extended-Page-Table Pointer (EPTP)".
 const EPTP_WALK: u64 = 6 | 3 << 3;
 
+/// Guest activity state. Intel SDM volume 3, "Guest Non-Register State".
+const ACTIVITY_HLT: u32 = 1;
+
 const STI_OR_MOV_SS: u32 = 0b11;
 const BLOCKED_BY_NMI: u32 = 1 << 3;
 const PENDING_SINGLE_STEP: u64 = 1 << 14;
@@ -340,6 +343,28 @@ impl Vcpu for VtxCpu {
         if self.percpu.has_nmi() {
             self.window(true);
         }
+    }
+
+    fn halt(&mut self) {
+        self.vmcs.write(field::GUEST_ACTIVITY, ACTIVITY_HLT);
+    }
+
+    fn debug_register(&self, number: u8) -> u64 {
+        match number {
+            7 => self.vmcs.read(field::GUEST_DR7),
+            other => instructions::read_debug_register(other),
+        }
+    }
+
+    fn set_debug_register(&mut self, number: u8, value: u64) {
+        match number {
+            7 => self.vmcs.write(field::GUEST_DR7, value & 0xffff_ffff),
+            other => instructions::write_debug_register(other, value),
+        }
+    }
+
+    fn take_machine_check(&mut self) -> bool {
+        self.percpu.take_machine_check()
     }
 
     fn shadow_cr0(&mut self, value: u64) {
