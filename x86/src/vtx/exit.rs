@@ -7,7 +7,8 @@ use crate::exception::event;
 use crate::exit::{Access, EntryFailure, Exit, NestedFault};
 use crate::{Gpa, Gva, Registers};
 
-const ENTRY_FAILED: u32 = 1 << 31;
+/// In an exit reason: the guest was not entered.
+pub const ENTRY_FAILED: u32 = 1 << 31;
 
 /// Basic exit reasons.
 #[allow(missing_docs)]
