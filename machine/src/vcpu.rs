@@ -82,6 +82,18 @@ pub trait Vcpu {
     /// at the reset vector.
     fn reset(&mut self);
 
+    /// Breaks a rule of VM entry by row `row` of the vendor's table, tries to
+    /// enter, and puts everything back.
+    #[cfg(feature = "breakable")]
+    fn enter_broken(&mut self, _row: usize) -> Option<x86::broken::Trial> {
+        None
+    }
+    /// How many entries were checked before they were tried.
+    #[cfg(feature = "breakable")]
+    fn checked_entries(&self) -> crate::CheckedEntries {
+        crate::CheckedEntries::default()
+    }
+
     /// CPUID of the CPU below.
     fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
         instructions::cpuid(leaf, subleaf)
