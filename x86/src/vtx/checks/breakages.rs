@@ -672,8 +672,7 @@ const EXIT_AND_ENTRY: &[Breakage] = msr_areas! {
     breaks("entry-controls-allowed", &[entry(1 << 31)])
         .bochs("vmentry controls allowed 1-settings"),
     breaks("entry-to-smm-outside-smm", &[entry(entry::TO_SMM)])
-        .also(&["guest-smi-into-smm"])
-        .bochs("VMENTRY from outside SMM with dual-monitor treatment enabled"),
+        .also(&["guest-smi-into-smm"]),
     breaks("dual-monitor-outside-smm", &[entry(entry::DEACTIVATE_DUAL_MONITOR)])
         .bochs("VMENTRY from outside SMM with dual-monitor treatment enabled"),
     breaks(
@@ -696,7 +695,7 @@ const EVENTS: &[Breakage] = &[
     breaks("event-nmi-vector", &[event(TYPE_NMI | 3)]).bochs("bad injected event vector"),
     breaks("event-exception-vector", &[event(TYPE_EXCEPTION | 32)])
         .bochs("bad injected event vector"),
-    breaks("event-other-vector", &[event(7 << 8 | 1)]).bochs("bad MTF injection with vector"),
+    breaks("event-other-vector", &[event(7 << 8 | 1)]),
     breaks(
         "event-code-not-for-this-type",
         &[
@@ -1223,12 +1222,13 @@ const NON_REGISTER: &[Breakage] = &[
     breaks("guest-nmi-in-mov-ss", &[event(TYPE_NMI | 2), blocking(2)])
         .bochs("interrupts blocked when injecting NMI"),
     breaks("guest-smi-outside-smm", &[blocking(4)]).bochs("SMI blocked when not in SMM mode"),
-    breaks("guest-smi-into-smm", &[entry(entry::TO_SMM)]).also(&["entry-to-smm-outside-smm"]),
+    breaks("guest-smi-into-smm", &[entry(entry::TO_SMM)])
+        .also(&["entry-to-smm-outside-smm"])
+        .bochs("VMCS SMM guest should block SMI"),
     breaks(
         "guest-nmi-while-blocked",
         &[event(TYPE_NMI | 2), blocking(8)],
-    )
-    .bochs("interrupts blocked when injecting NMI"),
+    ),
     breaks("guest-enclave-in-mov-ss", &[blocking(0x12)]),
     breaks("guest-enclave-supported", &[blocking(0x10)])
         .lean()
