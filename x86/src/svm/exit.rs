@@ -21,6 +21,8 @@ pub mod code {
     pub const SKINIT: u64 = 0x86;
     pub const NESTED_FAULT: u64 = 0x400;
     pub const INVALID: u64 = u64::MAX;
+    /// The same from QEMU 7.2, which writes only half of it.
+    pub const INVALID_32: u64 = 0xffff_ffff;
 }
 
 /// The exit that just happened.
@@ -52,7 +54,7 @@ fn decode_rare(control: &Control) -> Exit {
         code::INVD => Exit::InvalidateCaches,
         code::INVLPGA | code::VMRUN | code::VMLOAD..=code::SKINIT => Exit::Virtualisation,
         code::SHUTDOWN => Exit::TripleFault,
-        code::INVALID => Exit::EntryFailed(EntryFailure::GuestState(0)),
+        code::INVALID | code::INVALID_32 => Exit::EntryFailed(EntryFailure::GuestState(0)),
         reason => Exit::Other {
             reason,
             detail: control.exit_info1,
@@ -130,7 +132,13 @@ mod tests {
                 assert_eq!(reason, code);
             }
         }
-        let failed = decode(&control(u64::MAX, 0, 0), &Registers::default());
-        assert_eq!(failed, Exit::EntryFailed(EntryFailure::GuestState(0)));
+    }
+
+    #[test]
+    fn a_refused_entry_has_a_code_of_either_width() {
+        for code in [u64::MAX, 0xffff_ffff] {
+            let failed = decode(&control(code, 0, 0), &Registers::default());
+            assert_eq!(failed, Exit::EntryFailed(EntryFailure::GuestState(0)));
+        }
     }
 }
