@@ -88,6 +88,9 @@ pub trait Vcpu {
     fn enter_broken(&mut self, _row: usize) -> Option<x86::broken::Trial> {
         None
     }
+    /// Breaks a rule of VM entry for good: the next one fails.
+    #[cfg(feature = "breakable")]
+    fn break_next_entry(&mut self) {}
     /// How many entries were checked before they were tried.
     #[cfg(feature = "breakable")]
     fn checked_entries(&self) -> crate::CheckedEntries {

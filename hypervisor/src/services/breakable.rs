@@ -15,6 +15,8 @@ const BREAK_ENTRY: u64 = 0x10;
 /// RAX = entries that were checked before they were tried, or 0 if one broke a
 /// rule.
 const CHECKED_ENTRIES: u64 = 0x11;
+/// The entry after this call fails.
+const BREAK_NEXT_ENTRY: u64 = 0x12;
 
 fn checked_entries<V: Vcpu>(cpu: &Cpu<V>) -> u64 {
     let checked = cpu.vcpu.checked_entries();
@@ -47,6 +49,10 @@ pub fn serve<V: Vcpu>(cpu: &mut Cpu<V>, number: u64) -> Result<u64, Failure> {
             Ok(trial.pack())
         }
         CHECKED_ENTRIES => Ok(checked_entries(cpu)),
+        BREAK_NEXT_ENTRY => {
+            cpu.vcpu.break_next_entry();
+            Ok(0)
+        }
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }

@@ -334,6 +334,11 @@ impl Vcpu for SvmCpu {
     }
 
     #[cfg(feature = "breakable")]
+    fn break_next_entry(&mut self) {
+        self.vmcb_mut().control.asid = 0;
+    }
+
+    #[cfg(feature = "breakable")]
     fn checked_entries(&self) -> CheckedEntries {
         self.checked
     }

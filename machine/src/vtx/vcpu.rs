@@ -432,6 +432,11 @@ impl Vcpu for VtxCpu {
     }
 
     #[cfg(feature = "breakable")]
+    fn break_next_entry(&mut self) {
+        self.vmcs.write(field::VPID, 0);
+    }
+
+    #[cfg(feature = "breakable")]
     fn checked_entries(&self) -> CheckedEntries {
         self.checked
     }

@@ -33,7 +33,7 @@ pub fn run(bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
     let path = Bench::dir(row, machine).join("boot").join(EMULATOR_LOG);
     let log = fs::read_to_string(path).context("reading Bochs' log")?;
     if row.cpu.contains_key(&machine) {
-        compare(&lines(&log, &["VMRUN: "]), &amd())
+        compare(&lines(&log, &["VMRUN: ", "VMRUN(): "]), &amd())
     } else {
         compare(&lines(&log, &["VMFAIL: ", "VMENTER FAIL: "]), &intel())
     }
