@@ -61,13 +61,14 @@ impl Capabilities {
         let exit = allowed(msr::VMX_EXIT_CONTROLS);
         let entry = allowed(msr::VMX_ENTRY_CONTROLS);
         let mut only = |exists: bool, number| if exists { rdmsr(number) } else { 0 };
+        let has_secondary = processor.may() & processor::SECONDARY != 0;
         let secondary = Allowed {
             msr: msr::VMX_SECONDARY_CONTROLS,
-            value: only(
-                processor.may() & processor::SECONDARY != 0,
-                msr::VMX_SECONDARY_CONTROLS,
-            ),
+            value: only(has_secondary, msr::VMX_SECONDARY_CONTROLS),
         };
+        let has_tertiary = processor.may() & processor::TERTIARY != 0;
+        let has_secondary_exit = exit.may() & exit::SECONDARY != 0;
+        let has_functions = secondary.may() & secondary::VM_FUNCTIONS != 0;
         let nested = secondary.may() & (secondary::EPT | secondary::VPID) != 0;
         let widths = ask(cpuid::ADDRESS_WIDTHS, 0).eax;
         let features = ask(cpuid::EXTENDED_FEATURES, 0).ebx;
@@ -76,24 +77,15 @@ impl Capabilities {
             pin,
             processor,
             secondary,
-            tertiary: only(
-                processor.may() & processor::TERTIARY != 0,
-                msr::VMX_TERTIARY_CONTROLS,
-            ),
+            tertiary: only(has_tertiary, msr::VMX_TERTIARY_CONTROLS),
             exit,
-            secondary_exit: only(
-                exit.may() & exit::SECONDARY != 0,
-                msr::VMX_SECONDARY_EXIT_CONTROLS,
-            ),
+            secondary_exit: only(has_secondary_exit, msr::VMX_SECONDARY_EXIT_CONTROLS),
             entry,
             misc: only(true, msr::VMX_MISC),
             cr0: [msr::VMX_CR0_FIXED0, msr::VMX_CR0_FIXED1].map(|number| only(true, number)),
             cr4: [msr::VMX_CR4_FIXED0, msr::VMX_CR4_FIXED1].map(|number| only(true, number)),
             ept_vpid: only(nested, msr::VMX_EPT_VPID),
-            vm_functions: only(
-                secondary.may() & secondary::VM_FUNCTIONS != 0,
-                msr::VMX_VM_FUNCTIONS,
-            ),
+            vm_functions: only(has_functions, msr::VMX_VM_FUNCTIONS),
             physical_bits: widths & 0xff,
             linear_bits: widths >> 8 & 0xff,
             performance: performance_bits(ask(cpuid::PERFORMANCE, 0)),

@@ -276,8 +276,9 @@ const INTERRUPTIBILITY: &[Rule] = &[
     ),
 ];
 
-/// Pending debug exceptions.
-const PENDING_RESERVED: u64 = !(0xf | 1 << 12 | 1 << 14 | 1 << 16);
+/// Pending debug exceptions. Bit 11 is a bus lock's, on CPUs that tell.
+const PENDING_RESERVED: u64 = !(0xf | BUS_LOCK | ENABLED | SINGLE_STEP | RTM);
+const BUS_LOCK: u64 = 1 << 11;
 const SINGLE_STEP: u64 = 1 << 14;
 const RTM: u64 = 1 << 16;
 const ENABLED: u64 = 1 << 12;
@@ -299,7 +300,7 @@ const PENDING_DEBUG: &[Rule] = &[
     rule(
         "guest-pending-debug-reserved",
         field::GUEST_PENDING_DEBUG,
-        "bits 11 to 4, 13, 15 and 63 to 17 are 0",
+        "bits 10 to 4, 13, 15 and 63 to 17 are 0",
         |v| !pends(v, PENDING_RESERVED),
     ),
     rule(
@@ -323,8 +324,8 @@ const PENDING_DEBUG: &[Rule] = &[
     rule(
         "guest-pending-rtm-alone",
         field::GUEST_PENDING_DEBUG,
-        "with RTM (bit 16), bits 3 to 0 and 14 are 0",
-        |v| !pends(v, RTM) || !pends(v, 0xf | SINGLE_STEP),
+        "with RTM (bit 16), bits 3 to 0, 11 and 14 are 0",
+        |v| !pends(v, RTM) || !pends(v, 0xf | BUS_LOCK | SINGLE_STEP),
     ),
     rule(
         "guest-pending-rtm-enabled",
