@@ -15,6 +15,7 @@ pub mod address;
 pub mod broken;
 pub mod control;
 pub mod cpuid;
+pub mod event;
 pub mod exception;
 pub mod exit;
 pub mod msr;
@@ -27,6 +28,7 @@ pub mod walk;
 
 pub use address::{Gpa, Gva, Hpa, PAGE_SIZE};
 pub use broken::Broken;
+pub use event::Event;
 pub use exception::Exception;
 pub use exit::Exit;
 pub use registers::Registers;

@@ -10,7 +10,7 @@ use super::vmcb::Vmcb;
 use crate::Broken;
 use crate::control::{Cr0, Cr4, Efer};
 use crate::cpuid::{self, Leaf};
-use crate::exception::event;
+use crate::event;
 
 /// What the rules depend on beside the VMCB.
 #[derive(Clone, Copy, Debug)]

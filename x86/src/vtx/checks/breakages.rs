@@ -6,7 +6,7 @@
 //! field, or looks at another rule first.
 
 use crate::control::{Cr0, Cr4, Efer, Rflags};
-use crate::exception::event::{ERROR_CODE, TYPE_EXCEPTION, TYPE_NMI, VALID};
+use crate::event::{ERROR_CODE, TYPE_EXCEPTION, TYPE_NMI, VALID};
 use crate::vtx::control::{entry, exit, pin, processor, secondary, tertiary};
 use crate::vtx::field::{self, Field, Width};
 

@@ -6,7 +6,7 @@ use super::exit_controls::msr_area;
 use super::view::View;
 use super::{Rule, Section, rule};
 use crate::control::Cr0;
-use crate::exception::event;
+use crate::event;
 use crate::vtx::control::{entry, processor};
 use crate::vtx::field;
 

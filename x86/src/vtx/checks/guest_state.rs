@@ -6,7 +6,7 @@ use super::host::canonical;
 use super::view::{SS, View};
 use super::{Rule, Section, rule};
 use crate::control::{Cr0, Cr4, Rflags};
-use crate::exception::event;
+use crate::event;
 use crate::msr::DEBUG_CONTROL_BTF;
 use crate::segment::LONG;
 use crate::vtx::control::{entry, pin};

@@ -2,7 +2,7 @@
 
 use super::{Capabilities, Snapshot};
 use crate::control::{Cr0, Rflags};
-use crate::exception::event;
+use crate::event;
 use crate::segment::UNUSABLE;
 use crate::vtx::control::{entry, processor, secondary};
 use crate::vtx::field::{self, Field, W16, W32, Width};
