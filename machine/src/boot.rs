@@ -46,7 +46,6 @@ pub(crate) struct OwnState {
     pub cr3: u64,
     pub cr4: u64,
     pub efer: u64,
-    pub memory_end: u64,
 }
 
 /// The policy's entry point: returns why this machine cannot run it, or not.
@@ -318,7 +317,6 @@ fn own_tables(
     let cr3 = tables.root();
     Ok(OwnState {
         cr3,
-        memory_end,
         ..own_registers(firmware)
     })
 }
@@ -340,7 +338,6 @@ fn own_registers(firmware: &Firmware) -> OwnState {
         cr3: 0,
         cr4: cr4.bits(),
         efer: efer.bits(),
-        memory_end: 0,
     }
 }
 
