@@ -21,6 +21,8 @@ pub mod cases;
 pub mod cpu;
 pub mod linear;
 pub mod machine;
+#[cfg(target_os = "uefi")]
+pub mod narrow;
 pub mod native;
 mod report;
 mod serial;
