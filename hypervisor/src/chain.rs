@@ -7,8 +7,8 @@
 use crate::controllers::mirror;
 use crate::controllers::{
     caches, control_registers, counters, cpuid, debug_registers, exceptions, hypercall, interrupts,
-    msr, nested_fault, shutdown, startup, tasks, translations, unasked, virtualisation, waiting,
-    xsetbv,
+    msr, nested_fault, port, print, shutdown, startup, tasks, translations, unasked,
+    virtualisation, waiting, xsetbv,
 };
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
@@ -48,6 +48,8 @@ chain! {
     cpuid,
     hypercall,
     msr watches,
+    print watches,
+    port,
     #[cfg(feature = "breakable")]
     mirror,
     nested_fault,

@@ -22,6 +22,11 @@ pub type FakeVtx = FakeCpu<0>;
 /// An AMD CPU without next-RIP save.
 pub type FakeSvm = FakeCpu<1>;
 
+thread_local! {
+    /// Accesses to ports of this thread's machine: port, size, what is written.
+    pub static PORT_LOG: RefCell<Vec<(u16, u8, Option<u32>)>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A vCPU. `VENDOR` 0 is Intel, 1 AMD.
 pub struct FakeCpu<const VENDOR: u8> {
     pub exits: VecDeque<Exit>,
@@ -46,7 +51,6 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub halted: bool,
     pub debug_registers: [u64; 8],
     pub machine_check: bool,
-    pub port_log: Vec<(u16, u8, Option<u32>)>,
     pub ticks: Cell<u64>,
     pub nmis: u32,
     pub cr0_shadow: Option<u64>,
@@ -84,7 +88,6 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             halted: false,
             debug_registers: [0; 8],
             machine_check: false,
-            port_log: Vec::new(),
             ticks: Cell::new(0),
             nmis: 0,
             cr0_shadow: None,
@@ -233,12 +236,12 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
         self.msrs.get(&number).copied()
     }
     /// Each port answers with its number.
-    fn read_port(&mut self, port: u16, size: u8) -> u32 {
-        self.port_log.push((port, size, None));
+    fn read_port(port: u16, size: u8) -> u32 {
+        PORT_LOG.with_borrow_mut(|log| log.push((port, size, None)));
         u32::from(port) & (u64::MAX >> (64 - 8 * size)) as u32
     }
-    fn write_port(&mut self, port: u16, size: u8, value: u32) {
-        self.port_log.push((port, size, Some(value)));
+    fn write_port(port: u16, size: u8, value: u32) {
+        PORT_LOG.with_borrow_mut(|log| log.push((port, size, Some(value))));
     }
     fn shadow_cr0(&mut self, value: u64) {
         self.cr0_shadow = Some(value);

@@ -20,6 +20,7 @@ pub mod counts;
 pub mod emulator;
 pub mod instruction;
 pub mod outcome;
+pub mod printer;
 pub mod run;
 pub mod services;
 pub mod start;

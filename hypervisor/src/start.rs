@@ -4,6 +4,7 @@
 use crate::chain;
 use crate::instruction;
 use crate::outcome::Stop;
+use crate::printer::Printer;
 use crate::run::run;
 use crate::vm::{Cpu, Features, Vm};
 use abi::handoff::Presence;
@@ -76,7 +77,10 @@ fn serve<V: Vcpu>(
     leave: fn(V),
 ) -> Result<Never, Refusal> {
     let presence = Presence::from_code(boot.handoff.presence).unwrap_or_default();
-    let vm = Vm::new(memory, presence, features);
+    let mut vm = Vm::new(memory, presence, features);
+    if boot.handoff.print != 0 {
+        vm.printer = Some(Printer::new(vm.memory.reserved().start));
+    }
     if chain::declare(&vm, &mut vcpu).is_err() {
         leave(vcpu);
         return Err(boot.too_small());

@@ -140,13 +140,13 @@ pub trait Vcpu {
         guarded::read_counter(number)
     }
     /// IN of `size` bytes (1, 2 or 4), for the guest.
-    fn read_port(&mut self, port: u16, size: u8) -> u32 {
+    fn read_port(port: u16, size: u8) -> u32 {
         // SAFETY: the guest's own access, which exited only because a
         // controller watches the port: it may as well have gone through.
         unsafe { instructions::read_port_sized(port, size) }
     }
     /// OUT of `size` bytes (1, 2 or 4), for the guest.
-    fn write_port(&mut self, port: u16, size: u8, value: u32) {
+    fn write_port(port: u16, size: u8, value: u32) {
         // SAFETY: as for `read_port`.
         unsafe { instructions::write_port_sized(port, size, value) };
     }

@@ -24,6 +24,7 @@ pub mod machine;
 #[cfg(target_os = "uefi")]
 pub mod narrow;
 pub mod native;
+pub mod print;
 mod report;
 mod serial;
 

@@ -12,6 +12,8 @@ pub mod interrupts;
 pub mod mirror;
 pub mod msr;
 pub mod nested_fault;
+pub mod port;
+pub mod print;
 pub mod shutdown;
 pub mod startup;
 pub mod tasks;
