@@ -49,7 +49,6 @@ chain! {
     hypercall,
     msr watches,
     print watches,
-    port,
     #[cfg(feature = "breakable")]
     mirror,
     nested_fault,
@@ -60,6 +59,7 @@ chain! {
     caches,
     virtualisation,
     tasks,
+    port,
     exceptions,
     debug_registers,
     counters,

@@ -12,7 +12,7 @@ use abi::refusal::Refusal;
 use machine::nested::Format;
 use machine::svm::SvmCpu;
 use machine::vtx::VtxCpu;
-use machine::{Boot, GuestMemory, Vcpu, exceptions, instructions, svm, vtx};
+use machine::{Boot, GuestMemory, Memory, Vcpu, exceptions, instructions, svm, vtx};
 use x86::cpuid::Vendor;
 use x86::exit::EntryFailure;
 use x86::vtx::control::secondary;

@@ -39,6 +39,9 @@ pub struct Layout {
     pub overrides: u8,
     /// Whether the selectors may be stored.
     pub selectors: bool,
+    /// Whether a locked operand may cross a cache line: many systems slow down
+    /// or stop a program that does that.
+    pub split_locks: bool,
 }
 
 /// One instruction and the state in which it runs.
@@ -627,7 +630,10 @@ impl Maker<'_> {
         } else {
             self.random.below(16)
         };
-        let linear = self.case.area + MIDDLE as u64 - 8 + jitter;
+        let mut linear = self.case.area + MIDDLE as u64 - 8 + jitter;
+        if form.lock && !self.layout.split_locks {
+            linear &= !7;
+        }
         let mut wanted = linear.wrapping_sub(segment);
         if address.relative || address.base.is_none() && address.index.is_none() {
             if address.relative {

@@ -196,7 +196,6 @@ fn every_exit_has_an_end_that_goes_on() {
         Kind::Other,
         Kind::NestedTables,
         Kind::Apic,
-        Kind::Port,
         Kind::EntryFailed,
         Kind::TripleFault,
     ];

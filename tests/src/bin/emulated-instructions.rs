@@ -145,6 +145,7 @@ mod on_uefi {
             // CS is no segment to write to.
             overrides: if long { 0b11_1111 } else { 0b11_1101 },
             selectors: true,
+            split_locks: true,
         }
     }
 
