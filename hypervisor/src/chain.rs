@@ -57,7 +57,7 @@ chain! {
     interrupts,
     startup,
     caches,
-    virtualisation,
+    virtualisation watches,
     tasks,
     port,
     exceptions,
