@@ -304,6 +304,8 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
 /// tables included, as a guest's are. The hypervisor's own is at 3 MiB.
 pub struct FakeMemory {
     bytes: RefCell<Vec<u8>>,
+    /// Where the policy wrote, and how many bytes.
+    pub written: RefCell<Vec<(Gpa, usize)>>,
     pub scrap_opened: Cell<u32>,
     pub watched: RefCell<BTreeSet<Gpa>>,
     pub followed: Cell<u32>,
@@ -318,6 +320,7 @@ impl FakeMemory {
     pub fn new() -> Self {
         let memory = Self {
             bytes: RefCell::new(vec![0; Self::SIZE]),
+            written: RefCell::default(),
             scrap_opened: Cell::new(0),
             watched: RefCell::default(),
             followed: Cell::new(0),
@@ -328,7 +331,7 @@ impl FakeMemory {
         memory.entry(0x10_2000, 0x10_3000 | 7);
         memory.entry(0x10_2008, 0x20_0000 | 0x87);
         for page in 0..512 {
-            memory.entry(0x10_3000 + page * 8, (page * 4096) | 7);
+            memory.map(page * 4096);
         }
         memory
     }
@@ -341,6 +344,11 @@ impl FakeMemory {
     pub fn put(&self, at: u64, bytes: &[u8]) {
         let at = at as usize;
         self.bytes.borrow_mut()[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Maps the page at linear `at` (below 2 MiB) to itself, as at first.
+    pub fn map(&self, at: u64) {
+        self.entry(0x10_3000 + at / 4096 * 8, at | 7);
     }
 
     /// Makes the page at linear `at` (below 2 MiB) absent.
@@ -369,6 +377,7 @@ impl Memory for FakeMemory {
     }
     fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), Unreachable> {
         let range = self.range(gpa, from.len())?;
+        self.written.borrow_mut().push((gpa, from.len()));
         self.bytes.borrow_mut()[range].copy_from_slice(from);
         Ok(())
     }

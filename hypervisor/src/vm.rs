@@ -21,6 +21,10 @@ pub struct Vm<M> {
     /// Whether the guest reached for the hypervisor's memory. Set once, by the
     /// controller `nested_fault`.
     pub trespassed: AtomicBool,
+    /// The page that shows another one, and that one; 0 if there is none. Set
+    /// once, by a breakable service; read by the controller `mirror`.
+    #[cfg(feature = "breakable")]
+    pub mirror: [AtomicU64; 2],
 }
 
 /// Features of the CPU that a guest can use only with a control of VT-x.
@@ -56,6 +60,8 @@ impl<M: Memory> Vm<M> {
             printer: None,
             greetings: AtomicU64::new(0),
             trespassed: AtomicBool::new(false),
+            #[cfg(feature = "breakable")]
+            mirror: [AtomicU64::new(0), AtomicU64::new(0)],
         }
     }
 }

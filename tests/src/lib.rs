@@ -19,8 +19,12 @@ pub mod attempt;
 pub mod call;
 pub mod cases;
 pub mod cpu;
+#[cfg(target_os = "uefi")]
+pub mod emulated;
 pub mod linear;
 pub mod machine;
+#[cfg(target_os = "uefi")]
+pub mod narrow;
 pub mod native;
 pub mod print;
 mod report;

@@ -1,10 +1,12 @@
-//! Services that break the hypervisor: only in the build with the feature
-//! `breakable`, for the tests of how it fails.
+//! Services that break the hypervisor, or show its insides: only in the build
+//! with the feature `breakable`, for the tests.
 
 use super::Failure;
-use crate::vm::Cpu;
+use crate::vm::{Cpu, Vm};
 use abi::Errno;
-use machine::{Vcpu, breakable};
+use core::sync::atomic::Ordering;
+use machine::{Memory, Vcpu, breakable};
+use x86::Gpa;
 
 /// The first number; the others follow.
 const FIRST: u64 = 0xb000;
@@ -34,7 +36,11 @@ fn checked_entries<V: Vcpu>(cpu: &Cpu<V>) -> u64 {
 
 /// Serves what is not in the table.
 #[allow(clippy::panic)]
-pub fn serve<V: Vcpu>(cpu: &mut Cpu<V>, number: u64) -> Result<u64, Failure> {
+pub fn serve<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    number: u64,
+) -> Result<u64, Failure> {
     match number.wrapping_sub(FIRST) {
         0 => Ok(breakable::forbidden_accesses()),
         1 => {
@@ -53,6 +59,21 @@ pub fn serve<V: Vcpu>(cpu: &mut Cpu<V>, number: u64) -> Result<u64, Failure> {
             cpu.vcpu.break_next_entry();
             Ok(0)
         }
+        4 => mirror(vm, cpu),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
+}
+
+/// Makes the page at RBX show the one at RCX, by emulation of every access.
+fn mirror<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Failure> {
+    let registers = cpu.vcpu.registers();
+    let pages = [registers.rbx, registers.rcx].map(|at| Gpa(at).page());
+    for (slot, page) in vm.mirror.iter().zip(pages) {
+        slot.store(page.0, Ordering::Relaxed);
+    }
+    let [page, _] = pages;
+    let watched = vm.memory.watch(page);
+    watched.map_err(|_| Failure::Refused(Errno::InvalidArgument))?;
+    cpu.vcpu.flush_nested();
+    Ok(0)
 }
