@@ -1,6 +1,7 @@
 //! Hardware task switches, which VT-x does not let a guest do by itself and no
 //! 64-bit kernel does. They are not emulated yet.
 
+use crate::oddities::Oddity;
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use machine::{Memory, Vcpu};
@@ -10,10 +11,11 @@ use x86::{Exception, Exit};
 /// Refuses a switch as if the new task's state were invalid: #TS with its
 /// selector. One that was to deliver an event ends as when the handler of a
 /// double fault cannot run.
-pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, _: &mut Cpu<V>, exit: &Exit) -> Outcome {
+pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, _: &mut Cpu<V>, exit: &Exit) -> Outcome {
     let Exit::TaskSwitch(TaskSwitch { selector, .. }) = *exit else {
         return Outcome::Pass;
     };
-    log::warn!("task switch to selector {selector:#x}: not emulated, refused");
+    let what = format_args!("to selector {selector:#x}, not emulated");
+    vm.oddities.note(Oddity::TaskSwitch, what);
     Outcome::Fault(Exception::InvalidTaskState(u32::from(selector & !7)))
 }

@@ -19,6 +19,9 @@ use crate::setup::Guest;
 use crate::stage::{Boot, Stage};
 use crate::transcript::tail;
 
+/// Seconds that a guest's second may take on a busy computer.
+const PACE: u64 = 4;
+
 /// What every test needs.
 pub struct Bench {
     pub artefacts: Artefacts,
@@ -124,9 +127,10 @@ impl Bench {
             },
             interactive: false,
             wants_result: true,
+            at_end: false,
             output: None,
             ends_with: row.ends_with.clone(),
-            timeout: Some(Duration::from_secs(machine.patience())),
+            timeout: Some(Duration::from_secs(machine.patience() + PACE * row.lasts)),
             console: dir.join("console.txt"),
             log: dir.join("log.txt"),
         })?;

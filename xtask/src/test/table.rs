@@ -52,6 +52,8 @@ pub struct Row {
     #[serde(default)]
     pub repeat_long: BTreeMap<Machine, u32>,
     #[serde(default)]
+    pub lasts: u64,
+    #[serde(default)]
     pub long: bool,
 }
 
