@@ -13,15 +13,19 @@
 //! `cargo clippy` covers everything.
 #![cfg_attr(target_os = "uefi", no_std)]
 
-extern crate alloc;
+#[doc(hidden)]
+pub extern crate alloc;
 
 pub mod attempt;
 pub mod call;
 pub mod cpu;
 pub mod linear;
 pub mod machine;
+pub mod random;
 mod report;
+pub mod sandbox;
 mod serial;
+pub mod transcript;
 
 pub use attempt::{Fault, attempt};
 pub use report::{Report, run};

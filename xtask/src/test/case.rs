@@ -47,9 +47,12 @@ impl Bench {
     /// Runs `row` on `machine`. Files of failed tests are kept.
     pub fn run(&self, row: &Row, machine: Machine) -> Outcome {
         let dir = Self::dir(row, machine);
-        let result = paths::empty_dir(&dir).and_then(|()| match &row.check {
-            Some(check) => checks::run(check, self, row, machine),
-            None => self.boots(row, machine),
+        let result = paths::empty_dir(&dir).and_then(|()| match (&row.check, &row.guest) {
+            (Some(check), _) => checks::run(check, self, row, machine),
+            (None, Some(guest)) if row.same_as_native => {
+                checks::transcript::run(self, row, machine, guest)
+            }
+            _ => self.boots(row, machine),
         });
         match result {
             Ok(()) => {
@@ -92,6 +95,13 @@ impl Bench {
         Ok(())
     }
 
+    /// How long one boot may take.
+    fn patience(&self, machine: Machine) -> Duration {
+        const LONG: u32 = 20;
+        let usual = Duration::from_secs(machine.patience());
+        if self.long { usual * LONG } else { usual }
+    }
+
     /// Boots once to the end.
     pub fn boot(&self, row: &Row, machine: Machine, variant: Variant<'_>) -> Result<Report> {
         let dir = Self::dir(row, machine).join(variant.name);
@@ -125,11 +135,12 @@ impl Bench {
             wants_result: true,
             output: None,
             ends_with: row.ends_with.clone(),
-            timeout: Some(Duration::from_secs(machine.patience())),
+            timeout: Some(self.patience(machine)),
             console: dir.join("console.txt"),
             log: dir.join("log.txt"),
         })?;
         fs::remove_file(&disk)?;
+        fs::write(dir.join("output.txt"), &report.output)?;
         if let Ending::Signal(_) = report.ending {
             bail!(Interrupted);
         }

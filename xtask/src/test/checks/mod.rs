@@ -1,6 +1,8 @@
 //! Tests that need more than one boot, by the name in the table's `check`.
 
+mod differences;
 mod same_as_native;
+pub mod transcript;
 
 use anyhow::{Result, bail};
 

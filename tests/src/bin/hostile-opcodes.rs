@@ -1,0 +1,164 @@
+//! Every one- and two-byte opcode, and random strings of bytes, in rings 0 and
+//! 3 and in 64-, 32- and 16-bit code, each in the sandbox. Whatever they raise
+//! natively they raise here; the digests go to the comparison.
+#![cfg_attr(target_os = "uefi", no_main, no_std)]
+
+use tests::Report;
+use tests::random::Random;
+use tests::sandbox::{self, CODE, CODE_OFFSET, Ending, Place, Sandbox};
+use tests::transcript::{Options, Transcript};
+
+tests::guest!(check);
+
+/// Strings for each of the six places, if the command line does not say.
+const RANDOM: u64 = 20_000;
+const LONGEST: usize = 15;
+const BLOCK: u64 = 2000;
+
+/// An operand in memory, one behind a displacement, one with a base and an
+/// index, and all sixteen that name a register or an extension of the opcode.
+const MODRM: [u8; 19] = [
+    0x05, 0x44, 0x86, 0x00, 0x08, 0x10, 0x18, 0x20, 0x28, 0x30, 0x38, 0xc0, 0xc9, 0xd2, 0xdb, 0xe4,
+    0xed, 0xf6, 0xff,
+];
+/// None; operand size, address size, repetitions, LOCK; and REX.W, which is
+/// INC or DEC outside 64-bit code.
+const PREFIXES: [Option<u8>; 7] = [
+    None,
+    Some(0x66),
+    Some(0x67),
+    Some(0xf2),
+    Some(0xf3),
+    Some(0xf0),
+    Some(0x48),
+];
+
+fn check(report: &mut Report) {
+    let options = Options::of_this_guest();
+    let mut trial = Trial {
+        sandbox: Sandbox::new(),
+        report,
+        options: &options,
+        seed: 0,
+        refused: 0,
+        runs: 0,
+    };
+    for place in Place::ALL {
+        for high in 0..16 {
+            trial.opcodes(place, high, None);
+            trial.opcodes(place, high, Some(0x0f));
+        }
+        trial.random(place);
+    }
+    let (runs, refused) = (trial.runs, trial.refused);
+    drop(trial);
+    report.say(format_args!("{runs} runs, {refused} strings refused"));
+    report.holds("all came back", runs > 0);
+}
+
+struct Trial<'a> {
+    sandbox: Sandbox,
+    report: &'a mut Report,
+    options: &'a Options,
+    seed: u64,
+    refused: u64,
+    runs: u64,
+}
+
+impl Trial<'_> {
+    /// Sixteen opcodes behind `escape`.
+    fn opcodes(&mut self, place: Place, high: u8, escape: Option<u8>) {
+        let name = if escape.is_some() { "0f" } else { "" };
+        let name = format_args!("{place}-{name}{high:x}x");
+        let mut block = Transcript::block(self.options, name);
+        self.begin();
+        let mut index = 0;
+        for opcode in high << 4..=high << 4 | 0xf {
+            for prefix in PREFIXES {
+                for modrm in MODRM {
+                    let bytes = prefix.into_iter().chain(escape).chain([opcode, modrm]);
+                    self.case(&mut block, place, index, bytes);
+                    index += 1;
+                }
+            }
+        }
+        self.end(block);
+    }
+
+    fn random(&mut self, place: Place) {
+        let strings = self.options.random(RANDOM);
+        for first in (0..strings).step_by(BLOCK as usize) {
+            let name = format_args!("{place}-random{}", first / BLOCK);
+            let mut block = Transcript::block(self.options, name);
+            self.begin();
+            for index in first..(first + BLOCK).min(strings) {
+                self.case(&mut block, place, index, []);
+            }
+            self.end(block);
+        }
+    }
+
+    /// Each block begins with the same data.
+    fn begin(&mut self) {
+        self.seed += 1;
+        let mut random = Random::of(self.seed, 0);
+        for word in self.sandbox.data() {
+            *word = random.word();
+        }
+    }
+
+    /// What was stored counts as well.
+    fn end(&mut self, mut block: Transcript) {
+        let words = self.sandbox.data().map(|word| *word);
+        block.case(self.report, words, || "data");
+        block.end(self.report);
+    }
+
+    /// `bytes`, and random ones behind them; first as a single step, then, if
+    /// that went on to the next instruction, without the trap flag.
+    fn case(
+        &mut self,
+        block: &mut Transcript,
+        place: Place,
+        index: u64,
+        bytes: impl IntoIterator<Item = u8>,
+    ) {
+        let mut random = Random::of(self.seed, index + 1);
+        let mut code = [(); LONGEST].map(|()| random.word() as u8);
+        for (slot, byte) in code.iter_mut().zip(bytes) {
+            *slot = byte;
+        }
+        let general = sandbox::general(&mut random, place);
+        if sandbox::refused(place, &code) {
+            self.refused += 1;
+            return block.case(self.report, [0], || "refused");
+        }
+        block.announce(self.report, || tests::alloc::format!("{code:02x?}"));
+        let ending = self.sandbox.step(place, &code, &general);
+        self.tell(block, place, &code, &ending);
+        let Some(length) = straight(place, &ending) else {
+            return;
+        };
+        let ending = self.sandbox.go(place, &code[..length], &general);
+        self.tell(block, place, &code[..length], &ending);
+    }
+
+    fn tell(&mut self, block: &mut Transcript, place: Place, code: &[u8], ending: &Ending) {
+        self.runs += 1;
+        let mut ending = *ending;
+        if sandbox::is_uncertain(place, code) {
+            ending.general = [0; 16];
+        }
+        block.case(self.report, ending.words(), || {
+            tests::alloc::format!("{code:02x?} {ending:x?}")
+        });
+    }
+}
+
+/// The length of the instruction that was stepped over, if it led to the next.
+fn straight(place: Place, ending: &Ending) -> Option<usize> {
+    const DEBUG: u8 = 1;
+    let start = CODE - place.code_base() + CODE_OFFSET as u64;
+    let length = ending.frame[0].checked_sub(start)? as usize;
+    (ending.vector == DEBUG && (1..=LONGEST).contains(&length)).then_some(length)
+}
