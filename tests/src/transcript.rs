@@ -75,23 +75,29 @@ impl<'a> Transcript<'a> {
     pub fn case<T: Display>(
         &mut self,
         report: &mut Report,
+        name: impl Display,
         words: impl IntoIterator<Item = u64>,
         text: impl FnOnce() -> T,
     ) {
         let own = words.into_iter().fold(START, mix);
         self.digest = mix(self.digest, own);
         if self.in_full {
-            let (block, number) = (&self.block, self.cases);
-            report.say_to_port(format_args!("case {block}#{number} {} {own:x}", text()));
+            let block = &self.block;
+            report.say_to_port(format_args!("case {block}#{name} {} {own:x}", text()));
         }
         self.cases += 1;
     }
 
     /// Names the next case, before it can end the machine.
-    pub fn announce<T: Display>(&self, report: &mut Report, text: impl FnOnce() -> T) {
+    pub fn announce<T: Display>(
+        &self,
+        report: &mut Report,
+        name: impl Display,
+        text: impl FnOnce() -> T,
+    ) {
         if self.in_full {
-            let (block, number) = (&self.block, self.cases);
-            report.say_to_port(format_args!("try {block}#{number} {}", text()));
+            let block = &self.block;
+            report.say_to_port(format_args!("try {block}#{name} {}", text()));
         }
     }
 

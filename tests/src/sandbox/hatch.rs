@@ -3,7 +3,7 @@
 
 use super::tables::{Space, page, selector};
 use super::{Ending, General, Place, RSP};
-use crate::cpu::{rdmsr, read_cr0, wrmsr, write_cr0};
+use crate::cpu::{rdmsr, read_cr0, write_cr0, wrmsr};
 use crate::linear::Window;
 use core::arch::{asm, global_asm};
 use core::mem::{offset_of, transmute};
@@ -54,7 +54,7 @@ const STUB: usize = 10;
 pub struct Hatch {
     state: *mut State,
     inner_root: u64,
-    interrupts_were_on: bool,
+    timer: u32,
     cr0: u64,
     msrs: [u64; OWN_MSRS.len()],
     masks: [u8; 2],
@@ -103,7 +103,7 @@ impl Hatch {
         let mut hatch = Self {
             state,
             inner_root: root,
-            interrupts_were_on: interrupts_off(),
+            timer: 0,
             cr0: read_cr0(),
             msrs: [0; OWN_MSRS.len()],
             masks: [0; 2],
@@ -114,7 +114,8 @@ impl Hatch {
 
     fn prepare(&mut self) {
         // SAFETY: these registers exist in every 64-bit CPU, and `drop` puts
-        // them back; interrupts are off until then.
+        // them back. No interrupt comes meanwhile: a string may enable them, and
+        // so does the firmware whenever memory is taken from it.
         unsafe {
             write_cr0(self.cr0 | CR0_WP | CR0_AM);
             wrmsr(EFER, rdmsr(EFER) | EFER_SCE | EFER_NXE);
@@ -122,6 +123,8 @@ impl Hatch {
                 *before = rdmsr(*number);
                 wrmsr(*number, *own);
             }
+            self.timer = TIMER.read_volatile();
+            TIMER.write_volatile(self.timer | TIMER_MASKED);
             self.masks = PIC_MASKS.map(|port| crate::cpu::inb(port));
             for port in PIC_MASKS {
                 crate::cpu::outb(port, 0xff);
@@ -138,7 +141,13 @@ impl Hatch {
             let state = &mut *self.state;
             state.general = entry.general;
             let stack = entry.general[RSP];
-            state.frame = [entry.rip, u64::from(code), entry.flags, stack, u64::from(data)];
+            state.frame = [
+                entry.rip,
+                u64::from(code),
+                entry.flags,
+                stack,
+                u64::from(data),
+            ];
             state.data = u64::from(data);
             let enter: unsafe extern "sysv64" fn() = transmute(Window::address(page::HANDLERS));
             enter();
@@ -177,10 +186,17 @@ impl Hatch {
 
     /// Where the page tables are differs from run to run.
     fn without_root(&self, value: u64) -> u64 {
-        if value == self.inner_root { 0x00c3_00c3 } else { value }
+        if value == self.inner_root {
+            0x00c3_00c3
+        } else {
+            value
+        }
     }
 }
 
+/// The local APIC's timer, where it is after reset.
+const TIMER: *mut u32 = 0xfee0_0320 as *mut u32;
+const TIMER_MASKED: u32 = 1 << 16;
 /// The masks of both interrupt controllers.
 const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
 
@@ -195,18 +211,9 @@ impl Drop for Hatch {
             for (port, mask) in PIC_MASKS.iter().zip(self.masks) {
                 crate::cpu::outb(*port, mask);
             }
-            if self.interrupts_were_on {
-                asm!("sti");
-            }
+            TIMER.write_volatile(self.timer);
         }
     }
-}
-
-fn interrupts_off() -> bool {
-    let flags: u64;
-    // SAFETY: `drop` puts them on again.
-    unsafe { asm!("pushfq", "pop {}", "cli", out(reg) flags) };
-    flags & 1 << 9 != 0
 }
 
 const fn selectors(place: Place) -> (u16, u16) {
@@ -253,7 +260,11 @@ fn place_gates(space: &mut Space, _leave: usize) {
     let gates = space.upper(page::GATES);
     for (vector, gate) in gates.chunks_exact_mut(16).enumerate() {
         let handler = Window::address(page::HANDLERS) + stub(vector) as u64;
-        let rights: u64 = if matches!(vector, 3 | 4) { 0xee01 } else { 0x8e01 };
+        let rights: u64 = if matches!(vector, 3 | 4) {
+            0xee01
+        } else {
+            0x8e01
+        };
         let low = handler & 0xffff
             | u64::from(selector::CODE_64) << 16
             | rights << 32
@@ -273,6 +284,8 @@ global_asm!(
     .globl hatch_end
 hatch_start:
     .set hatch_state, hatch_start + 0x3000
+    pushfq
+    cli
     push rbx
     push rbp
     push r12
@@ -362,6 +375,7 @@ hatch_leave:
     pop r12
     pop rbp
     pop rbx
+    popfq
     ret
 hatch_end:
 "#,

@@ -91,7 +91,11 @@ impl Ending {
     /// All of it that the manuals define: CR2 and DR6 only where the vector
     /// gives them a meaning.
     pub fn words(&self) -> impl Iterator<Item = u64> {
-        let cr2 = if self.vector == PAGE_FAULT { self.cr2 } else { 0 };
+        let cr2 = if self.vector == PAGE_FAULT {
+            self.cr2
+        } else {
+            0
+        };
         let dr6 = if self.vector == DEBUG { self.dr6 } else { 0 };
         let error = self.error.unwrap_or(u64::MAX);
         let first = [u64::from(self.vector), error, cr2, dr6];
@@ -108,8 +112,8 @@ const FLAGS: u64 = 2;
 /// INT3, wherever there is no instruction.
 const BREAKPOINT: u8 = 0xcc;
 
-/// The sandbox. While it is there interrupts are off, and some MSRs and CR0 are
-/// its own.
+/// The sandbox. While it is there no device interrupts, and some MSRs and CR0
+/// are its own.
 pub struct Sandbox {
     space: Space,
     hatch: Hatch,

@@ -161,7 +161,8 @@ impl Space {
     }
 
     /// It stays the CPU's when the sandbox is gone: firmware has no use for
-    /// one, and there is no way back to none.
+    /// one, and there is no way back to none. There is no local table: after a
+    /// reset the CPU has one at address 0, whose limit no instruction shows.
     fn load_task(&self) {
         let mut before = [0u8; 10];
         let own = self.segments();
@@ -169,10 +170,11 @@ impl Space {
         // firmware's table comes back.
         unsafe {
             asm!(
-                "sgdt [{before}]", "lgdt [{own}]", "ltr {task:x}", "lgdt [{before}]",
+                "sgdt [{before}]", "lgdt [{own}]", "ltr {task:x}", "lldt {none:x}", "lgdt [{before}]",
                 before = in(reg) &mut before,
                 own = in(reg) &own,
                 task = in(reg) selector::TASK,
+                none = in(reg) 0,
                 options(nostack),
             );
         }

@@ -50,7 +50,10 @@ pub fn run(bench: &Bench, row: &Row, machine: Machine, guest: &str) -> Result<()
     );
     let digests = entries(&native, "digest").len();
     let singles = entries(&native, "finding").len();
-    ensure!(digests + singles > 0, "the guest printed nothing to compare");
+    ensure!(
+        digests + singles > 0,
+        "the guest printed nothing to compare"
+    );
     Ok(())
 }
 
@@ -68,7 +71,12 @@ impl Pair<'_> {
         let boot = |name, native| -> Result<String> {
             let boot = Boot::Efi {
                 program: artefacts::test_guest(self.guest),
-                arguments: format!("{long} {cases} {}", std::env::var("HOSTILE").unwrap_or_default()).trim().to_owned(),
+                arguments: format!(
+                    "{long} {cases} {}",
+                    std::env::var("HOSTILE").unwrap_or_default()
+                )
+                .trim()
+                .to_owned(),
             };
             let variant = Variant { name, native, boot };
             let report = self.bench.boot(self.row, self.machine, variant)?;
@@ -100,7 +108,9 @@ fn entries<'a>(text: &'a str, kind: &str) -> BTreeMap<&'a str, &'a str> {
 fn differing(native: &str, ours: &str, kind: &str) -> Vec<String> {
     let (native, ours) = (entries(native, kind), entries(ours, kind));
     let missing = ours.keys().filter(|name| !native.contains_key(*name));
-    let other = native.iter().filter(|(name, text)| ours.get(*name) != Some(text));
+    let other = native
+        .iter()
+        .filter(|(name, text)| ours.get(*name) != Some(text));
     let names = other.map(|(name, _)| name).chain(missing);
     names.map(|name| (*name).to_owned()).collect()
 }
@@ -109,7 +119,11 @@ fn shown(native: &str, ours: &str, kind: &str, names: &[String]) -> String {
     let (native, ours) = (entries(native, kind), entries(ours, kind));
     let line = |name: &String| {
         let text = |of: &BTreeMap<&str, &str>| of.get(name.as_str()).map_or("-", |t| t).to_owned();
-        format!("{name}\n  native  {}\n  beneath {}", text(&native), text(&ours))
+        format!(
+            "{name}\n  native  {}\n  beneath {}",
+            text(&native),
+            text(&ours)
+        )
     };
     let lines: Vec<_> = names.iter().take(LINES_SHOWN).map(line).collect();
     lines.join("\n")
