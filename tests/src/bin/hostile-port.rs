@@ -40,6 +40,11 @@ const ONLY_READ_HIGH: [(RangeInclusive<u16>, &str); 3] = [
     (0x5658..=0x565b, "calls to the emulator"),
 ];
 
+/// The serial ports, which have registers of a byte: asked for more at once,
+/// QEMU 7.2 ends with a failed assertion.
+const ONLY_BYTES: [RangeInclusive<u16>; 4] =
+    [0x3f8..=0x3ff, 0x2f8..=0x2ff, 0x3e8..=0x3ef, 0x2e8..=0x2ef];
+
 const SIZES: [u16; 3] = [1, 2, 4];
 const REPEATS: u64 = 3;
 const BLOCK: u32 = 0x1000;
@@ -51,6 +56,13 @@ fn check(report: &mut Report) {
         let mut block = Transcript::block(&options, format_args!("ports-{first:04x}"));
         for port in first..first + BLOCK {
             for size in SIZES {
+                if size > 1
+                    && ONLY_BYTES
+                        .iter()
+                        .any(|range| meets(port as u16, size, range))
+                {
+                    continue;
+                }
                 let outcome = attempt(|| Outcome::of(port as u16, size));
                 faults += u32::from(outcome.is_err());
                 tell(report, &mut block, port, size, outcome);
@@ -166,8 +178,10 @@ unsafe fn output(port: u16, size: u16, buffer: &[u32; 4]) -> [u64; 2] {
 }
 
 fn is_written(port: u16, size: u16) -> bool {
-    let last = port.saturating_add(size - 1);
-    let lists = ONLY_READ.iter().chain(&ONLY_READ_HIGH);
-    let mut ranges = lists.map(|(range, _)| range);
-    !ranges.any(|range| port <= *range.end() && last >= *range.start())
+    let mut lists = ONLY_READ.iter().chain(&ONLY_READ_HIGH);
+    !lists.any(|(range, _)| meets(port, size, range))
+}
+
+fn meets(port: u16, size: u16, range: &RangeInclusive<u16>) -> bool {
+    port <= *range.end() && port.saturating_add(size - 1) >= *range.start()
 }
