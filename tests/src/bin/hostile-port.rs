@@ -27,7 +27,7 @@ const ONLY_READ: [(RangeInclusive<u16>, &str); 16] = [
         0x370..=0x3ff,
         "disks, the display, the console and the report",
     ),
-    (0x402..=0x402, "an emulator's terminal"),
+    (0x400..=0x403, "an emulator's terminal, or its panic"),
     (0x510..=0x51b, "copies to any memory"),
     (0xcf8..=0xcff, "moves devices, resets the machine"),
     (0x600..=0x6ff, "power management"),
