@@ -42,6 +42,11 @@ impl Options {
         value.unwrap_or(usual)
     }
 
+    /// Whether this run may take long.
+    pub fn is_long(&self) -> bool {
+        self.value("random").is_some()
+    }
+
     fn wants(&self, block: &str) -> bool {
         let names = self.value("cases").unwrap_or_default();
         names.split(',').any(|name| name == block)

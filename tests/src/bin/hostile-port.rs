@@ -28,7 +28,7 @@ const ONLY_READ: [(RangeInclusive<u16>, &str); 16] = [
         "disks, the display, the console and the report",
     ),
     (0x400..=0x403, "an emulator's terminal, or its panic"),
-    (0x510..=0x51b, "copies to any memory"),
+    (0x500..=0x51b, "an emulator's panic; copies to any memory"),
     (0xcf8..=0xcff, "moves devices, resets the machine"),
     (0x600..=0x6ff, "power management"),
     (0x8900..=0x8a00, "ends Bochs, or starts its debugger"),

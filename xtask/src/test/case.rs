@@ -120,6 +120,11 @@ impl Bench {
         stage
             .esp(&self.artefacts, &self.guest)?
             .write(&disk, esp::FAST_CLUSTER)?;
+        let arguments = if row.resets {
+            machine.boots_again()
+        } else {
+            Vec::new()
+        };
         let report = session::run(Plan {
             machine,
             spec: Spec {
@@ -129,7 +134,7 @@ impl Bench {
                 dir: &dir,
                 serial: Default::default(),
                 cpu,
-                arguments: &[],
+                arguments: &arguments,
             },
             interactive: false,
             wants_result: true,

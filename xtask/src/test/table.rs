@@ -50,6 +50,8 @@ pub struct Row {
     #[serde(default)]
     pub same_as_native: bool,
     #[serde(default)]
+    pub resets: bool,
+    #[serde(default)]
     pub repeat: BTreeMap<Machine, u32>,
     #[serde(default)]
     pub repeat_long: BTreeMap<Machine, u32>,

@@ -51,6 +51,7 @@ const NO_STATE: &str = "what has state that exits do not switch is hidden";
 const CHECKED: &str = "the emulator has no such register and takes anything for it; Underlay \
                        keeps the bits that it must";
 const CALLS: &str = "this is the instruction of calls";
+const SCRAP: &str = "its operand is Underlay's memory, in whose place there is a scrap page";
 const SVM_IS_ON: &str = "the CPU runs guests with SVM on, and checks privilege and address \
                          before it asks whether the instruction exits";
 
@@ -79,6 +80,7 @@ static DIFFERENCES: &[Difference] = &[
     on(SVM, INSTRUCTION, Of("VMMCALL-"), CALLS),
     on(VTX, INSTRUCTION, Of("VMCALL-"), CALLS),
     on(VTX, INSTRUCTION, Of("cr4-13-"), NO_VMX),
+    on(VTX, INSTRUCTION, Of("INVPCID-ring0-64bit"), SCRAP),
     on(SVM, INSTRUCTION, Of("VMRUN-"), SVM_IS_ON),
     on(SVM, INSTRUCTION, Of("VMLOAD-"), SVM_IS_ON),
     on(SVM, INSTRUCTION, Of("VMSAVE-"), SVM_IS_ON),
