@@ -19,7 +19,7 @@ impl Random {
 
     /// A number below `end`, which is small.
     pub const fn below(&mut self, end: u64) -> u64 {
-        (self.word() >> 32) * end >> 32
+        ((self.word() >> 32) * end) >> 32
     }
 
     /// One of `choices`; 0 if there are none.

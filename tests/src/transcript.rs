@@ -54,21 +54,19 @@ impl Options {
 }
 
 /// The blocks of a guest.
-pub struct Transcript<'a> {
-    options: &'a Options,
+pub struct Transcript {
     block: String,
     digest: u64,
     cases: u64,
     in_full: bool,
 }
 
-impl<'a> Transcript<'a> {
+impl Transcript {
     /// Begins a block. Its name has no blanks and no commas.
-    pub fn block(options: &'a Options, name: impl Display) -> Self {
+    pub fn block(options: &Options, name: impl Display) -> Self {
         let block = name.to_string();
         Self {
             in_full: options.wants(&block),
-            options,
             block,
             digest: START,
             cases: 0,
@@ -108,7 +106,6 @@ impl<'a> Transcript<'a> {
 
     /// Ends the block.
     pub fn end(self, report: &mut Report) {
-        let _ = self.options;
         let (block, digest, cases) = (self.block, self.digest, self.cases);
         report.say_to_port(format_args!("digest {block} {digest:016x} of {cases}"));
     }
@@ -118,4 +115,24 @@ const START: u64 = 0xcbf2_9ce4_8422_2325;
 
 fn mix(digest: u64, word: u64) -> u64 {
     (digest.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_names_blocks_and_how_many_are_random() {
+        let options = Options::parse("random=7 cases=a,b other");
+        assert_eq!(options.random(1), 7);
+        assert!(options.is_long() && options.wants("b") && !options.wants("c"));
+        let none = Options::parse("");
+        assert_eq!(none.random(1), 1);
+        assert!(!none.is_long() && !none.wants("a"));
+    }
+
+    #[test]
+    fn a_digest_knows_the_order() {
+        assert_ne!(mix(mix(START, 1), 2), mix(mix(START, 2), 1));
+    }
 }

@@ -5,9 +5,10 @@
 
 use core::arch::global_asm;
 use core::mem::{offset_of, size_of, transmute};
+use tests::Report;
+use tests::alloc::string::String;
 use tests::attempt::GP;
 use tests::uefi::boot::{self, AllocateType, MemoryType};
-use tests::{Report, cpu};
 
 tests::guest!(check);
 
@@ -161,6 +162,9 @@ const PATTERN_B: [u32; 8] = [
     0xb0b0_0008,
 ];
 
+/// Puts the name of the way before what is checked.
+type Say<'a> = dyn Fn(&'static str) -> String + 'a;
+
 /// One way to switch.
 struct Way {
     name: &'static str,
@@ -256,16 +260,10 @@ fn switch(report: &mut Report, way: &Way, to: u16) {
     }
     new_task(report, &say, way, &work.new, is_16);
     old_task(report, &say, &work);
-    saved(report, &say, way, is_16);
+    saved(report, &say, is_16);
 }
 
-fn new_task(
-    report: &mut Report,
-    say: &dyn Fn(&'static str) -> tests::alloc::string::String,
-    way: &Way,
-    new: &Found,
-    is_16: bool,
-) {
+fn new_task(report: &mut Report, say: &Say<'_>, way: &Way, new: &Found, is_16: bool) {
     let pushed = if way.error.is_none() {
         0
     } else if is_16 {
@@ -321,11 +319,7 @@ fn new_task(
     report.equal(say("the error code"), new.on_stack & mask, on_stack & mask);
 }
 
-fn old_task(
-    report: &mut Report,
-    say: &dyn Fn(&'static str) -> tests::alloc::string::String,
-    work: &Work,
-) {
+fn old_task(report: &mut Report, say: &Say<'_>, work: &Work) {
     let old = &work.old;
     let mut general = PATTERN_A;
     general[4] = STACK_A as u32;
@@ -345,12 +339,7 @@ fn old_task(
 }
 
 /// What the old task's state holds since the first switch.
-fn saved(
-    report: &mut Report,
-    say: &dyn Fn(&'static str) -> tests::alloc::string::String,
-    way: &Way,
-    is_16: bool,
-) {
+fn saved(report: &mut Report, say: &Say<'_>, is_16: bool) {
     // SAFETY: the pages are ours, and the code is done.
     let (a, b, b16) = unsafe {
         (
@@ -368,7 +357,6 @@ fn saved(
     report.equal(say("saved: CR3 is not"), a.cr3, DIRECTORY_A as u32);
     // An IRET leaves NT clear in what it saves of the task that it ends.
     let flags = if is_16 { u32::from(b16.flags) } else { b.flags };
-    let _ = way;
     report.equal(say("saved: the new one's NT"), flags & NT, 0);
 }
 
@@ -563,7 +551,6 @@ unsafe fn set_rights(selector: u16, rights: u8) {
 }
 
 fn run(work: Work) -> Work {
-    let _ = cpu::read_cr0();
     let at = (BASE + offset(&raw const tasks_work)) as *mut Work;
     // SAFETY: the pages are ours; the code, called at their start, comes back
     // with the machine as it was.

@@ -47,7 +47,7 @@ unsafe extern "C" {
     static hatch_end: u8;
 }
 
-/// Stubs follow the code, each of this many bytes.
+/// Bytes of a stub.
 const STUB: usize = 10;
 
 /// See above.
@@ -86,8 +86,8 @@ const LANDING: u64 = super::CODE + 0x80;
 impl Hatch {
     /// Fills the upper pages of `space`, and makes the CPU ready.
     pub fn new(space: &mut Space) -> Self {
-        let leave = place_code(space.upper(page::HANDLERS));
-        place_gates(space, leave);
+        place_code(space.upper(page::HANDLERS));
+        place_gates(space.upper(page::GATES));
         let state: *mut State = space.upper(page::STATE).as_mut_ptr().cast();
         let (segments, gates, root) = (space.segments(), space.gates(), space.root());
         // SAFETY: the page is the state's, aligned, and all zeros are a state;
@@ -227,8 +227,9 @@ const fn selectors(place: Place) -> (u16, u16) {
     }
 }
 
-/// Copies the code, and 256 stubs behind it; returns where `hatch_leave` is.
-fn place_code(page: &mut [u8]) -> usize {
+/// Copies the code to the start of the page, and puts a stub for each vector at
+/// its end.
+fn place_code(page: &mut [u8]) {
     // SAFETY: the block between the symbols is code of this program.
     let (code, leave) = unsafe {
         let start = &raw const hatch_start;
@@ -246,7 +247,6 @@ fn place_code(page: &mut [u8]) -> usize {
         let distance = (leave as i32) - (at + STUB) as i32;
         page[at + 6..at + STUB].copy_from_slice(&distance.to_le_bytes());
     }
-    leave
 }
 
 const fn stub(vector: usize) -> usize {
@@ -256,8 +256,7 @@ const fn stub(vector: usize) -> usize {
 /// Interrupt gates on the first stack of the interrupt-stack table; the
 /// breakpoint and the overflow trap may be called from ring 3. Intel SDM
 /// volume 3, "64-Bit Mode IDT".
-fn place_gates(space: &mut Space, _leave: usize) {
-    let gates = space.upper(page::GATES);
+fn place_gates(gates: &mut [u8]) {
     for (vector, gate) in gates.chunks_exact_mut(16).enumerate() {
         let handler = Window::address(page::HANDLERS) + stub(vector) as u64;
         let rights: u64 = if matches!(vector, 3 | 4) {

@@ -71,12 +71,7 @@ impl Pair<'_> {
         let boot = |name, native| -> Result<String> {
             let boot = Boot::Efi {
                 program: artefacts::test_guest(self.guest),
-                arguments: format!(
-                    "{long} {cases} {}",
-                    std::env::var("HOSTILE").unwrap_or_default()
-                )
-                .trim()
-                .to_owned(),
+                arguments: format!("{long} {cases}").trim().to_owned(),
             };
             let variant = Variant { name, native, boot };
             let report = self.bench.boot(self.row, self.machine, variant)?;
