@@ -383,45 +383,96 @@ fn back_by_link(report: &mut Report) {
     );
 }
 
-/// A switch that breaks a rule is an exception in the old task.
+/// A switch that breaks a rule.
+struct Refusal {
+    name: &'static str,
+    trigger: *const u8,
+    target: u16,
+    /// Makes the other task's state bad.
+    spoil: fn(&mut Task32),
+    vector: u8,
+    error: u16,
+    /// Whose exception it is.
+    task: u16,
+}
+
+const TS: u8 = 10;
+const NP: u8 = 11;
+
+/// What is wrong with the way there is an exception in the old task, what is
+/// wrong with the new task's state one in the new.
 fn refusals(report: &mut Report) {
-    const TS: u8 = 10;
-    const NP: u8 = 11;
-    let (jump, call) = (&raw const tasks_jump, &raw const tasks_call);
-    let iret = &raw const tasks_return;
-    let cases = [
-        ("a jump to a busy task", jump, SELECTOR_A, GP, SELECTOR_A),
-        ("a call to a busy task", call, SELECTOR_A, GP, SELECTOR_A),
-        (
-            "a jump to a task that is not there",
-            jump,
-            SELECTOR_ABSENT,
-            NP,
-            SELECTOR_ABSENT,
-        ),
-        (
-            "a jump to a state that is too short",
-            jump,
-            SELECTOR_SHORT,
-            TS,
-            SELECTOR_SHORT,
-        ),
-        ("IRET to a task that is not busy", iret, 0, TS, SELECTOR_B),
-    ];
-    for (name, trigger, target, vector, error) in cases {
+    for refusal in wrong_ways().into_iter().chain(wrong_states()) {
         prepare();
         // SAFETY: the pages are ours.
-        unsafe { (*(TASK_A as *mut Task32)).link = u32::from(SELECTOR_B) };
-        let work = run(work(trigger, target));
+        unsafe {
+            (*(TASK_A as *mut Task32)).link = u32::from(SELECTOR_B);
+            (refusal.spoil)(&mut *(TASK_B as *mut Task32));
+        }
+        let work = run(work(refusal.trigger, refusal.target));
         let found = (work.vector.wrapping_sub(1), work.error);
-        let expected = (u32::from(vector), u32::from(error));
+        let expected = (u32::from(refusal.vector), u32::from(refusal.error));
+        let name = refusal.name;
         report.equal(name, found, expected);
-        report.equal(
-            "and the task is the old one",
-            work.old.task,
-            u32::from(SELECTOR_A),
-        );
+        let what = tests::alloc::format!("{name}: whose exception");
+        report.equal(what, work.old.task, u32::from(refusal.task));
     }
+}
+
+fn wrong_ways() -> [Refusal; 5] {
+    let way = |name, trigger, target, vector, error| Refusal {
+        name,
+        trigger,
+        target,
+        spoil: |_| {},
+        vector,
+        error,
+        task: SELECTOR_A,
+    };
+    // Addresses of code only.
+    let (jump, call) = (&raw const tasks_jump, &raw const tasks_call);
+    let iret = &raw const tasks_return;
+    let (absent, short) = (SELECTOR_ABSENT, SELECTOR_SHORT);
+    [
+        way("a jump to a busy task", jump, SELECTOR_A, GP, SELECTOR_A),
+        way("a call to a busy task", call, SELECTOR_A, GP, SELECTOR_A),
+        way("a jump to an absent task", jump, absent, NP, absent),
+        way(
+            "a jump to a state that is too short",
+            jump,
+            short,
+            TS,
+            short,
+        ),
+        way("IRET to a task that is not busy", iret, 0, TS, SELECTOR_B),
+    ]
+}
+
+fn wrong_states() -> [Refusal; 4] {
+    let state = |name, error, spoil| Refusal {
+        name,
+        trigger: &raw const tasks_jump,
+        target: SELECTOR_B,
+        spoil,
+        vector: TS,
+        error,
+        task: SELECTOR_B,
+    };
+    let none = SELECTOR_NONE as u16;
+    [
+        state("a state whose LDT is none", SELECTOR_A, |task| {
+            task.local = u32::from(SELECTOR_A);
+        }),
+        state("a state whose LDT is behind the table", none, |task| {
+            task.local = SELECTOR_NONE;
+        }),
+        state("a state whose code is data", SELECTOR_DATA as u16, |task| {
+            task.segments[1] = SELECTOR_DATA;
+        }),
+        state("a state whose data is behind the table", none, |task| {
+            task.segments[3] = SELECTOR_NONE;
+        }),
+    ]
 }
 
 fn offset(symbol: *const u8) -> u64 {
@@ -748,13 +799,13 @@ tasks_vectors:
     .set tasks_vector, tasks_vector + 1
     .endr
 tasks_excepted:
-    pop eax
-    inc eax
-    mov [{base} + at_vector], eax
-    pop eax
-    mov [{base} + at_vector + 4], eax
+    pop ebx
+    inc ebx
+    pop ecx
     mov eax, 0x18
     mov ds, eax
+    mov [{base} + at_vector], ebx
+    mov [{base} + at_vector + 4], ecx
     mov es, eax
     mov ss, eax
     mov esp, {stack_a}
