@@ -138,8 +138,9 @@ pub struct Handoff {
     pub log_port: u32,
     /// A [`LogLevel`] code.
     pub log_level: u32,
-    /// Not used; 0.
-    pub reserved: u32,
+    /// 1: the ways to print are offered, see
+    /// [`crate::discovery::LEAF_PRINT`]. 0: they are not.
+    pub print: u32,
     /// Written by the hypervisor: details of a refusal, see [`crate::Refusal`].
     pub detail: [u64; 2],
 }
@@ -161,6 +162,10 @@ pub mod footprint {
     pub const OWN_TABLES: u64 = 24 * PAGE;
     /// Splits of nested tables that no formula covers: low memory, the region.
     pub const NESTED_SPLITS: u64 = 24 * PAGE;
+    /// Pages that controllers may watch: each splits what it lies in.
+    pub const WATCHED_MAX: usize = 8;
+    /// A table of 2 MiB pages and one of pages for each watched page.
+    const WATCHED_SPLITS: u64 = 2 * WATCHED_MAX as u64 * PAGE;
 
     /// Physical address bits that a 4-level nested table can map.
     pub const NESTED_BITS_MAX: u32 = 48;
@@ -187,7 +192,7 @@ pub mod footprint {
             1u64 << bits.saturating_sub(30)
         };
         let ranges = 2 * u64::from(variable_mtrrs);
-        (1 + directories_of_pointers + directories + ranges) * PAGE + NESTED_SPLITS
+        (1 + directories_of_pointers + directories + ranges) * PAGE + NESTED_SPLITS + WATCHED_SPLITS
     }
 
     /// Bytes of the hypervisor's own tables for memory up to `memory_end`.

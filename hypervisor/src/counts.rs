@@ -2,17 +2,23 @@
 
 use core::fmt;
 use x86::Exit;
-use x86::exit::{KIND_NAMES, KINDS};
+use x86::exit::Kind;
 
 /// Counters by [`Exit::kind`]. Written by the CPU that has them, in `run`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts([u64; KINDS]);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts([u64; Kind::ALL.len()]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([0; Kind::ALL.len()])
+    }
+}
 
 impl Counts {
     /// Counts one exit.
     #[inline]
     pub fn add(&mut self, exit: &Exit) {
-        if let Some(count) = self.0.get_mut(exit.kind()) {
+        if let Some(count) = self.0.get_mut(exit.kind() as usize) {
             *count += 1;
         }
     }
@@ -29,11 +35,11 @@ impl fmt::Display for Counts {
         let happened = self
             .0
             .iter()
-            .zip(KIND_NAMES)
+            .zip(Kind::ALL)
             .filter(|(count, _)| **count > 0);
-        for (number, (count, name)) in happened.enumerate() {
+        for (number, (count, kind)) in happened.enumerate() {
             let comma = if number > 0 { ", " } else { "" };
-            write!(f, "{comma}{name} {count}")?;
+            write!(f, "{comma}{} {count}", kind.name())?;
         }
         Ok(())
     }

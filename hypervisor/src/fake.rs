@@ -5,16 +5,27 @@ use core::ops::Range;
 use machine::nested::OutOfTables;
 use machine::{CodeSize, Memory, Unreachable, Vcpu};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
+use x86::event::EventType;
+use x86::exit::{
+    Access, ControlAccess, EntryFailure, Instruction, Kind, NestedFault, PortAccess,
+    RegisterAccess, TaskSource, TaskSwitch,
+};
+use x86::segment::{Segment, SegmentName};
 use x86::walk::{Entries, Paging};
-use x86::{Exception, Exit, Gpa, Registers};
+use x86::{Event, Exception, Exit, Gpa, Registers};
 
 /// An Intel CPU.
 pub type FakeVtx = FakeCpu<0>;
 /// An AMD CPU without next-RIP save.
 pub type FakeSvm = FakeCpu<1>;
+
+thread_local! {
+    /// Accesses to ports of this thread's machine: port, size, what is written.
+    pub static PORT_LOG: RefCell<Vec<(u16, u8, Option<u32>)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A vCPU. `VENDOR` 0 is Intel, 1 AMD.
 pub struct FakeCpu<const VENDOR: u8> {
@@ -31,7 +42,16 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub single_step: bool,
     pub injected: Vec<Exception>,
     pub redelivered: u32,
-    pub delivering: bool,
+    pub event: Option<Event>,
+    pub rsp: u64,
+    pub segments: [Segment; 8],
+    pub cr0: Cr0,
+    pub ports: BTreeSet<u16>,
+    pub exceptions: BTreeSet<u8>,
+    pub halted: bool,
+    pub debug_registers: [u64; 8],
+    pub machine_check: bool,
+    pub ticks: Cell<u64>,
     pub nmis: u32,
     pub cr0_shadow: Option<u64>,
     pub msrs: BTreeMap<u32, u64>,
@@ -59,7 +79,16 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             single_step: false,
             injected: Vec::new(),
             redelivered: 0,
-            delivering: false,
+            event: None,
+            rsp: 0x8000,
+            segments: [flat(); 8],
+            cr0: Cr0::PE | Cr0::PG | Cr0::WP,
+            ports: BTreeSet::new(),
+            exceptions: BTreeSet::new(),
+            halted: false,
+            debug_registers: [0; 8],
+            machine_check: false,
+            ticks: Cell::new(0),
             nmis: 0,
             cr0_shadow: None,
             msrs: BTreeMap::new(),
@@ -69,6 +98,16 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             written_back: 0,
             xcr: Vec::new(),
         }
+    }
+}
+
+/// A writable data segment over everything.
+fn flat() -> Segment {
+    Segment {
+        selector: 0x10,
+        base: 0,
+        limit: 0xffff_ffff,
+        rights: 0xc093,
     }
 }
 
@@ -102,8 +141,27 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn set_rflags(&mut self, rflags: Rflags) {
         self.rflags = rflags;
     }
+    fn stack_pointer(&self) -> u64 {
+        self.rsp
+    }
+    fn set_stack_pointer(&mut self, value: u64) {
+        self.rsp = value;
+    }
+    fn segment(&self, name: SegmentName) -> Segment {
+        self.segments[name as usize]
+    }
+    fn set_segment(&mut self, name: SegmentName, segment: Segment) {
+        self.segments[name as usize] = segment;
+    }
     fn cpl(&self) -> u8 {
         self.cpl
+    }
+    fn cr0(&self) -> Cr0 {
+        self.cr0
+    }
+    /// Goes on by one whenever somebody looks.
+    fn ticks(&self) -> u64 {
+        self.ticks.replace(self.ticks.get() + 1)
     }
     fn cr4(&self) -> Cr4 {
         self.cr4
@@ -121,7 +179,7 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     /// Identity, but for the pages that `FakeMemory` calls absent.
     fn paging(&self) -> Paging {
         Paging {
-            cr0: Cr0::PE | Cr0::PG | Cr0::WP,
+            cr0: self.cr0,
             cr3: FakeMemory::ROOT,
             cr4: self.cr4 | Cr4::PAE,
             efer: Efer::LME | Efer::LMA | Efer::NXE,
@@ -153,8 +211,8 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn redeliver(&mut self) {
         self.redelivered += 1;
     }
-    fn is_delivering(&self) -> bool {
-        self.delivering
+    fn event(&self) -> Option<Event> {
+        self.event
     }
     fn note_nmi(&mut self) {
         self.nmis += 1;
@@ -162,8 +220,45 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn deliver_nmi(&mut self) {
         self.nmis = self.nmis.saturating_sub(1);
     }
+    fn halt(&mut self) {
+        self.halted = true;
+    }
+    fn debug_register(&self, number: u8) -> u64 {
+        self.debug_registers[number as usize]
+    }
+    fn set_debug_register(&mut self, number: u8, value: u64) {
+        self.debug_registers[number as usize] = value;
+    }
+    fn take_machine_check(&mut self) -> bool {
+        core::mem::take(&mut self.machine_check)
+    }
+    fn read_counter(&self, number: u32) -> Option<u64> {
+        self.msrs.get(&number).copied()
+    }
+    /// Each port answers with its number.
+    fn read_port(port: u16, size: u8) -> u32 {
+        PORT_LOG.with_borrow_mut(|log| log.push((port, size, None)));
+        u32::from(port) & (u64::MAX >> (64 - 8 * size)) as u32
+    }
+    fn write_port(port: u16, size: u8, value: u32) {
+        PORT_LOG.with_borrow_mut(|log| log.push((port, size, Some(value))));
+    }
     fn shadow_cr0(&mut self, value: u64) {
         self.cr0_shadow = Some(value);
+    }
+    fn intercept_port(&mut self, port: u16, exits: bool) {
+        if exits {
+            self.ports.insert(port);
+        } else {
+            self.ports.remove(&port);
+        }
+    }
+    fn intercept_exception(&mut self, vector: u8, exits: bool) {
+        if exits {
+            self.exceptions.insert(vector);
+        } else {
+            self.exceptions.remove(&vector);
+        }
     }
     fn intercept_msr(&mut self, number: u32, read: bool, write: bool) {
         self.intercepted.insert(number, (read, write));
@@ -210,6 +305,7 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
 pub struct FakeMemory {
     bytes: RefCell<Vec<u8>>,
     pub scrap_opened: Cell<u32>,
+    pub watched: RefCell<BTreeSet<Gpa>>,
     pub followed: Cell<u32>,
     pub fits: Cell<bool>,
 }
@@ -223,6 +319,7 @@ impl FakeMemory {
         let memory = Self {
             bytes: RefCell::new(vec![0; Self::SIZE]),
             scrap_opened: Cell::new(0),
+            watched: RefCell::default(),
             followed: Cell::new(0),
             fits: Cell::new(true),
         };
@@ -275,11 +372,19 @@ impl Memory for FakeMemory {
         self.bytes.borrow_mut()[range].copy_from_slice(from);
         Ok(())
     }
+    fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable> {
+        self.range(gpa, size as usize).map(drop)
+    }
     fn reserved(&self) -> Range<Gpa> {
         Self::RESERVED
     }
-    fn open_scrap(&self) {
+    fn open_scrap(&self) -> Result<(), OutOfTables> {
         self.scrap_opened.set(self.scrap_opened.get() + 1);
+        Ok(())
+    }
+    fn watch(&self, gpa: Gpa) -> Result<(), OutOfTables> {
+        self.watched.borrow_mut().insert(gpa);
+        Ok(())
     }
     fn follow_mtrrs(&self) -> Result<(), OutOfTables> {
         self.followed.set(self.followed.get() + 1);
@@ -305,4 +410,98 @@ impl Entries for FakeMemory {
         }
         same
     }
+}
+
+/// An exit of each kind.
+pub fn one_of_each() -> Vec<Exit> {
+    let access = RegisterAccess {
+        register: 0,
+        write: true,
+        general: Some(0),
+    };
+    let port = PortAccess {
+        port: 0x80,
+        size: 1,
+        input: false,
+        string: false,
+        repeat: false,
+        segment: None,
+        value: 0,
+        next: Some(0x1002),
+    };
+    let event = Event {
+        kind: EventType::Exception,
+        vector: 6,
+        error: None,
+    };
+    let switch = TaskSwitch {
+        selector: 8,
+        source: TaskSource::Jump,
+        error: None,
+    };
+    let fault = NestedFault {
+        gpa: FakeMemory::RESERVED.start,
+        gva: None,
+        access: Access::default(),
+        walk: false,
+    };
+    let (number, value, index, reason, detail) = (0x1b, 0, 0, 0, 0);
+    let instructions = [
+        Instruction::Hlt,
+        Instruction::Pause,
+        Instruction::Monitor,
+        Instruction::Mwait,
+        Instruction::Rdtsc,
+        Instruction::Rdtscp,
+        Instruction::Rdpmc,
+        Instruction::Rdpru,
+        Instruction::Rdrand,
+        Instruction::Rdseed,
+        Instruction::Invd,
+        Instruction::Wbinvd,
+        Instruction::Invlpg(None),
+        Instruction::Invpcid,
+        Instruction::Xsaves,
+        Instruction::Xrstors,
+        Instruction::UserWait,
+        Instruction::Rsm,
+        Instruction::DescriptorTable,
+        Instruction::Flow(0x74),
+    ];
+    let mut all = vec![
+        Exit::Cpuid {
+            leaf: 0,
+            subleaf: 0,
+        },
+        Exit::Hypercall,
+        Exit::ReadMsr { number },
+        Exit::WriteMsr { number, value },
+        Exit::SetExtendedControl { index, value },
+        Exit::Control(ControlAccess::Move(access)),
+        Exit::Debug(access),
+        Exit::Port(port),
+        Exit::NestedFault(fault),
+        Exit::NestedTables { gpa: Gpa(0) },
+        Exit::Virtualisation,
+        Exit::Exception { event, detail },
+        Exit::Interrupt { vector: None },
+        Exit::InterruptWindow,
+        Exit::Nmi,
+        Exit::NmiWindow,
+        Exit::SystemManagement,
+        Exit::Init,
+        Exit::Startup { vector: 0 },
+        Exit::TaskSwitch(switch),
+        Exit::Apic { reason, detail },
+        Exit::PreemptionTimer,
+        Exit::MonitorTrap,
+        Exit::TripleFault,
+        Exit::EntryFailed(EntryFailure::GuestState(0)),
+        Exit::Other { reason, detail },
+    ];
+    all.extend(instructions.map(Exit::Instruction));
+    let mut kinds: Vec<Kind> = all.iter().map(Exit::kind).collect();
+    kinds.sort();
+    assert_eq!(kinds, Kind::ALL, "one of each");
+    all
 }

@@ -17,12 +17,15 @@ pub mod caller;
 pub mod chain;
 pub mod controllers;
 pub mod counts;
+pub mod emulator;
 pub mod instruction;
 pub mod outcome;
+pub mod printer;
 pub mod run;
 pub mod services;
 pub mod start;
 pub mod vm;
+pub mod watches;
 
 #[cfg(test)]
 mod fake;

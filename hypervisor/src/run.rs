@@ -1,6 +1,7 @@
 //! The loop: enter the guest, count the exit, offer it to the chain, apply the
-//! outcome. Nothing else moves the instruction pointer, raises an exception in
-//! the guest, or leaves the loop.
+//! outcome. Nothing else raises an exception in the guest, or leaves the loop;
+//! nothing else moves the instruction pointer, but for a task switch, which
+//! loads all registers.
 
 use crate::chain;
 use crate::instruction;
@@ -9,28 +10,36 @@ use crate::vm::{Cpu, Vm};
 use machine::{CodeSize, Memory, Vcpu};
 use x86::Exception;
 use x86::control::Rflags;
+use x86::event::{Merged, merge};
 
 /// Runs `cpu` until its guest cannot go on.
 pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
     loop {
         let exit = cpu.vcpu.enter();
         cpu.counts.add(&exit);
-        match chain::offer(vm, cpu, &exit) {
+        let applied = match chain::offer(vm, cpu, &exit) {
             Outcome::Done => step_over(vm, cpu),
-            Outcome::Resume => cpu.vcpu.redeliver(),
-            Outcome::Fault(_) if cpu.vcpu.is_delivering() => return Stop::Reset,
+            Outcome::Emulated { length } => {
+                step(&mut cpu.vcpu, u64::from(length));
+                Ok(())
+            }
+            Outcome::Again => repeat(&mut cpu.vcpu),
+            Outcome::Resume => redeliver(&mut cpu.vcpu),
+            Outcome::Moved => Ok(()),
             Outcome::Fault(exception) => raise(&mut cpu.vcpu, exception),
-            Outcome::Stop(stop) => return stop,
-            Outcome::Pass => return Stop::Unhandled(exit),
+            Outcome::Stop(stop) => Err(stop),
+            Outcome::Pass => Err(Stop::Unhandled(exit)),
+        };
+        if let Err(stop) = applied {
+            return stop;
         }
     }
 }
 
-/// The instruction that exited is done: the guest goes on behind it as the CPU
-/// would have: no longer in an interrupt shadow, with its single-step trap.
-/// Where the hardware gives no length and the code cannot be read any more,
-/// the guest gets what fetching it again would have raised.
-fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) {
+/// The instruction that exited is done: the guest goes on behind it. Where the
+/// hardware gives no length and the code cannot be read any more, the guest
+/// gets what fetching it again would have raised.
+fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
     let length = match cpu.vcpu.instruction_length() {
         Some(length) => length,
         None => match instruction::length(vm, &cpu.vcpu) {
@@ -38,15 +47,18 @@ fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) {
             Err(exception) => return raise(&mut cpu.vcpu, exception),
         },
     };
-    let vcpu = &mut cpu.vcpu;
+    step(&mut cpu.vcpu, length);
+    Ok(())
+}
+
+#[inline]
+fn step<V: Vcpu>(vcpu: &mut V, length: u64) {
     vcpu.set_rip(advance(vcpu, length));
     vcpu.clear_interrupt_shadow();
     let rflags = vcpu.rflags();
     if rflags.intersects(Rflags::TF | Rflags::RF) {
         vcpu.set_rflags(rflags - Rflags::RF);
-        if rflags.contains(Rflags::TF) {
-            vcpu.pend_single_step();
-        }
+        trap(vcpu, rflags);
     }
 }
 
@@ -64,13 +76,43 @@ fn advance<V: Vcpu>(vcpu: &V, length: u64) -> u64 {
     }
 }
 
-/// A fault restarts its instruction without hitting the instruction breakpoint
-/// on it again, hence RF. Intel SDM volume 3, "Instruction-Breakpoint
-/// Exception Condition".
-fn raise<V: Vcpu>(vcpu: &mut V, exception: Exception) {
+/// Between two rounds of a repeated instruction the CPU takes interrupts and
+/// single-step traps, but hits no instruction breakpoint again. Intel SDM
+/// volume 3, "Instruction-Breakpoint Exception Condition".
+fn repeat<V: Vcpu>(vcpu: &mut V) -> Result<(), Stop> {
+    vcpu.clear_interrupt_shadow();
+    let rflags = vcpu.rflags();
+    vcpu.set_rflags(rflags | Rflags::RF);
+    trap(vcpu, rflags);
+    Ok(())
+}
+
+fn trap<V: Vcpu>(vcpu: &mut V, rflags: Rflags) {
+    if rflags.contains(Rflags::TF) {
+        vcpu.pend_single_step();
+    }
+}
+
+fn redeliver<V: Vcpu>(vcpu: &mut V) -> Result<(), Stop> {
+    vcpu.redeliver();
+    Ok(())
+}
+
+/// Raises `exception`, merged with the event that was being delivered. A fault
+/// restarts its instruction without hitting the instruction breakpoint on it
+/// again, hence RF.
+fn raise<V: Vcpu>(vcpu: &mut V, exception: Exception) -> Result<(), Stop> {
+    let merged = vcpu.event().map(|event| merge(event, exception));
+    let exception = match merged {
+        None => exception,
+        Some(Merged::Second(second)) => second,
+        Some(Merged::DoubleFault) => Exception::DoubleFault,
+        Some(Merged::TripleFault) => return Err(Stop::Reset),
+    };
     let rflags = vcpu.rflags();
     vcpu.set_rflags(rflags | Rflags::RF);
     vcpu.inject(exception);
+    Ok(())
 }
 
 #[cfg(test)]

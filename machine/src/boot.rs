@@ -114,7 +114,8 @@ impl Boot {
         Ok(unsafe { GuestMemory::new(nested, reserved, Gpa(self.own.memory_end)) })
     }
 
-    fn too_small(&self) -> Refusal {
+    /// The refusal for a region in which not everything fits.
+    pub fn too_small(&self) -> Refusal {
         let given = self.region.size();
         Refusal::TooLittleMemory {
             wanted: given + handoff::REGION_ALIGN,

@@ -20,11 +20,16 @@ pub trait Memory: Entries {
     fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), Unreachable>;
     /// Writes `from` to `gpa`. An error has written nothing.
     fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), Unreachable>;
+    /// Whether `size` bytes at `gpa` are memory of the guest's.
+    fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable>;
     /// The hypervisor's own memory, where the guest has none.
     fn reserved(&self) -> Range<Gpa>;
     /// Lets the guest reach a scrap page where the hypervisor's memory is.
     /// Translations must be flushed afterwards.
-    fn open_scrap(&self);
+    fn open_scrap(&self) -> Result<(), OutOfTables>;
+    /// Makes every access of the guest's to the page of `gpa` exit, for good.
+    /// Translations must be flushed afterwards.
+    fn watch(&self, gpa: Gpa) -> Result<(), OutOfTables>;
     /// Takes up the memory types that the MTRRs have now. Translations must be
     /// flushed afterwards.
     fn follow_mtrrs(&self) -> Result<(), OutOfTables>;
@@ -85,12 +90,20 @@ impl Memory for GuestMemory {
         copied.then_some(()).ok_or(Unreachable(gpa))
     }
 
+    fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable> {
+        self.direct(gpa, size).map(drop)
+    }
+
     fn reserved(&self) -> Range<Gpa> {
         self.reserved.clone()
     }
 
-    fn open_scrap(&self) {
-        self.nested.lock().open_scrap();
+    fn open_scrap(&self) -> Result<(), OutOfTables> {
+        self.nested.lock().open_scrap()
+    }
+
+    fn watch(&self, gpa: Gpa) -> Result<(), OutOfTables> {
+        self.nested.lock().watch(gpa.0, &mtrrs::read())
     }
 
     fn follow_mtrrs(&self) -> Result<(), OutOfTables> {

@@ -5,6 +5,7 @@
 //! Filled in through slices and numbers alone, so the builder runs on the desk.
 
 use crate::region::Table;
+use abi::handoff::footprint::WATCHED_MAX;
 use core::ops::Range;
 use x86::mtrr::{MemoryType, Mtrrs};
 use x86::{Hpa, PAGE_SIZE};
@@ -56,7 +57,8 @@ pub struct Plan {
     pub reserved: Range<u64>,
 }
 
-/// There are not enough tables for the plan.
+/// There are not enough tables for the plan, or more watched pages than
+/// [`WATCHED_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfTables;
 
@@ -69,10 +71,16 @@ pub struct Nested {
     /// Physical address of the pool's first table.
     base: Hpa,
     used: usize,
-    /// A table in which each entry is the scrap page.
+    /// A table in which each entry is `scrap_page`.
     scrap: Hpa,
+    scrap_page: Hpa,
     scrap_is_open: bool,
+    /// Pages that a controller watches: not mapped, wherever they are. Unused
+    /// places hold an address that no page has.
+    watched: [u64; WATCHED_MAX],
 }
+
+const NO_PAGE: u64 = u64::MAX;
 
 const ROOT_LEVEL: u32 = 4;
 
@@ -97,7 +105,9 @@ impl Nested {
             base,
             used: 0,
             scrap,
+            scrap_page,
             scrap_is_open: false,
+            watched: [NO_PAGE; WATCHED_MAX],
         };
         nested.rebuild(mtrrs)?;
         Ok(nested)
@@ -120,21 +130,71 @@ impl Nested {
         self.used = 0;
         let root = self.allocate()?;
         self.fill(root, ROOT_LEVEL, 0, mtrrs)?;
-        if self.scrap_is_open {
-            self.open_scrap();
+        if core::mem::take(&mut self.scrap_is_open) {
+            self.open_scrap()?;
         }
         Ok(())
     }
 
-    /// Lets the guest reach the scrap page wherever it touches the region.
-    pub fn open_scrap(&mut self) {
+    /// Takes the page at `at` out of the tables for good, so that every access
+    /// to it exits. The guest's translations must be flushed afterwards. An
+    /// error has changed nothing.
+    pub fn watch(&mut self, at: u64, mtrrs: &Mtrrs) -> Result<(), OutOfTables> {
+        let at = at & !(PAGE_SIZE - 1);
+        if self.is_watched(at, PAGE_SIZE) {
+            return Ok(());
+        }
+        let mut places = self.watched.iter_mut();
+        let free = places.find(|place| **place == NO_PAGE);
+        *free.ok_or(OutOfTables)? = at;
+        let built = self.rebuild(mtrrs);
+        if built.is_err() {
+            for place in &mut self.watched {
+                if *place == at {
+                    *place = NO_PAGE;
+                }
+            }
+            self.rebuild(mtrrs)?;
+        }
+        built
+    }
+
+    /// Whether one of the `size` bytes at `at` is in a watched page.
+    fn is_watched(&self, at: u64, size: u64) -> bool {
+        let mut watched = self.watched.iter();
+        watched.any(|page| at.saturating_sub(*page) < PAGE_SIZE && page.saturating_sub(at) < size)
+    }
+
+    /// Lets the guest reach the scrap page wherever it touches the region. An
+    /// error leaves those parts closed that have a watched page in them.
+    pub fn open_scrap(&mut self) -> Result<(), OutOfTables> {
+        if self.scrap_is_open {
+            return Ok(());
+        }
         self.scrap_is_open = true;
-        let entry = self.scrap.0 | self.plan.format.table();
         let mut at = self.plan.reserved.start;
         while at < self.plan.reserved.end {
-            self.set_directory_entry(at, entry);
+            let table = self.scrap_table(at)?;
+            self.set_directory_entry(at, table | self.plan.format.table());
             at += span(2);
         }
+        Ok(())
+    }
+
+    /// Where the table is that shows scrap in the 2 MiB at `at`: the common
+    /// one, or one with holes of its own.
+    fn scrap_table(&mut self, at: u64) -> Result<u64, OutOfTables> {
+        if !self.is_watched(at, span(2)) {
+            return Ok(self.scrap.0);
+        }
+        let table = self.allocate()?;
+        for slot in 0..512 {
+            let page = at + slot as u64 * PAGE_SIZE;
+            if !self.is_watched(page, PAGE_SIZE) {
+                self.set(table, slot, self.scrap_page.0 | self.plan.format.scrap());
+            }
+        }
+        Ok(self.address_of(table))
     }
 
     fn allocate(&mut self) -> Result<usize, OutOfTables> {
@@ -190,7 +250,12 @@ impl Nested {
             return Ok(0);
         }
         let touches_reserved = at < reserved.end && reserved.start < end;
+        let touches_watched = self.is_watched(at, span(level));
+        if level == 1 && touches_watched {
+            return Ok(0);
+        }
         if !touches_reserved
+            && !touches_watched
             && self.may_be_page(level, end)
             && let Some(kind) = self.kind(at, span(level), mtrrs)
         {

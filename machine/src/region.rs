@@ -7,6 +7,16 @@ use x86::{Hpa, PAGE_SIZE};
 #[repr(C, align(4096))]
 pub struct Page(pub [u8; PAGE_SIZE as usize]);
 
+impl Page {
+    /// Sets or clears the bit with this number in a page that is a bitmap.
+    pub fn set_bit(&mut self, number: usize, value: bool) {
+        if let Some(byte) = self.0.get_mut(number / 8) {
+            let bit = 1 << (number % 8);
+            *byte = if value { *byte | bit } else { *byte & !bit };
+        }
+    }
+}
+
 /// The region did not suffice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exhausted {
@@ -69,6 +79,13 @@ impl Region {
             first.write_bytes(0, count);
             Ok(core::slice::from_raw_parts_mut(first, count))
         }
+    }
+
+    /// `N` fresh pages, each to be used for itself.
+    pub fn array<const N: usize>(&mut self) -> Result<&'static mut [Page; N], Exhausted> {
+        let wanted = self.used() + N as u64 * PAGE_SIZE;
+        let pages = self.pages(N)?;
+        pages.try_into().map_err(|_| Exhausted { wanted })
     }
 
     /// `size` fresh bytes, a multiple of a page, full of zeros.

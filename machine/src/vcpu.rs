@@ -3,10 +3,11 @@
 //! each is read when somebody asks.
 
 use crate::{guarded, instructions};
-use x86::control::{Cr4, Efer, Rflags};
+use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
+use x86::segment::{Segment, SegmentName};
 use x86::walk::Paging;
-use x86::{Exception, Exit, Registers};
+use x86::{Event, Exception, Exit, Registers};
 
 /// How wide the code is that the guest runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +40,19 @@ pub trait Vcpu {
     fn rflags(&self) -> Rflags;
     /// Sets RFLAGS.
     fn set_rflags(&mut self, rflags: Rflags);
+    /// RSP.
+    fn stack_pointer(&self) -> u64;
+    /// Sets RSP.
+    fn set_stack_pointer(&mut self, value: u64);
+    /// A segment register with its hidden part.
+    fn segment(&self, name: SegmentName) -> Segment;
+    /// Sets a segment register with its hidden part. Of SS it sets the current
+    /// privilege level too.
+    fn set_segment(&mut self, name: SegmentName, segment: Segment);
     /// The current privilege level.
     fn cpl(&self) -> u8;
+    /// CR0 as the guest sees it.
+    fn cr0(&self) -> Cr0;
     /// CR4 as the guest sees it.
     fn cr4(&self) -> Cr4;
     /// EFER as the guest sees it.
@@ -64,8 +76,8 @@ pub trait Vcpu {
     fn inject(&mut self, exception: Exception);
     /// An event was being delivered when the exit came: deliver it again.
     fn redeliver(&mut self);
-    /// Whether an event was being delivered when the exit came.
-    fn is_delivering(&self) -> bool;
+    /// The event that was being delivered when the exit came.
+    fn event(&self) -> Option<Event>;
     /// Notes that an NMI arrived that belongs to the guest.
     fn note_nmi(&mut self);
     /// The guest can take an NMI now: gives it one, if one is due.
@@ -73,6 +85,10 @@ pub trait Vcpu {
 
     /// Lets the guest write CR0.NE as it wishes: it sees `value`'s bit.
     fn shadow_cr0(&mut self, value: u64);
+    /// Makes accesses to `port` exit, or not.
+    fn intercept_port(&mut self, port: u16, exits: bool);
+    /// Makes the exception with this vector exit, or not.
+    fn intercept_exception(&mut self, vector: u8, exits: bool);
     /// Makes accesses to MSR `number` exit. Numbers outside the ranges that
     /// the vendor's bitmap has exit always.
     fn intercept_msr(&mut self, number: u32, read: bool, write: bool);
@@ -82,6 +98,35 @@ pub trait Vcpu {
     /// at the reset vector.
     fn reset(&mut self);
 
+    /// The general-purpose register with an instruction's number for it, see
+    /// [`Registers::general`].
+    fn general(&self, number: u8) -> u64 {
+        let found = self.registers().general(number);
+        found.unwrap_or_else(|| self.stack_pointer())
+    }
+    /// Sets that register.
+    fn set_general(&mut self, number: u8, value: u64) {
+        match self.registers_mut().general_mut(number) {
+            Some(register) => *register = value,
+            None => self.set_stack_pointer(value),
+        }
+    }
+    /// The time-stamp counter of the CPU below.
+    #[inline]
+    fn ticks(&self) -> u64 {
+        instructions::read_tsc()
+    }
+    /// HLT was done for the guest: where the hardware can hold it there, it
+    /// waits for an interrupt when it is entered; else it goes on at once.
+    fn halt(&mut self);
+    /// DR0 to DR3, DR6 or DR7 as the guest sees it.
+    fn debug_register(&self, number: u8) -> u64;
+    /// Sets that register. The upper half of DR6 and DR7 must be 0.
+    fn set_debug_register(&mut self, number: u8, value: u64);
+    /// A machine check that hit the hypervisor and belongs to the guest, too:
+    /// true once for each.
+    fn take_machine_check(&mut self) -> bool;
+
     /// CPUID of the CPU below.
     fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
         instructions::cpuid(leaf, subleaf)
@@ -89,6 +134,21 @@ pub trait Vcpu {
     /// RDMSR of the CPU below; None where it faults.
     fn read_msr(&self, number: u32) -> Option<u64> {
         guarded::read_msr(number)
+    }
+    /// RDPMC of the CPU below; None where it faults.
+    fn read_counter(&self, number: u32) -> Option<u64> {
+        guarded::read_counter(number)
+    }
+    /// IN of `size` bytes (1, 2 or 4), for the guest.
+    fn read_port(port: u16, size: u8) -> u32 {
+        // SAFETY: the guest's own access, which exited only because a
+        // controller watches the port: it may as well have gone through.
+        unsafe { instructions::read_port_sized(port, size) }
+    }
+    /// OUT of `size` bytes (1, 2 or 4), for the guest.
+    fn write_port(port: u16, size: u8, value: u32) {
+        // SAFETY: as for `read_port`.
+        unsafe { instructions::write_port_sized(port, size, value) };
     }
     /// WRMSR of the CPU below; false where it faults. The policy passes only
     /// registers that are the guest's own and mean nothing to the hypervisor.

@@ -18,9 +18,12 @@ pub extern crate alloc;
 
 pub mod attempt;
 pub mod call;
+pub mod cases;
 pub mod cpu;
 pub mod linear;
 pub mod machine;
+pub mod native;
+pub mod print;
 pub mod random;
 mod report;
 pub mod sandbox;

@@ -1,5 +1,7 @@
 //! Exceptions as a guest receives them.
 
+use crate::Event;
+
 /// An exception to be raised in the guest, with what is pushed or loaded.
 /// Intel SDM volume 3, "Exception and Interrupt Reference".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,8 +10,16 @@ pub enum Exception {
     Debug,
     /// #UD, vector 6: the instruction does not exist here.
     InvalidOpcode,
+    /// #NM, vector 7: no floating-point state is at hand.
+    DeviceNotAvailable,
+    /// #DF, vector 8: an exception in the delivery of another.
+    DoubleFault,
     /// #TS, vector 10, with its error code.
     InvalidTaskState(u32),
+    /// #NP, vector 11, with its error code.
+    SegmentNotPresent(u32),
+    /// #SS, vector 12, with its error code.
+    StackFault(u32),
     /// #GP, vector 13, with its error code.
     GeneralProtection(u32),
     /// #PF, vector 14.
@@ -18,6 +28,15 @@ pub enum Exception {
         address: u64,
         /// The error code, see [`page_fault`].
         code: u32,
+    },
+    /// #AC, vector 17: a user's access is not aligned.
+    AlignmentCheck,
+    /// Any other.
+    Other {
+        /// The vector.
+        vector: u8,
+        /// The error code that is pushed, where one is.
+        code: Option<u32>,
     },
 }
 
@@ -38,69 +57,45 @@ pub mod page_fault {
 }
 
 impl Exception {
+    /// The exception that `event` is, where `detail` is CR2 if it is #PF.
+    pub const fn from_event(event: Event, detail: u64) -> Self {
+        match (event.vector, event.error) {
+            (14, Some(code)) => Self::PageFault {
+                address: detail,
+                code,
+            },
+            (vector, code) => Self::Other { vector, code },
+        }
+    }
+
     /// The vector.
     pub const fn vector(self) -> u8 {
         match self {
             Self::Debug => 1,
             Self::InvalidOpcode => 6,
+            Self::DeviceNotAvailable => 7,
+            Self::DoubleFault => 8,
             Self::InvalidTaskState(_) => 10,
+            Self::SegmentNotPresent(_) => 11,
+            Self::StackFault(_) => 12,
             Self::GeneralProtection(_) => 13,
             Self::PageFault { .. } => 14,
+            Self::AlignmentCheck => 17,
+            Self::Other { vector, .. } => vector,
         }
     }
 
     /// The error code that is pushed, where one is.
     pub const fn error_code(self) -> Option<u32> {
         match self {
-            Self::Debug | Self::InvalidOpcode => None,
-            Self::InvalidTaskState(code) | Self::GeneralProtection(code) => Some(code),
-            Self::PageFault { code, .. } => Some(code),
+            Self::Debug | Self::InvalidOpcode | Self::DeviceNotAvailable => None,
+            Self::DoubleFault | Self::AlignmentCheck => Some(0),
+            Self::InvalidTaskState(code)
+            | Self::SegmentNotPresent(code)
+            | Self::StackFault(code)
+            | Self::GeneralProtection(code)
+            | Self::PageFault { code, .. } => Some(code),
+            Self::Other { code, .. } => code,
         }
-    }
-}
-
-/// How VT-x (VM-entry interruption information, IDT-vectoring information) and
-/// AMD-V (EVENTINJ, EXITINTINFO) encode an event: the two agree on the low 12
-/// bits and on the valid bit.
-pub mod event {
-    use super::Exception;
-
-    /// The event is there.
-    pub const VALID: u32 = 1 << 31;
-    /// An error code comes with it.
-    pub const ERROR_CODE: u32 = 1 << 11;
-    /// Type: non-maskable interrupt.
-    pub const TYPE_NMI: u32 = 2 << 8;
-    /// Type: hardware exception.
-    pub const TYPE_EXCEPTION: u32 = 3 << 8;
-    /// All bits of the type.
-    pub const TYPE_MASK: u32 = 7 << 8;
-
-    /// The word that injects an NMI.
-    pub const NMI: u32 = VALID | TYPE_NMI | 2;
-
-    /// The word that injects `exception`; the error code goes beside it. In
-    /// real mode (`protected` is false) none is pushed, and a VM entry that
-    /// asks for one fails. Intel SDM volume 3, "Checks on VM-Entry Control
-    /// Fields".
-    pub const fn word(exception: Exception, protected: bool) -> u32 {
-        let code = match exception.error_code() {
-            Some(_) if protected => ERROR_CODE,
-            _ => 0,
-        };
-        VALID | TYPE_EXCEPTION | code | exception.vector() as u32
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn real_mode_has_no_error_codes() {
-        let fault = Exception::GeneralProtection(0);
-        assert_eq!(event::word(fault, true), 0x8000_0b0d);
-        assert_eq!(event::word(fault, false), 0x8000_030d);
-        assert_eq!(event::word(Exception::InvalidOpcode, true), 0x8000_0306);
     }
 }

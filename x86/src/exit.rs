@@ -1,6 +1,12 @@
 //! Why the guest stopped running: vendor-neutral, with plain payloads. Values
 //! that nobody knows survive as they are.
 
+mod kind;
+
+pub use kind::Kind;
+
+use crate::event::Event;
+use crate::segment::SegmentName;
 use crate::{Gpa, Gva};
 
 /// One exit.
@@ -34,29 +40,45 @@ pub enum Exit {
         /// EDX:EAX.
         value: u64,
     },
-    /// MOV to a control register that changes a bit the hypervisor keeps.
-    WriteControl {
-        /// Which control register.
-        register: u8,
-        /// What the guest wants to write.
-        value: u64,
-    },
+    /// An access to a control register.
+    Control(ControlAccess),
+    /// MOV to or from a debug register.
+    Debug(RegisterAccess),
+    /// IN, OUT, INS or OUTS.
+    Port(PortAccess),
     /// An access that the nested tables do not allow.
     NestedFault(NestedFault),
-    /// INVD.
-    InvalidateCaches,
+    /// An entry of the nested tables is malformed, for this address.
+    NestedTables {
+        /// The guest-physical address.
+        gpa: Gpa,
+    },
+    /// An instruction that is watched, or that VT-x never lets a guest run by
+    /// itself.
+    Instruction(Instruction),
     /// An instruction that is unknown to a CPU without VMX, SMX, TDX, SVM, or
     /// another feature that is hidden.
     Virtualisation,
-    /// A switch to another hardware task, outside 64-bit mode.
-    TaskSwitch {
-        /// The task's selector.
-        selector: u16,
+    /// An exception that is watched. It has not been raised in the guest.
+    Exception {
+        /// The exception as an event: vector and error code.
+        event: Event,
+        /// CR2 of a page fault, the new bits of DR6 of a debug exception.
+        detail: u64,
     },
+    /// An external interrupt, with its vector where it is acknowledged.
+    Interrupt {
+        /// The vector.
+        vector: Option<u8>,
+    },
+    /// The guest can take an external interrupt now.
+    InterruptWindow,
     /// A non-maskable interrupt arrived while the guest ran.
     Nmi,
     /// The guest can take an NMI now.
     NmiWindow,
+    /// A system-management interrupt.
+    SystemManagement,
     /// An INIT signal.
     Init,
     /// A start-up IPI, with its vector.
@@ -64,17 +86,140 @@ pub enum Exit {
         /// The page at which the CPU starts.
         vector: u8,
     },
+    /// A switch to another hardware task, outside 64-bit mode.
+    TaskSwitch(TaskSwitch),
+    /// The virtual APIC: an access, a write, an EOI, a threshold.
+    Apic {
+        /// Exit reason or EXITCODE.
+        reason: u64,
+        /// Exit qualification or EXITINFO1.
+        detail: u64,
+    },
+    /// The VMX-preemption timer ran out.
+    PreemptionTimer,
+    /// One instruction ran under the monitor trap flag.
+    MonitorTrap,
     /// A triple fault, or on AMD a shutdown.
     TripleFault,
     /// The VM entry failed: no guest instruction ran.
     EntryFailed(EntryFailure),
-    /// A reason that is not decoded (yet), as the hardware gave it.
+    /// A reason that is not known, as the hardware gave it.
     Other {
         /// Exit reason or EXITCODE.
         reason: u64,
         /// Exit qualification or EXITINFO1.
         detail: u64,
     },
+}
+
+/// An access to a control register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlAccess {
+    /// MOV to or from one.
+    Move(RegisterAccess),
+    /// CLTS.
+    ClearTaskSwitched,
+    /// LMSW.
+    LoadMachineStatus {
+        /// The operand.
+        value: u16,
+    },
+    /// One that the hardware does not tell from the others: the instruction
+    /// has to be decoded.
+    Undecoded {
+        /// Which control register.
+        register: u8,
+        /// It is written.
+        write: bool,
+    },
+}
+
+/// MOV between a control or debug register and a general-purpose one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegisterAccess {
+    /// Which control or debug register.
+    pub register: u8,
+    /// It is written.
+    pub write: bool,
+    /// The general-purpose register, where the hardware says which: 0 RAX,
+    /// 1 RCX, 2 RDX, 3 RBX, 4 RSP, 5 RBP, 6 RSI, 7 RDI, 8 R8 to 15 R15.
+    pub general: Option<u8>,
+}
+
+/// IN, OUT, INS or OUTS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortAccess {
+    /// The first port.
+    pub port: u16,
+    /// Bytes: 1, 2 or 4.
+    pub size: u8,
+    /// IN or INS.
+    pub input: bool,
+    /// INS or OUTS.
+    pub string: bool,
+    /// With a REP prefix.
+    pub repeat: bool,
+    /// The segment of OUTS, where the hardware says which.
+    pub segment: Option<SegmentName>,
+    /// EAX: what OUT writes, in its low `size` bytes.
+    pub value: u32,
+    /// RIP of the next instruction, where the hardware says it.
+    pub next: Option<u64>,
+}
+
+/// Instructions that exit and carry nothing but themselves, or an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Instruction {
+    Hlt,
+    Pause,
+    Monitor,
+    Mwait,
+    Rdtsc,
+    Rdtscp,
+    Rdpmc,
+    Rdpru,
+    Rdrand,
+    Rdseed,
+    Invd,
+    Wbinvd,
+    /// With its linear address, where the hardware says it.
+    Invlpg(Option<Gva>),
+    Invpcid,
+    Xsaves,
+    Xrstors,
+    /// TPAUSE or UMWAIT.
+    UserWait,
+    Rsm,
+    /// LGDT, SGDT, LIDT, SIDT, LLDT, SLDT, LTR, STR.
+    DescriptorTable,
+    /// PUSHF, POPF, IRET, INT n, INT1: of AMD-V's intercepts.
+    Flow(u8),
+}
+
+/// How a task switch began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskSource {
+    /// CALL.
+    Call,
+    /// IRET.
+    Iret,
+    /// JMP.
+    Jump,
+    /// A task gate in the IDT.
+    Gate,
+}
+
+/// A switch to another hardware task. Nothing of it has happened yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskSwitch {
+    /// The new task's selector.
+    pub selector: u16,
+    /// What asked for it.
+    pub source: TaskSource,
+    /// The error code to be pushed on the new task's stack, where AMD-V says
+    /// so here; VT-x says it in the event that was being delivered.
+    pub error: Option<u32>,
 }
 
 /// How memory was accessed.
@@ -110,103 +255,4 @@ pub enum EntryFailure {
     MsrLoad(u64),
     /// A machine check happened during the entry.
     MachineCheck,
-}
-
-/// How many kinds of exits there are, for counters.
-pub const KINDS: usize = 17;
-
-impl Exit {
-    /// A small number for the kind of exit, below [`KINDS`], for counters.
-    #[inline]
-    pub const fn kind(&self) -> usize {
-        match self {
-            Self::Cpuid { .. } => 0,
-            Self::Hypercall => 1,
-            Self::ReadMsr { .. } => 2,
-            Self::WriteMsr { .. } => 3,
-            Self::SetExtendedControl { .. } => 4,
-            Self::WriteControl { .. } => 5,
-            Self::NestedFault(_) => 6,
-            Self::InvalidateCaches => 7,
-            Self::Virtualisation => 8,
-            Self::Nmi => 9,
-            Self::NmiWindow => 10,
-            Self::Init => 11,
-            Self::Startup { .. } => 12,
-            Self::TripleFault => 13,
-            Self::EntryFailed(_) => 14,
-            Self::Other { .. } => 15,
-            Self::TaskSwitch { .. } => 16,
-        }
-    }
-}
-
-/// Names of the kinds, in the order of [`Exit::kind`].
-pub const KIND_NAMES: [&str; KINDS] = [
-    "cpuid",
-    "hypercall",
-    "rdmsr",
-    "wrmsr",
-    "xsetbv",
-    "mov-cr",
-    "nested-fault",
-    "invd",
-    "vmx-svm",
-    "nmi",
-    "nmi-window",
-    "init",
-    "startup",
-    "triple-fault",
-    "entry-failed",
-    "other",
-    "task-switch",
-];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A kind beyond the counters would be counted nowhere.
-    #[test]
-    fn every_kind_has_a_counter_of_its_own() {
-        let fault = NestedFault {
-            gpa: Gpa(0),
-            gva: None,
-            access: Access::default(),
-            walk: false,
-        };
-        let all = [
-            Exit::Cpuid {
-                leaf: 0,
-                subleaf: 0,
-            },
-            Exit::Hypercall,
-            Exit::ReadMsr { number: 0 },
-            Exit::WriteMsr {
-                number: 0,
-                value: 0,
-            },
-            Exit::SetExtendedControl { index: 0, value: 0 },
-            Exit::WriteControl {
-                register: 0,
-                value: 0,
-            },
-            Exit::NestedFault(fault),
-            Exit::InvalidateCaches,
-            Exit::Virtualisation,
-            Exit::Nmi,
-            Exit::NmiWindow,
-            Exit::Init,
-            Exit::Startup { vector: 0 },
-            Exit::TripleFault,
-            Exit::EntryFailed(EntryFailure::MachineCheck),
-            Exit::Other {
-                reason: 0,
-                detail: 0,
-            },
-            Exit::TaskSwitch { selector: 0 },
-        ];
-        let kinds: Vec<usize> = all.iter().map(Exit::kind).collect();
-        assert_eq!(kinds, (0..KINDS).collect::<Vec<_>>());
-    }
 }

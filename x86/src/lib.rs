@@ -14,6 +14,7 @@
 pub mod address;
 pub mod control;
 pub mod cpuid;
+pub mod event;
 pub mod exception;
 pub mod exit;
 pub mod msr;
@@ -25,6 +26,7 @@ pub mod vtx;
 pub mod walk;
 
 pub use address::{Gpa, Gva, Hpa, PAGE_SIZE};
+pub use event::Event;
 pub use exception::Exception;
 pub use exit::Exit;
 pub use registers::Registers;

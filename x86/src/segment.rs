@@ -1,6 +1,36 @@
 //! Segments: descriptors as they lie in a descriptor table, and the access
 //! rights as VT-x and AMD-V keep them.
 
+/// A segment register's name. The numbers are those of instructions and of
+/// VT-x' exit information.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SegmentName {
+    Es,
+    Cs,
+    Ss,
+    Ds,
+    Fs,
+    Gs,
+    Ldtr,
+    Tr,
+}
+
+impl SegmentName {
+    /// The one with this number, of those that an instruction can name.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Es),
+            1 => Some(Self::Cs),
+            2 => Some(Self::Ss),
+            3 => Some(Self::Ds),
+            4 => Some(Self::Fs),
+            5 => Some(Self::Gs),
+            _ => None,
+        }
+    }
+}
+
 /// A segment register with its hidden part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
@@ -24,6 +54,13 @@ pub const LONG: u32 = 1 << 13;
 pub const DEFAULT_BIG: u32 = 1 << 14;
 /// `Segment::rights`: a code or data segment, not a system one.
 pub const CODE_OR_DATA: u32 = 1 << 4;
+/// `Segment::rights`: of a code segment that it can be read, of a data segment
+/// that it can be written.
+pub const READABLE_OR_WRITABLE: u32 = 1 << 1;
+/// `Segment::rights`: of a data segment that it extends from its limit upwards.
+pub const EXPAND_DOWN: u32 = 1 << 2;
+/// `Segment::rights`: a code segment.
+pub const CODE: u32 = 1 << 3;
 /// `Segment::rights`: present.
 pub const PRESENT: u32 = 1 << 7;
 

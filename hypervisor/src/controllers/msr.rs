@@ -3,6 +3,7 @@
 
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
+use crate::watches::Watches;
 use core::ops::RangeInclusive;
 use machine::{Memory, Vcpu};
 use x86::control::{Efer, HIDDEN_STATES};
@@ -211,13 +212,11 @@ impl Policy {
     }
 }
 
-/// Sets the vCPU's bitmap as the table says.
-pub fn declare<V: Vcpu>(vcpu: &mut V) {
+/// What the table says.
+pub fn watches<V: Vcpu, M: Memory>(watches: &mut Watches<V, M>) {
     for rule in RULES.iter().filter(|rule| applies(rule, V::VENDOR)) {
         let (read, write) = rule.policy.exits();
-        for number in rule.numbers.clone() {
-            vcpu.intercept_msr(number, read, write);
-        }
+        watches.msrs(rule.numbers.clone(), read, write);
     }
 }
 

@@ -26,9 +26,9 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
             cpu.vcpu.rip()
         );
     }
-    vm.memory.open_scrap();
+    let opened = vm.memory.open_scrap();
     cpu.vcpu.flush_nested();
-    if fault.access.fetch && !fault.walk {
+    if opened.is_err() || (fault.access.fetch && !fault.walk) {
         return Outcome::Fault(Exception::GeneralProtection(0));
     }
     Outcome::Resume

@@ -4,13 +4,14 @@
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use machine::{Memory, Vcpu};
+use x86::exit::TaskSwitch;
 use x86::{Exception, Exit};
 
 /// Refuses a switch as if the new task's state were invalid: #TS with its
 /// selector. One that was to deliver an event ends as when the handler of a
 /// double fault cannot run.
 pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, _: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let Exit::TaskSwitch { selector } = *exit else {
+    let Exit::TaskSwitch(TaskSwitch { selector, .. }) = *exit else {
         return Outcome::Pass;
     };
     log::warn!("task switch to selector {selector:#x}: not emulated, refused");

@@ -6,14 +6,44 @@ use crate::vm::Features;
 use abi::handoff::Presence;
 use x86::Exit;
 use x86::control::Cr4;
+use x86::event::EventType;
 use x86::exception::page_fault;
-use x86::exit::{Access, NestedFault};
-use x86::{Gpa, Gva};
+use x86::exit::{
+    Access, ControlAccess, Instruction, NestedFault, RegisterAccess, TaskSource, TaskSwitch,
+};
+use x86::{Event, Gpa, Gva};
 
 const CPUID: Exit = Exit::Cpuid {
     leaf: 1,
     subleaf: 0,
 };
+
+const INVD: Exit = Exit::Instruction(Instruction::Invd);
+
+/// MOV to a control register from RBX.
+fn write_control(register: u8) -> Exit {
+    Exit::Control(ControlAccess::Move(RegisterAccess {
+        register,
+        write: true,
+        general: Some(3),
+    }))
+}
+
+fn task_switch(selector: u16) -> Exit {
+    Exit::TaskSwitch(TaskSwitch {
+        selector,
+        source: TaskSource::Gate,
+        error: None,
+    })
+}
+
+fn exception(vector: u8) -> Event {
+    Event {
+        kind: EventType::Exception,
+        vector,
+        error: Some(0),
+    }
+}
 
 fn vm() -> Vm<FakeMemory> {
     Vm::new(FakeMemory::new(), Presence::Leaf, Features::ALL)
@@ -121,7 +151,7 @@ fn an_exit_that_nobody_knows_stops_the_guest_by_name() {
 
 #[test]
 fn exits_are_counted_by_kind() {
-    let exits = [CPUID, CPUID, Exit::InvalidateCaches].into();
+    let exits = [CPUID, CPUID, INVD].into();
     let mut cpu = Cpu::new(FakeVtx {
         exits,
         ..FakeVtx::default()
@@ -133,17 +163,15 @@ fn exits_are_counted_by_kind() {
 
 #[test]
 fn invd_writes_back_instead() {
-    let cpu = after(&vm(), FakeVtx::default(), Exit::InvalidateCaches);
+    let cpu = after(&vm(), FakeVtx::default(), INVD);
     assert_eq!((cpu.vcpu.written_back, cpu.vcpu.rip), (1, 0x1002));
 }
 
 #[test]
 fn cr0_is_left_to_the_cpu_once_the_shadow_agrees() {
-    let exit = Exit::WriteControl {
-        register: 0,
-        value: 0x8000_0011,
-    };
-    let cpu = after(&vm(), FakeVtx::default(), exit);
+    let mut vcpu = FakeVtx::default();
+    vcpu.registers.rbx = 0x8000_0011;
+    let cpu = after(&vm(), vcpu, write_control(0));
     assert_eq!(
         (cpu.vcpu.cr0_shadow, cpu.vcpu.rip),
         (Some(0x8000_0011), 0x1000)
@@ -153,11 +181,9 @@ fn cr0_is_left_to_the_cpu_once_the_shadow_agrees() {
 
 #[test]
 fn hidden_bits_of_cr4_cannot_be_set() {
-    let exit = Exit::WriteControl {
-        register: 4,
-        value: Cr4::VMXE.bits(),
-    };
-    let cpu = after(&vm(), FakeVtx::default(), exit);
+    let mut vcpu = FakeVtx::default();
+    vcpu.registers.rbx = Cr4::VMXE.bits();
+    let cpu = after(&vm(), vcpu, write_control(4));
     assert_eq!(cpu.vcpu.injected, [Exception::GeneralProtection(0)]);
     assert_eq!(cpu.vcpu.rip, 0x1000);
 }
@@ -205,23 +231,27 @@ fn a_touch_of_the_hypervisors_memory_opens_the_scrap_page() {
 
 #[test]
 fn a_task_switch_is_refused_as_an_invalid_task() {
-    let cpu = after(
-        &vm(),
-        FakeVtx::default(),
-        Exit::TaskSwitch { selector: 0x2b },
-    );
+    let cpu = after(&vm(), FakeVtx::default(), task_switch(0x2b));
     assert_eq!(cpu.vcpu.injected, [Exception::InvalidTaskState(0x28)]);
     assert_eq!(cpu.vcpu.rip, 0x1000);
 }
 
-/// Natively a fault in the delivery of an event becomes a double fault, and
-/// where that cannot be delivered either the machine resets; a fault raised
-/// again and again would hang it.
 #[test]
-fn a_fault_in_the_delivery_of_an_event_ends_the_guest() {
+fn a_fault_in_the_delivery_of_a_fault_is_a_double_fault() {
+    let vcpu = FakeVtx {
+        event: Some(exception(13)),
+        ..FakeVtx::default()
+    };
+    let cpu = after(&vm(), vcpu, task_switch(8));
+    assert_eq!(cpu.vcpu.injected, [Exception::DoubleFault]);
+}
+
+/// A fault raised again and again would hang the guest.
+#[test]
+fn a_fault_in_the_delivery_of_a_double_fault_ends_the_guest() {
     let mut cpu = Cpu::new(FakeVtx {
-        exits: [Exit::TaskSwitch { selector: 8 }, CPUID].into(),
-        delivering: true,
+        exits: [task_switch(8), CPUID].into(),
+        event: Some(exception(8)),
         ..FakeVtx::default()
     });
     assert_eq!(run(&vm(), &mut cpu), Stop::Reset);

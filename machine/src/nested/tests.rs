@@ -117,7 +117,7 @@ proptest! {
     ) {
         let mut built = build(plan.clone(), &mtrrs, 256).expect("enough tables");
         if open {
-            built.nested.open_scrap();
+            built.nested.open_scrap().expect("enough");
         }
         let near = |at: u64| [at.wrapping_sub(1), at, at + 1];
         let edges = near(plan.reserved.start).into_iter().chain(near(plan.reserved.end));
@@ -131,6 +131,45 @@ proptest! {
                 prop_assert_eq!(translated, Some(gpa));
             } else {
                 prop_assert_eq!(translated, None);
+            }
+        }
+    }
+
+    /// In the region, too, once the scrap page shows there.
+    #[test]
+    fn watched_pages_are_gone_and_their_neighbours_are_not(
+        mtrrs in any_mtrrs(),
+        pages in prop::collection::vec(0u64..1 << 24, 0..WATCHED_MAX - 1),
+        in_region in 0u64..512,
+        open_first in any::<bool>(),
+    ) {
+        let plan = plan(Format::Ept);
+        let bytes = abi::handoff::footprint::nested_tables(plan.bits, plan.gib_pages, 8);
+        let tables = (bytes / PAGE_SIZE) as usize;
+        let mut built = build(plan.clone(), &mtrrs, tables).expect("enough");
+        if open_first {
+            built.nested.open_scrap().expect("enough");
+        }
+        let pages: Vec<u64> = pages
+            .into_iter()
+            .map(|page| page * PAGE_SIZE)
+            .chain([plan.reserved.start + in_region * PAGE_SIZE])
+            .collect();
+        for page in &pages {
+            built.nested.watch(*page + 8, &mtrrs).expect("enough");
+        }
+        built.nested.open_scrap().expect("enough");
+        for page in &pages {
+            for gpa in [page.wrapping_sub(1), *page, page + 0xfff, page + 0x1000] {
+                let watched = pages.contains(&(gpa & !0xfff));
+                let below = gpa < 1 << plan.bits;
+                let expected = if plan.reserved.contains(&gpa) {
+                    SCRAP_PAGE | (gpa & 0xfff)
+                } else {
+                    gpa
+                };
+                let expected = (below && !watched).then_some(expected);
+                prop_assert_eq!(built.translate(gpa), expected, "{:#x}", gpa);
             }
         }
     }
@@ -170,7 +209,7 @@ proptest! {
 fn the_scrap_page_is_not_executable() {
     for (format, forbidden, wanted) in [(Format::Ept, 4, 0), (Format::Npt, 1 << 63, 1 << 63)] {
         let mut built = build(plan(format), &Mtrrs::none(), 64).expect("enough");
-        built.nested.open_scrap();
+        built.nested.open_scrap().expect("enough");
         let (entry, _) = built.leaf(0x3fe0_0000).expect("mapped");
         assert_eq!(entry & forbidden, wanted);
         assert_eq!(entry & 3, 3);
@@ -188,7 +227,7 @@ fn one_gigabyte_pages_are_used_where_nothing_finer_is_needed() {
 #[test]
 fn rebuilding_changes_types_and_keeps_the_scrap_open() {
     let mut built = build(plan(Format::Ept), &Mtrrs::none(), 64).expect("enough");
-    built.nested.open_scrap();
+    built.nested.open_scrap().expect("enough");
     let mut mtrrs = Mtrrs::none();
     mtrrs.variable[0] = Variable {
         base: 0x5000_0000,
@@ -197,6 +236,28 @@ fn rebuilding_changes_types_and_keeps_the_scrap_open() {
     built.nested.rebuild(&mtrrs).expect("enough");
     assert_eq!(built.leaf(0x5000_0000).expect("mapped").0 >> 3 & 7, 0);
     assert_eq!(built.translate(0x3fe0_1008), Some(SCRAP_PAGE | 8));
+}
+
+#[test]
+fn a_page_too_many_to_watch_changes_nothing() {
+    let mtrrs = Mtrrs::none();
+    let mut built = build(plan(Format::Ept), &mtrrs, 64).expect("enough");
+    for page in 0..WATCHED_MAX as u64 {
+        built.nested.watch(page << 12, &mtrrs).expect("room");
+    }
+    assert_eq!(built.nested.watch(1 << 30, &mtrrs), Err(OutOfTables));
+    assert_eq!(built.translate(1 << 30), Some(1 << 30));
+    assert_eq!(built.nested.watch(0x7fff, &mtrrs), Ok(()));
+    assert_eq!(built.translate(0x7fff), None);
+}
+
+#[test]
+fn a_page_that_does_not_fit_is_not_watched() {
+    let mtrrs = Mtrrs::none();
+    let mut built = build(plan(Format::Npt), &mtrrs, 4).expect("just enough");
+    assert_eq!(built.nested.watch(0x1_4000_0000, &mtrrs), Err(OutOfTables));
+    assert_eq!(built.translate(0x1_4000_0000), Some(0x1_4000_0000));
+    assert_eq!(built.translate(0x1000), Some(0x1000));
 }
 
 #[test]

@@ -7,6 +7,10 @@ use x86::svm::vmcb::VmcbSegment;
 /// Pages of the MSR permission map.
 pub(crate) const MSR_MAP_PAGES: usize = 2;
 
+/// Pages of the I/O permission map: a bit for each port, and three more for an
+/// access of four bytes at the last one. AMD APM volume 2, "I/O Intercepts".
+pub(crate) const IO_MAP_PAGES: usize = 3;
+
 /// Two bits for each MSR of three ranges: read, write. AMD APM volume 2, "MSR
 /// Intercepts".
 pub(crate) struct MsrMap(pub &'static mut [Page]);

@@ -15,6 +15,7 @@ const GUEST_ASID: u32 = 1;
 /// Physical addresses of what the VMCB points at.
 pub(crate) struct Pointers {
     pub msr_map: u64,
+    pub io_map: u64,
     pub nested_root: u64,
 }
 
@@ -72,6 +73,7 @@ fn controls(control: &mut Control, pointers: &Pointers) {
         | intercept3::CPUID
         | intercept3::INVD
         | intercept3::INVLPGA
+        | intercept3::IO
         | intercept3::MSR
         | intercept3::SHUTDOWN;
     control.intercept4 = intercept4::VMRUN
@@ -82,6 +84,7 @@ fn controls(control: &mut Control, pointers: &Pointers) {
         | intercept4::CLGI
         | intercept4::SKINIT;
     control.msr_map = pointers.msr_map;
+    control.io_map = pointers.io_map;
     control.asid = GUEST_ASID;
     control.tlb_control = TLB_FLUSH_ALL;
     control.nested_control = NESTED_PAGING;

@@ -1,12 +1,13 @@
 //! A vCPU on AMD-V.
 
-use super::block::{MSR_MAP_PAGES, MsrMap, segment};
+use super::block::{IO_MAP_PAGES, MSR_MAP_PAGES, MsrMap, segment};
 use super::enter::{self, Frame};
 use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
 use crate::memory::GuestMemory;
 use crate::percpu::PerCpu;
+use crate::region::Page;
 use crate::vcpu::{CodeSize, Vcpu};
 use crate::{guarded, instructions};
 use abi::refusal::Refusal;
@@ -15,15 +16,14 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::Vendor;
-use x86::exception::event;
-use x86::segment::{DEFAULT_BIG, LONG, Segment};
+use x86::event;
+use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName};
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP};
-use x86::svm::exit::decode;
+use x86::svm::exit::{code, decode};
 use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};
 use x86::walk::Paging;
-use x86::{Exception, Exit, Registers, msr};
+use x86::{Event, Exception, Exit, Registers, msr};
 
-const TYPE_SOFTWARE_INTERRUPT: u64 = 4 << 8;
 const DR6_SINGLE_STEP: u64 = 1 << 14;
 
 /// The one vCPU that runs on this CPU.
@@ -33,6 +33,7 @@ pub struct SvmCpu {
     /// [`Self::vmcb`].
     vmcb: NonNull<Vmcb>,
     msr_map: MsrMap,
+    io_map: &'static mut [Page; IO_MAP_PAGES],
     percpu: &'static PerCpu,
     support: Support,
     physical_bits: u32,
@@ -48,6 +49,7 @@ impl SvmCpu {
         let host = boot.region.place(blank())?;
         let save_area = boot.region.pages(1)?.as_ptr() as u64;
         let msr_map = MsrMap(boot.region.pages(MSR_MAP_PAGES)?);
+        let io_map = boot.region.array()?;
         let vmcb_at = core::ptr::from_ref(vmcb) as u64;
         let host_at = core::ptr::from_ref(host) as u64;
         let frame = boot
@@ -55,6 +57,7 @@ impl SvmCpu {
             .place(Frame::new(boot.firmware.returning(), vmcb_at, host_at))?;
         let pointers = Pointers {
             msr_map: msr_map.0.as_ptr() as u64,
+            io_map: io_map.as_ptr() as u64,
             nested_root: memory.nested_root().0,
         };
         setup::fill(vmcb, &boot.firmware, &pointers);
@@ -65,6 +68,7 @@ impl SvmCpu {
             frame,
             vmcb: NonNull::from(vmcb),
             msr_map,
+            io_map,
             percpu: boot.percpu,
             support,
             physical_bits: physical_bits(),
@@ -148,8 +152,32 @@ impl Vcpu for SvmCpu {
         self.vmcb_mut().save.rflags = rflags.bits();
     }
 
+    fn stack_pointer(&self) -> u64 {
+        self.vmcb().save.rsp
+    }
+
+    fn set_stack_pointer(&mut self, value: u64) {
+        self.vmcb_mut().save.rsp = value;
+    }
+
+    fn segment(&self, name: SegmentName) -> Segment {
+        segment(self.vmcb().save.segment(name))
+    }
+
+    fn set_segment(&mut self, name: SegmentName, segment: Segment) {
+        let save = &mut self.vmcb_mut().save;
+        *save.segment_mut(name) = segment.into();
+        if name == SegmentName::Ss {
+            save.cpl = segment.dpl();
+        }
+    }
+
     fn cpl(&self) -> u8 {
         self.vmcb().save.cpl
+    }
+
+    fn cr0(&self) -> Cr0 {
+        Cr0::from_bits_retain(self.vmcb().save.cr0)
     }
 
     #[inline]
@@ -211,10 +239,17 @@ impl Vcpu for SvmCpu {
         }
     }
 
+    /// For IN and OUT every CPU says where the next instruction is, in the
+    /// second word. AMD APM volume 2, "IOIO Intercept".
     #[inline]
     fn instruction_length(&self) -> Option<u64> {
-        let next = self.vmcb().control.next_rip;
-        (self.support.next_rip && next != 0).then(|| next.wrapping_sub(self.rip()))
+        let control = &self.vmcb().control;
+        let next = match control.exit_code {
+            code::IO => control.exit_info2,
+            _ if self.support.next_rip => control.next_rip,
+            _ => 0,
+        };
+        (next != 0).then(|| next.wrapping_sub(self.rip()))
     }
 
     #[inline]
@@ -235,27 +270,23 @@ impl Vcpu for SvmCpu {
         if let Exception::PageFault { address, .. } = exception {
             self.vmcb_mut().save.cr2 = address;
         }
-        let protected = self.vmcb().save.cr0 & Cr0::PE.bits() != 0;
-        let code = u64::from(exception.error_code().unwrap_or(0));
-        let word = u64::from(event::word(exception, protected));
-        self.vmcb_mut().control.entry_event = word | code << 32;
+        let event = Event::from_exception(exception, self.cr0().contains(Cr0::PE));
+        let code = u64::from(event.error.unwrap_or(0));
+        self.vmcb_mut().control.entry_event = u64::from(event.word()) | code << 32;
     }
 
     /// What an instruction raises (INT n, INT3, INTO) is not delivered again:
     /// RIP still points at the instruction, which does it anew.
     fn redeliver(&mut self) {
-        let word = self.vmcb().control.exit_event;
-        let kind = word & u64::from(event::TYPE_MASK);
-        let breaks_or_overflows = matches!(word & 0xff, 3 | 4);
-        let is_instruction = kind == TYPE_SOFTWARE_INTERRUPT
-            || (kind == u64::from(event::TYPE_EXCEPTION) && breaks_or_overflows);
-        if self.is_delivering() && !is_instruction {
-            self.vmcb_mut().control.entry_event = word;
+        if self.event().is_some_and(|event| !event.is_instruction()) {
+            self.vmcb_mut().control.entry_event = self.vmcb().control.exit_event;
         }
     }
 
-    fn is_delivering(&self) -> bool {
-        self.vmcb().control.exit_event & u64::from(event::VALID) != 0
+    #[inline]
+    fn event(&self) -> Option<Event> {
+        let word = self.vmcb().control.exit_event;
+        Event::from_words(word as u32, (word >> 32) as u32)
     }
 
     /// Never asked: NMIs go to the guest directly, and wait while the global
@@ -270,8 +301,47 @@ impl Vcpu for SvmCpu {
         }
     }
 
+    /// AMD-V has no activity state: the guest goes on behind HLT, which a guest
+    /// must expect of it anyway.
+    fn halt(&mut self) {}
+
+    fn debug_register(&self, number: u8) -> u64 {
+        match number {
+            6 => self.vmcb().save.dr6,
+            7 => self.vmcb().save.dr7,
+            other => instructions::read_debug_register(other),
+        }
+    }
+
+    fn set_debug_register(&mut self, number: u8, value: u64) {
+        let value = value & 0xffff_ffff;
+        match number {
+            6 => self.vmcb_mut().save.dr6 = value,
+            7 => self.vmcb_mut().save.dr7 = value,
+            other => instructions::write_debug_register(other, value),
+        }
+    }
+
+    /// Held back by the global interrupt flag, it reaches the guest by itself.
+    fn take_machine_check(&mut self) -> bool {
+        self.percpu.take_machine_check()
+    }
+
     /// Never asked: CR0 is the guest's own here.
     fn shadow_cr0(&mut self, _: u64) {}
+
+    fn intercept_port(&mut self, port: u16, exits: bool) {
+        let port = usize::from(port);
+        if let Some(page) = self.io_map.get_mut(port / (8 * 4096)) {
+            page.set_bit(port % (8 * 4096), exits);
+        }
+    }
+
+    fn intercept_exception(&mut self, vector: u8, exits: bool) {
+        let bit = 1 << (vector & 31);
+        let word = &mut self.vmcb_mut().control.intercept_exceptions;
+        *word = if exits { *word | bit } else { *word & !bit };
+    }
 
     fn intercept_msr(&mut self, number: u32, read: bool, write: bool) {
         self.msr_map.intercept(number, read, write);

@@ -1,7 +1,7 @@
 //! The active VMCS, with typed fields.
 
 use core::arch::asm;
-use x86::segment::Segment;
+use x86::segment::{Segment, SegmentName};
 use x86::vtx::field::{self, Field, Fields, Natural, ReadWrite, W16, W32, Width};
 
 /// The VMCS that is current on this CPU. Whoever has one knows that this CPU
@@ -75,7 +75,31 @@ segments! {
     TR: GUEST_TR GUEST_TR_BASE GUEST_TR_LIMIT GUEST_TR_RIGHTS;
 }
 
+/// The fields of a segment register.
+pub(crate) const fn segment_fields(name: SegmentName) -> SegmentFields {
+    match name {
+        SegmentName::Es => ES,
+        SegmentName::Cs => CS,
+        SegmentName::Ss => SS,
+        SegmentName::Ds => DS,
+        SegmentName::Fs => FS,
+        SegmentName::Gs => GS,
+        SegmentName::Ldtr => LDTR,
+        SegmentName::Tr => TR,
+    }
+}
+
 impl Vmcs {
+    /// Reads a segment register of the guest's.
+    pub(crate) fn read_segment(&self, fields: SegmentFields) -> Segment {
+        Segment {
+            selector: self.read(fields.selector),
+            base: self.read(fields.base),
+            limit: self.read(fields.limit),
+            rights: self.read(fields.rights),
+        }
+    }
+
     /// Writes a segment register of the guest's.
     pub(crate) fn write_segment(&self, fields: SegmentFields, segment: Segment) {
         self.write(fields.selector, segment.selector);

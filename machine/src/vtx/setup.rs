@@ -23,6 +23,8 @@ const GUEST_VPID: u16 = 1;
 /// Physical addresses of what the VMCS points at.
 pub(crate) struct Pointers {
     pub msr_bitmap: u64,
+    /// Two pages.
+    pub io_bitmaps: u64,
     pub ept: u64,
 }
 
@@ -107,6 +109,8 @@ fn controls(vmcs: &Vmcs, support: &Support, pointers: &Pointers) {
     vmcs.write(field::ENTRY_MSR_LOADS, 0);
     vmcs.write(field::ENTRY_EVENT, 0);
     vmcs.write(field::MSR_BITMAP, pointers.msr_bitmap);
+    vmcs.write(field::IO_BITMAP_A, pointers.io_bitmaps);
+    vmcs.write(field::IO_BITMAP_B, pointers.io_bitmaps + x86::PAGE_SIZE);
     vmcs.write(field::EPT_POINTER, pointers.ept);
     vmcs.write(field::VMCS_LINK, u64::MAX);
     if support.has(x86::vtx::control::secondary::XSAVES) {

@@ -81,7 +81,10 @@ fn allowed(basic: u64, plain: u32) -> Allowed {
 
 fn controls(basic: u64) -> Result<Support, Refusal> {
     let processor = allowed(basic, msr::VMX_PROCESSOR_CONTROLS)
-        .adjust(processor::SECONDARY | processor::MSR_BITMAPS, 0)
+        .adjust(
+            processor::SECONDARY | processor::MSR_BITMAPS | processor::IO_BITMAPS,
+            0,
+        )
         .map_err(|_| Refusal::NoEpt)?;
     // Without the true capability registers every access to CR3 exits.
     if processor & processor::CR3_EXITS != 0 {

@@ -15,19 +15,22 @@ use core::arch::asm;
 use core::fmt::Write;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::Vendor;
-use x86::exception::event;
+use x86::event;
 use x86::exit::EntryFailure;
 use x86::msr::DEBUG_CONTROL_BTF;
-use x86::segment::{DEFAULT_BIG, LONG, Segment, UNUSABLE};
+use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, UNUSABLE};
 use x86::vtx::control::{entry, processor};
 use x86::vtx::exit::decode;
 use x86::vtx::field::{self, Fields};
 use x86::walk::Paging;
-use x86::{Exception, Exit, Registers};
+use x86::{Event, Exception, Exit, Registers};
 
 /// EPTP: tables are write-back and have four levels. Intel SDM volume 3,
 /// "Extended-Page-Table Pointer (EPTP)".
 const EPTP_WALK: u64 = 6 | 3 << 3;
+
+/// Guest activity state. Intel SDM volume 3, "Guest Non-Register State".
+const ACTIVITY_HLT: u32 = 1;
 
 const STI_OR_MOV_SS: u32 = 0b11;
 const BLOCKED_BY_NMI: u32 = 1 << 3;
@@ -39,6 +42,7 @@ pub struct VtxCpu {
     frame: &'static mut Frame,
     vmcs: Vmcs,
     msr_bitmap: &'static mut Page,
+    io_bitmaps: &'static mut [Page; 2],
     percpu: &'static PerCpu,
     support: Support,
     ept_pointer: u64,
@@ -51,17 +55,13 @@ impl VtxCpu {
     /// A vCPU in which the guest goes on where the firmware was. VMX operation
     /// is on afterwards; [`Self::leave`] ends it.
     pub fn new(boot: &mut Boot, memory: &GuestMemory, support: Support) -> Result<Self, Refusal> {
-        let pages = boot.region.pages(3)?;
-        let [vmxon, block, msr_bitmap] = pages else {
-            return Err(Refusal::TooLittleMemory {
-                wanted: 0,
-                given: 0,
-            });
-        };
+        let [vmxon, block, msr_bitmap] = boot.region.array()?;
+        let io_bitmaps = boot.region.array()?;
         let frame = boot.region.place(Frame::new(boot.firmware.returning()))?;
         let vmcs = setup::start(&support, vmxon, block)?;
         let pointers = Pointers {
             msr_bitmap: core::ptr::from_ref(msr_bitmap) as u64,
+            io_bitmaps: io_bitmaps.as_ptr() as u64,
             ept: memory.nested_root().0 | EPTP_WALK,
         };
         setup::fill(&vmcs, boot, &support, &pointers, frame);
@@ -71,6 +71,7 @@ impl VtxCpu {
             frame,
             vmcs,
             msr_bitmap,
+            io_bitmaps,
             percpu: boot.percpu,
             support,
             ept_pointer: pointers.ept,
@@ -176,6 +177,23 @@ impl Vcpu for VtxCpu {
         self.vmcs.write(field::GUEST_RFLAGS, rflags.bits());
     }
 
+    fn stack_pointer(&self) -> u64 {
+        self.vmcs.read(field::GUEST_RSP)
+    }
+
+    fn set_stack_pointer(&mut self, value: u64) {
+        self.vmcs.write(field::GUEST_RSP, value);
+    }
+
+    fn segment(&self, name: SegmentName) -> Segment {
+        self.vmcs.read_segment(block::segment_fields(name))
+    }
+
+    fn set_segment(&mut self, name: SegmentName, segment: Segment) {
+        self.vmcs
+            .write_segment(block::segment_fields(name), segment);
+    }
+
     fn cpl(&self) -> u8 {
         let rights = self.vmcs.read(field::GUEST_SS_RIGHTS);
         Segment {
@@ -183,6 +201,12 @@ impl Vcpu for VtxCpu {
             ..Segment::default()
         }
         .dpl()
+    }
+
+    fn cr0(&self) -> Cr0 {
+        let own = self.support.cr0_fixed;
+        let real = self.vmcs.read(field::GUEST_CR0) & !own;
+        Cr0::from_bits_retain(real | (self.vmcs.read(field::CR0_SHADOW) & own))
     }
 
     #[inline]
@@ -264,11 +288,11 @@ impl Vcpu for VtxCpu {
         if let Exception::PageFault { address, .. } = exception {
             instructions::write_cr2(address);
         }
-        self.vmcs
-            .write(field::ENTRY_EVENT_CODE, exception.error_code().unwrap_or(0));
         let protected = self.vmcs.read(field::GUEST_CR0) & Cr0::PE.bits() != 0;
+        let event = Event::from_exception(exception, protected);
         self.vmcs
-            .write(field::ENTRY_EVENT, event::word(exception, protected));
+            .write(field::ENTRY_EVENT_CODE, event.error.unwrap_or(0));
+        self.vmcs.write(field::ENTRY_EVENT, event.word());
     }
 
     fn redeliver(&mut self) {
@@ -282,7 +306,7 @@ impl Vcpu for VtxCpu {
             }
             return;
         }
-        if word & event::TYPE_MASK == event::TYPE_NMI {
+        if event::is_nmi(word) {
             let free = interruptibility & !BLOCKED_BY_NMI;
             self.vmcs.write(field::GUEST_INTERRUPTIBILITY, free);
         }
@@ -298,8 +322,9 @@ impl Vcpu for VtxCpu {
         self.vmcs.write(field::ENTRY_INSTRUCTION_LENGTH, length);
     }
 
-    fn is_delivering(&self) -> bool {
-        self.vmcs.read(field::VECTORING_EVENT) & event::VALID != 0
+    fn event(&self) -> Option<Event> {
+        let code = self.vmcs.read(field::VECTORING_EVENT_CODE);
+        Event::from_words(self.vmcs.read(field::VECTORING_EVENT), code)
     }
 
     fn note_nmi(&mut self) {
@@ -320,23 +345,55 @@ impl Vcpu for VtxCpu {
         }
     }
 
+    fn halt(&mut self) {
+        self.vmcs.write(field::GUEST_ACTIVITY, ACTIVITY_HLT);
+    }
+
+    fn debug_register(&self, number: u8) -> u64 {
+        match number {
+            7 => self.vmcs.read(field::GUEST_DR7),
+            other => instructions::read_debug_register(other),
+        }
+    }
+
+    fn set_debug_register(&mut self, number: u8, value: u64) {
+        match number {
+            7 => self.vmcs.write(field::GUEST_DR7, value & 0xffff_ffff),
+            other => instructions::write_debug_register(other, value),
+        }
+    }
+
+    fn take_machine_check(&mut self) -> bool {
+        self.percpu.take_machine_check()
+    }
+
     fn shadow_cr0(&mut self, value: u64) {
         let visible = self.vmcs.read(field::GUEST_CR0) & !self.support.cr0_fixed;
         let shadow = visible | (value & self.support.cr0_fixed);
         self.vmcs.write(field::CR0_SHADOW, shadow);
     }
 
+    fn intercept_port(&mut self, port: u16, exits: bool) {
+        let [low, high] = &mut *self.io_bitmaps;
+        let page = if port < 0x8000 { low } else { high };
+        page.set_bit(usize::from(port & 0x7fff), exits);
+    }
+
+    fn intercept_exception(&mut self, vector: u8, exits: bool) {
+        let bit = 1 << (vector & 31);
+        let word = self.vmcs.read(field::EXCEPTION_BITMAP);
+        let word = if exits { word | bit } else { word & !bit };
+        self.vmcs.write(field::EXCEPTION_BITMAP, word);
+    }
+
     fn intercept_msr(&mut self, number: u32, read: bool, write: bool) {
-        let (index, high) = match number {
-            0..0x2000 => (number as usize, 0),
-            0xc000_0000..0xc000_2000 => (number as usize & 0x1fff, 1024),
+        let bit = match number {
+            0..0x2000 => number as usize,
+            0xc000_0000..0xc000_2000 => (number as usize & 0x1fff) + 1024 * 8,
             _ => return,
         };
-        for (wanted, part) in [(read, 0), (write, 2048)] {
-            let byte = &mut self.msr_bitmap.0[part + high + index / 8];
-            let bit = 1 << (index % 8);
-            *byte = if wanted { *byte | bit } else { *byte & !bit };
-        }
+        self.msr_bitmap.set_bit(bit, read);
+        self.msr_bitmap.set_bit(bit + 2048 * 8, write);
     }
 
     fn flush_nested(&mut self) {

@@ -10,16 +10,8 @@ use super::Place;
 pub fn refused(place: Place, code: &[u8], on_qemu: bool) -> bool {
     starts(code).any(|at| {
         let (prefixes, instruction) = parts(place, &code[at..]);
-        !place.user && wrecks(instruction)
-            || has_own_guest(instruction)
-            || on_qemu && differs_in_qemu(prefixes, instruction)
+        !place.user && wrecks(instruction) || on_qemu && differs_in_qemu(prefixes, instruction)
     })
-}
-
-/// The SVM instructions: what a guest without SVM gets for them depends on more
-/// than the place, and `hostile-vmx-svm` tells each case.
-fn has_own_guest(instruction: &[u8]) -> bool {
-    matches!(*instruction, [0x0f, 0x01, 0xd8..=0xdf, ..])
 }
 
 /// With a LOCK prefix these are #UD. QEMU 7.2 gives up at BT, BTS, BTR and BTC

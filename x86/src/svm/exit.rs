@@ -2,24 +2,69 @@
 //! volume 2, appendix "SVM Intercept Exit Codes".
 
 use super::vmcb::Control;
-use crate::exit::{Access, EntryFailure, Exit, NestedFault};
-use crate::{Gpa, Registers};
+use crate::event::{Event, EventType};
+use crate::exit::{
+    Access, ControlAccess, EntryFailure, Exit, Instruction, NestedFault, PortAccess,
+    RegisterAccess, TaskSource, TaskSwitch,
+};
+use crate::{Gpa, Gva, Registers};
 
-/// Exit codes.
+/// Exit codes. Some are the first of a row: CR0 to CR15, DR0 to DR15, the 32
+/// exceptions.
 #[allow(missing_docs)]
 pub mod code {
+    pub const CR_READ: u64 = 0x00;
+    pub const CR_WRITE: u64 = 0x10;
+    pub const DR_READ: u64 = 0x20;
+    pub const DR_WRITE: u64 = 0x30;
+    pub const EXCEPTION: u64 = 0x40;
+    pub const INTERRUPT: u64 = 0x60;
     pub const NMI: u64 = 0x61;
+    pub const SMI: u64 = 0x62;
     pub const INIT: u64 = 0x63;
+    pub const INTERRUPT_WINDOW: u64 = 0x64;
+    pub const CR0_SELECTED_WRITE: u64 = 0x65;
+    pub const IDTR_READ: u64 = 0x66;
+    pub const TR_WRITE: u64 = 0x6d;
+    pub const RDTSC: u64 = 0x6e;
+    pub const RDPMC: u64 = 0x6f;
+    pub const PUSHF: u64 = 0x70;
+    pub const POPF: u64 = 0x71;
     pub const CPUID: u64 = 0x72;
+    pub const RSM: u64 = 0x73;
+    pub const IRET: u64 = 0x74;
+    pub const SOFTWARE_INTERRUPT: u64 = 0x75;
     pub const INVD: u64 = 0x76;
+    pub const PAUSE: u64 = 0x77;
+    pub const HLT: u64 = 0x78;
+    pub const INVLPG: u64 = 0x79;
     pub const INVLPGA: u64 = 0x7a;
+    pub const IO: u64 = 0x7b;
     pub const MSR: u64 = 0x7c;
+    pub const TASK_SWITCH: u64 = 0x7d;
+    pub const FERR_FREEZE: u64 = 0x7e;
     pub const SHUTDOWN: u64 = 0x7f;
     pub const VMRUN: u64 = 0x80;
     pub const VMMCALL: u64 = 0x81;
     pub const VMLOAD: u64 = 0x82;
     pub const SKINIT: u64 = 0x86;
+    pub const RDTSCP: u64 = 0x87;
+    pub const ICEBP: u64 = 0x88;
+    pub const WBINVD: u64 = 0x89;
+    pub const MONITOR: u64 = 0x8a;
+    pub const MWAIT: u64 = 0x8b;
+    pub const MWAIT_ARMED: u64 = 0x8c;
+    pub const XSETBV: u64 = 0x8d;
+    pub const RDPRU: u64 = 0x8e;
+    pub const INVLPGB: u64 = 0xa0;
+    pub const INVLPGB_ILLEGAL: u64 = 0xa1;
+    pub const INVPCID: u64 = 0xa2;
+    pub const MCOMMIT: u64 = 0xa3;
+    pub const TLBSYNC: u64 = 0xa4;
+    pub const IDLE_HLT: u64 = 0xa6;
     pub const NESTED_FAULT: u64 = 0x400;
+    pub const AVIC_INCOMPLETE: u64 = 0x401;
+    pub const AVIC_ACCESS: u64 = 0x402;
     pub const INVALID: u64 = u64::MAX;
 }
 
@@ -40,24 +85,170 @@ pub fn decode(control: &Control, registers: &Registers) -> Exit {
             value: registers.edx_eax(),
         },
         code::NESTED_FAULT => nested_fault(control),
-        _ => decode_rare(control),
+        _ => decode_rare(control, registers),
     }
 }
 
 #[cold]
-fn decode_rare(control: &Control) -> Exit {
+fn decode_rare(control: &Control, registers: &Registers) -> Exit {
     match control.exit_code {
+        code::CR_READ..code::DR_READ => control_register(control),
+        code::DR_READ..code::EXCEPTION => Exit::Debug(register_access(control)),
+        code::EXCEPTION..code::INTERRUPT => exception(control),
+        code::INTERRUPT => Exit::Interrupt { vector: None },
+        code::INTERRUPT_WINDOW => Exit::InterruptWindow,
         code::NMI => Exit::Nmi,
+        code::SMI => Exit::SystemManagement,
         code::INIT => Exit::Init,
-        code::INVD => Exit::InvalidateCaches,
-        code::INVLPGA | code::VMRUN | code::VMLOAD..=code::SKINIT => Exit::Virtualisation,
+        code::CR0_SELECTED_WRITE => Exit::Control(ControlAccess::Undecoded {
+            register: 0,
+            write: true,
+        }),
+        code::IO => port(control, registers),
+        code::XSETBV => Exit::SetExtendedControl {
+            index: registers.rcx as u32,
+            value: registers.edx_eax(),
+        },
+        code::TASK_SWITCH => task_switch(control),
+        code::INVLPGA
+        | code::VMRUN
+        | code::VMLOAD..=code::SKINIT
+        | code::INVLPGB
+        | code::INVLPGB_ILLEGAL
+        | code::MCOMMIT
+        | code::TLBSYNC => Exit::Virtualisation,
         code::SHUTDOWN => Exit::TripleFault,
         code::INVALID => Exit::EntryFailed(EntryFailure::GuestState(0)),
-        reason => Exit::Other {
+        reason @ (code::AVIC_INCOMPLETE | code::AVIC_ACCESS) => Exit::Apic {
             reason,
             detail: control.exit_info1,
         },
+        reason => match instruction(control) {
+            Some(instruction) => Exit::Instruction(instruction),
+            None => Exit::Other {
+                reason,
+                detail: control.exit_info1,
+            },
+        },
     }
+}
+
+fn instruction(control: &Control) -> Option<Instruction> {
+    Some(match control.exit_code {
+        code::IDTR_READ..=code::TR_WRITE => Instruction::DescriptorTable,
+        code::RDTSC => Instruction::Rdtsc,
+        code::RDPMC => Instruction::Rdpmc,
+        code::RSM => Instruction::Rsm,
+        flow @ (code::PUSHF | code::POPF | code::IRET | code::SOFTWARE_INTERRUPT | code::ICEBP) => {
+            Instruction::Flow(flow as u8)
+        }
+        code::INVD => Instruction::Invd,
+        code::PAUSE => Instruction::Pause,
+        code::HLT | code::IDLE_HLT => Instruction::Hlt,
+        code::INVLPG => Instruction::Invlpg(assisted(control.exit_info1)),
+        code::RDTSCP => Instruction::Rdtscp,
+        code::WBINVD => Instruction::Wbinvd,
+        code::MONITOR => Instruction::Monitor,
+        code::MWAIT | code::MWAIT_ARMED => Instruction::Mwait,
+        code::RDPRU => Instruction::Rdpru,
+        code::INVPCID => Instruction::Invpcid,
+        _ => return None,
+    })
+}
+
+/// Decode assists give the address; without them the word is 0, which is not
+/// told from address 0. AMD APM volume 2, "Decode Assists".
+fn assisted(address: u64) -> Option<Gva> {
+    (address != 0).then_some(Gva(address))
+}
+
+/// Bit 63 says that it was MOV, which only decode assists tell.
+const WAS_MOV: u64 = 1 << 63;
+
+fn register_access(control: &Control) -> RegisterAccess {
+    let assisted = control.exit_info1 & 0xf;
+    RegisterAccess {
+        register: (control.exit_code & 0xf) as u8,
+        write: control.exit_code & 0x10 != 0,
+        general: (assisted != 0).then_some(assisted as u8),
+    }
+}
+
+fn control_register(control: &Control) -> Exit {
+    let access = register_access(control);
+    Exit::Control(if control.exit_info1 & WAS_MOV == 0 {
+        ControlAccess::Undecoded {
+            register: access.register,
+            write: access.write,
+        }
+    } else {
+        ControlAccess::Move(RegisterAccess {
+            general: Some((control.exit_info1 & 0xf) as u8),
+            ..access
+        })
+    })
+}
+
+/// AMD APM volume 2, "Exception Intercepts": the error code is in the first
+/// word, the address of a page fault in the second.
+fn exception(control: &Control) -> Exit {
+    let vector = (control.exit_code & 0x1f) as u8;
+    let has_code = matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30);
+    Exit::Exception {
+        event: Event {
+            kind: EventType::Exception,
+            vector,
+            error: has_code.then_some(control.exit_info1 as u32),
+        },
+        detail: control.exit_info2,
+    }
+}
+
+/// AMD APM volume 2, "IOIO Intercept": the first word describes the access,
+/// the second is the RIP of the next instruction.
+fn port(control: &Control, registers: &Registers) -> Exit {
+    let word = control.exit_info1;
+    let size = match word >> 4 & 7 {
+        1 => 1,
+        2 => 2,
+        4 => 4,
+        _ => {
+            return Exit::Other {
+                reason: code::IO,
+                detail: word,
+            };
+        }
+    };
+    Exit::Port(PortAccess {
+        port: (word >> 16) as u16,
+        size,
+        input: word & 1 != 0,
+        string: word & (1 << 2) != 0,
+        repeat: word & (1 << 3) != 0,
+        segment: None,
+        value: registers.rax as u32,
+        next: Some(control.exit_info2),
+    })
+}
+
+/// AMD APM volume 2, "Task Switch Intercept".
+fn task_switch(control: &Control) -> Exit {
+    let word = control.exit_info2;
+    let has_error = word & (1 << 44) != 0;
+    let source = if word & (1 << 36) != 0 {
+        TaskSource::Iret
+    } else if word & (1 << 38) != 0 {
+        TaskSource::Jump
+    } else if Event::from_words(control.exit_event as u32, 0).is_some() {
+        TaskSource::Gate
+    } else {
+        TaskSource::Call
+    };
+    Exit::TaskSwitch(TaskSwitch {
+        selector: control.exit_info1 as u16,
+        source,
+        error: has_error.then_some(word as u32),
+    })
 }
 
 /// AMD APM volume 2, "Nested versus Guest Page Faults, Fault Ordering".
@@ -75,62 +266,4 @@ fn nested_fault(control: &Control) -> Exit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn control(code: u64, info1: u64, info2: u64) -> Control {
-        let mut control = crate::svm::vmcb::blank().control;
-        control.exit_code = code;
-        control.exit_info1 = info1;
-        control.exit_info2 = info2;
-        control
-    }
-
-    #[test]
-    fn msr_direction_comes_from_the_first_word() {
-        let registers = Registers {
-            rcx: 0xc000_0080,
-            rdx: 1,
-            rax: 2,
-            ..Registers::default()
-        };
-        let read = decode(&control(0x7c, 0, 0), &registers);
-        assert_eq!(
-            read,
-            Exit::ReadMsr {
-                number: 0xc000_0080
-            }
-        );
-        let write = decode(&control(0x7c, 1, 0), &registers);
-        assert_eq!(
-            write,
-            Exit::WriteMsr {
-                number: 0xc000_0080,
-                value: 0x1_0000_0002
-            }
-        );
-    }
-
-    #[test]
-    fn nested_faults_tell_walk_from_access() {
-        let registers = Registers::default();
-        let walk = decode(&control(0x400, 1 << 33 | 6, 0x5000), &registers);
-        let Exit::NestedFault(fault) = walk else {
-            panic!("not a nested fault")
-        };
-        assert!(fault.walk && fault.access.write && !fault.access.fetch);
-        assert_eq!(fault.gpa, Gpa(0x5000));
-    }
-
-    #[test]
-    fn unknown_codes_survive() {
-        for code in (0..0x500).chain([0x8000_0000, u64::MAX]) {
-            if let Exit::Other { reason, .. } = decode(&control(code, 0, 0), &Registers::default())
-            {
-                assert_eq!(reason, code);
-            }
-        }
-        let failed = decode(&control(u64::MAX, 0, 0), &Registers::default());
-        assert_eq!(failed, Exit::EntryFailed(EntryFailure::GuestState(0)));
-    }
-}
+mod tests;

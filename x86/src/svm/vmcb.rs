@@ -1,6 +1,6 @@
 //! The VMCB. AMD APM volume 2, appendix "Layout of VMCB".
 
-use crate::segment::Segment;
+use crate::segment::{Segment, SegmentName};
 use core::mem::offset_of;
 
 /// A segment register in the state save area.
@@ -107,6 +107,36 @@ pub struct Save {
     pub pat: u64,
     pub debug_control: u64,
     _reserved_278: [u8; 0xc00 - 0x278],
+}
+
+impl Save {
+    /// A segment register.
+    pub const fn segment(&self, name: SegmentName) -> &VmcbSegment {
+        match name {
+            SegmentName::Es => &self.es,
+            SegmentName::Cs => &self.cs,
+            SegmentName::Ss => &self.ss,
+            SegmentName::Ds => &self.ds,
+            SegmentName::Fs => &self.fs,
+            SegmentName::Gs => &self.gs,
+            SegmentName::Ldtr => &self.ldtr,
+            SegmentName::Tr => &self.tr,
+        }
+    }
+
+    /// The same, to be changed.
+    pub const fn segment_mut(&mut self, name: SegmentName) -> &mut VmcbSegment {
+        match name {
+            SegmentName::Es => &mut self.es,
+            SegmentName::Cs => &mut self.cs,
+            SegmentName::Ss => &mut self.ss,
+            SegmentName::Ds => &mut self.ds,
+            SegmentName::Fs => &mut self.fs,
+            SegmentName::Gs => &mut self.gs,
+            SegmentName::Ldtr => &mut self.ldtr,
+            SegmentName::Tr => &mut self.tr,
+        }
+    }
 }
 
 /// One virtual machine control block: a page.

@@ -15,6 +15,7 @@ pub mod pin {
 pub mod processor {
     pub const CR3_EXITS: u32 = 1 << 15 | 1 << 16;
     pub const NMI_WINDOW: u32 = 1 << 22;
+    pub const IO_BITMAPS: u32 = 1 << 25;
     pub const MSR_BITMAPS: u32 = 1 << 28;
     pub const SECONDARY: u32 = 1 << 31;
 }

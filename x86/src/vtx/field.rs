@@ -121,6 +121,8 @@ fields! {
         HOST_TR = 0x0c0c,
     }
     W64 ReadWrite {
+        IO_BITMAP_A = 0x2000,
+        IO_BITMAP_B = 0x2002,
         MSR_BITMAP = 0x2004,
         EPT_POINTER = 0x201a,
         XSS_EXITING_BITMAP = 0x202c,

@@ -18,14 +18,15 @@ fn with<const V: u8>(msrs: &[(u32, u64)]) -> FakeCpu<V> {
 
 #[test]
 fn what_exits_is_what_has_a_policy() {
+    let vm = vm();
     let mut intel = FakeVtx::default();
-    declare(&mut intel);
+    watches(&mut Watches::new(&vm, &mut intel));
     assert_eq!(intel.intercepted.get(&msr::VMX_BASIC), Some(&(true, true)));
     assert_eq!(intel.intercepted.get(&msr::APIC_BASE), Some(&(false, true)));
     assert_eq!(intel.intercepted.get(&msr::EFER), None);
     assert_eq!(intel.intercepted.get(&msr::TSC), None);
     let mut amd = FakeSvm::default();
-    declare(&mut amd);
+    watches(&mut Watches::new(&vm, &mut amd));
     assert_eq!(amd.intercepted.get(&msr::EFER), Some(&(true, true)));
     assert_eq!(amd.intercepted.get(&msr::MTRR_DEFAULT_TYPE), None);
     for number in amd.intercepted.keys() {
