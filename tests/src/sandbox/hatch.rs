@@ -9,7 +9,7 @@ use core::arch::{asm, global_asm};
 use core::mem::{offset_of, transmute};
 
 /// What a run starts with.
-pub struct Entry {
+pub(super) struct Entry {
     /// Where.
     pub place: Place,
     /// The general registers.
@@ -51,7 +51,7 @@ unsafe extern "C" {
 const STUB: usize = 10;
 
 /// See above.
-pub struct Hatch {
+pub(super) struct Hatch {
     state: *mut State,
     inner_root: u64,
     timer: u32,

@@ -14,12 +14,11 @@ mod hatch;
 mod refused;
 mod tables;
 
-pub use hatch::Entry;
 pub use refused::{is_uncertain, refused};
 pub use tables::{CODE, DATA, DATA_PAGES, LAST_DATA};
 
 use crate::random::Random;
-use hatch::Hatch;
+use hatch::{Entry, Hatch};
 use tables::Space;
 
 /// Where an instruction is tried.
