@@ -439,11 +439,14 @@ fn wrong_ways() -> [Refusal; 5] {
     ]
 }
 
+/// What is wrong, the error code, and how it is done.
+type BadState = (&'static str, u16, fn(&mut Task32));
+
 /// What is wrong with the new task's state is an exception in the new task,
 /// whose handler must be a task: the new one may have no stack yet.
 fn wrong_states(report: &mut Report) {
     let none = SELECTOR_NONE as u16;
-    let states: [(&str, u16, fn(&mut Task32)); 4] = [
+    let states: [BadState; 4] = [
         ("an LDT that is none", SELECTOR_A, |task| {
             task.local = u32::from(SELECTOR_A);
         }),

@@ -15,13 +15,13 @@ pub fn refused(place: Place, code: &[u8], on_qemu: bool) -> bool {
 }
 
 /// With a LOCK prefix these are #UD. QEMU 7.2 gives up at BT, BTS, BTR and BTC
-/// of a register, and runs those that may exit (CPUID, RDMSR and others) all
+/// of a register, and runs those that may exit (CPUID, RDMSR, SVM's) all
 /// the same, where Underlay, which decodes them, raises the exception.
 fn differs_in_qemu(prefixes: &[u8], instruction: &[u8]) -> bool {
     let of_register = |modrm: u8| modrm >> 6 == 3;
     let differs = match *instruction {
         [0x0f, 0xa3 | 0xab | 0xb3 | 0xba | 0xbb, modrm, ..] => of_register(modrm),
-        [0x0f, 0x08 | 0x30 | 0x32 | 0xa2, ..] => true,
+        [0x0f, 0x08 | 0x30 | 0x32 | 0xa2, ..] | [0x0f, 0x01, 0xd8..=0xdf, ..] => true,
         _ => false,
     };
     differs && prefixes.contains(&0xf0)
