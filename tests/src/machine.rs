@@ -66,7 +66,7 @@ pub fn checks_what_is_written() -> bool {
 }
 
 /// Whether QEMU's firmware-configuration device is here and says so.
-fn is_qemu() -> bool {
+pub fn is_qemu() -> bool {
     const SELECTOR: u16 = 0x510;
     const DATA: u16 = 0x511;
     const SIGNATURE: u16 = 0;

@@ -142,6 +142,16 @@ fn open_nmi_window() {
     let vmcs = unsafe { Vmcs::current() };
     let word = vmcs.read(field::PROCESSOR_CONTROLS);
     vmcs.write(field::PROCESSOR_CONTROLS, word | processor::NMI_WINDOW);
+    if let Some(percpu) = percpu::current() {
+        merge_behind_handler(&vmcs, percpu);
+    }
+}
+
+/// An NMI that came while the guest handles one waits alone.
+fn merge_behind_handler(vmcs: &Vmcs, percpu: &PerCpu) {
+    if vmcs.read(field::GUEST_INTERRUPTIBILITY) & BLOCKED_BY_NMI != 0 {
+        percpu.merge_nmis();
+    }
 }
 
 fn describe(out: &mut dyn Write) {
@@ -363,6 +373,7 @@ impl Vcpu for VtxCpu {
 
     fn note_nmi(&mut self) {
         self.percpu.add_nmi();
+        merge_behind_handler(&self.vmcs, self.percpu);
         self.window(true);
         instructions::unblock_nmis();
     }

@@ -1,8 +1,10 @@
 //! Tests that need more than one boot, by the name in the table's `check`.
 
 mod broken_entries;
+mod differences;
 mod no_periodic_exits;
 mod same_as_native;
+pub mod transcript;
 mod whole_trace;
 
 use anyhow::{Result, bail};
