@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
-use x86::segment::{Segment, SegmentName};
+use x86::segment::{Segment, SegmentName, TableRegister};
 use x86::walk::{Entries, Paging};
 use x86::{Event, Exception, Exit, Gpa, Registers};
 
@@ -36,6 +36,11 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub rsp: u64,
     pub segments: [Segment; 8],
     pub cr0: Cr0,
+    pub cr3: u64,
+    pub gdt: TableRegister,
+    pub task_switches: u32,
+    pub task_traps: u32,
+    pub nmis_blocked: Option<bool>,
     pub ports: BTreeSet<u16>,
     pub exceptions: BTreeSet<u8>,
     pub ticks: Cell<u64>,
@@ -70,6 +75,11 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             rsp: 0x8000,
             segments: [flat(); 8],
             cr0: Cr0::PE | Cr0::PG | Cr0::WP,
+            cr3: FakeMemory::ROOT,
+            gdt: TableRegister::default(),
+            task_switches: 0,
+            task_traps: 0,
+            nmis_blocked: None,
             ports: BTreeSet::new(),
             exceptions: BTreeSet::new(),
             ticks: Cell::new(0),
@@ -136,6 +146,24 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn set_segment(&mut self, name: SegmentName, segment: Segment) {
         self.segments[name as usize] = segment;
+        if name == SegmentName::Ss {
+            self.cpl = segment.dpl();
+        }
+    }
+    fn gdt(&self) -> TableRegister {
+        self.gdt
+    }
+    fn set_cr3(&mut self, cr3: u64, _: Option<[u64; 4]>) {
+        self.cr3 = cr3;
+    }
+    fn note_task_switch(&mut self) {
+        self.task_switches += 1;
+    }
+    fn pend_task_trap(&mut self) {
+        self.task_traps += 1;
+    }
+    fn block_nmis(&mut self, blocked: bool) {
+        self.nmis_blocked = Some(blocked);
     }
     fn cpl(&self) -> u8 {
         self.cpl
@@ -164,7 +192,7 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn paging(&self) -> Paging {
         Paging {
             cr0: self.cr0,
-            cr3: FakeMemory::ROOT,
+            cr3: self.cr3,
             cr4: self.cr4 | Cr4::PAE,
             efer: Efer::LME | Efer::LMA | Efer::NXE,
             alignment_check: false,

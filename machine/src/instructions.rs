@@ -116,7 +116,17 @@ read_register! {
     read_cr2 "cr2";
     read_cr3 "cr3";
     read_cr4 "cr4";
+    read_dr6 "dr6";
     read_dr7 "dr7";
+}
+
+/// Writes DR6, whose upper half does not exist. It means nothing but to who
+/// handles a debug exception.
+pub fn write_dr6(value: u64) {
+    let value = value & 0xffff_ffff;
+    // SAFETY: DR6 takes any value of 32 bits (DR7.GD is clear in the
+    // hypervisor) and decides over nothing.
+    unsafe { asm!("mov dr6, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
 }
 
 /// Writes CR2. It means nothing but to who handles a page fault.

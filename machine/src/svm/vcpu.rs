@@ -14,10 +14,10 @@ use abi::refusal::Refusal;
 use core::fmt::Write;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use x86::control::{Cr0, Cr4, Efer, Rflags};
+use x86::control::{Cr0, Cr4, DR6_TASK_SWITCH, DR7_LOCAL, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
-use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName};
+use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP};
 use x86::svm::exit::decode;
 use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};
@@ -172,6 +172,14 @@ impl Vcpu for SvmCpu {
         }
     }
 
+    fn gdt(&self) -> TableRegister {
+        let table = &self.vmcb().save.gdtr;
+        TableRegister {
+            base: table.base,
+            limit: table.limit,
+        }
+    }
+
     fn cpl(&self) -> u8 {
         self.vmcb().save.cpl
     }
@@ -223,6 +231,11 @@ impl Vcpu for SvmCpu {
         }
     }
 
+    fn set_cr3(&mut self, cr3: u64, _: Option<[u64; 4]>) {
+        self.vmcb_mut().save.cr3 = cr3;
+        self.flush_nested();
+    }
+
     fn code_size(&self) -> CodeSize {
         let rights = segment(&self.vmcb().save.cs).rights;
         match rights {
@@ -258,6 +271,21 @@ impl Vcpu for SvmCpu {
         self.vmcb_mut().save.dr6 |= DR6_SINGLE_STEP;
         self.inject(Exception::Debug);
     }
+
+    fn note_task_switch(&mut self) {
+        let save = &mut self.vmcb_mut().save;
+        save.cr0 |= Cr0::TS.bits();
+        save.dr7 &= !DR7_LOCAL;
+    }
+
+    fn pend_task_trap(&mut self) {
+        self.vmcb_mut().save.dr6 |= DR6_TASK_SWITCH;
+        self.inject(Exception::Debug);
+    }
+
+    /// Never asked: the guest's task switches do not exit here, and the CPU
+    /// keeps this state by itself.
+    fn block_nmis(&mut self, _: bool) {}
 
     fn inject(&mut self, exception: Exception) {
         if let Exception::PageFault { address, .. } = exception {

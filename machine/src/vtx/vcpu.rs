@@ -13,12 +13,12 @@ use crate::{instructions, percpu};
 use abi::refusal::Refusal;
 use core::arch::asm;
 use core::fmt::Write;
-use x86::control::{Cr0, Cr4, Efer, Rflags};
+use x86::control::{Cr0, Cr4, DR6_TASK_SWITCH, DR7_LOCAL, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
 use x86::exit::EntryFailure;
 use x86::msr::DEBUG_CONTROL_BTF;
-use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, UNUSABLE};
+use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister, UNUSABLE};
 use x86::vtx::control::{entry, processor};
 use x86::vtx::exit::decode;
 use x86::vtx::field::{self, Fields};
@@ -191,6 +191,13 @@ impl Vcpu for VtxCpu {
             .write_segment(block::segment_fields(name), segment);
     }
 
+    fn gdt(&self) -> TableRegister {
+        TableRegister {
+            base: self.vmcs.read(field::GUEST_GDTR_BASE),
+            limit: self.vmcs.read(field::GUEST_GDTR_LIMIT),
+        }
+    }
+
     fn cpl(&self) -> u8 {
         let rights = self.vmcs.read(field::GUEST_SS_RIGHTS);
         Segment {
@@ -245,6 +252,18 @@ impl Vcpu for VtxCpu {
         }
     }
 
+    fn set_cr3(&mut self, cr3: u64, pdptes: Option<[u64; 4]>) {
+        self.vmcs.write(field::GUEST_CR3, cr3);
+        if let Some([first, second, third, fourth]) = pdptes {
+            self.vmcs.write(field::GUEST_PDPTE0, first);
+            self.vmcs.write(field::GUEST_PDPTE1, second);
+            self.vmcs.write(field::GUEST_PDPTE2, third);
+            self.vmcs.write(field::GUEST_PDPTE3, fourth);
+        }
+        // With EPT every cached translation is a combined one, and goes.
+        self.flush_nested();
+    }
+
     fn code_size(&self) -> CodeSize {
         let rights = self.vmcs.read(field::GUEST_CS_RIGHTS);
         match rights {
@@ -279,6 +298,27 @@ impl Vcpu for VtxCpu {
         let word = self.vmcs.read(field::GUEST_PENDING_DEBUG);
         self.vmcs
             .write(field::GUEST_PENDING_DEBUG, word | PENDING_SINGLE_STEP);
+    }
+
+    fn note_task_switch(&mut self) {
+        let cr0 = self.vmcs.read(field::GUEST_CR0) | Cr0::TS.bits();
+        self.vmcs.write(field::GUEST_CR0, cr0);
+        let dr7 = self.vmcs.read(field::GUEST_DR7) & !DR7_LOCAL;
+        self.vmcs.write(field::GUEST_DR7, dr7);
+        self.vmcs.write(field::GUEST_ACTIVITY, 0);
+    }
+
+    /// No pending debug exception has the bit that says so: the exception is
+    /// injected, and DR6, which is the guest's own in the CPU, written.
+    fn pend_task_trap(&mut self) {
+        instructions::write_dr6(instructions::read_dr6() | DR6_TASK_SWITCH);
+        self.inject(Exception::Debug);
+    }
+
+    fn block_nmis(&mut self, blocked: bool) {
+        let word = self.vmcs.read(field::GUEST_INTERRUPTIBILITY) & !BLOCKED_BY_NMI;
+        let bit = if blocked { BLOCKED_BY_NMI } else { 0 };
+        self.vmcs.write(field::GUEST_INTERRUPTIBILITY, word | bit);
     }
 
     fn inject(&mut self, exception: Exception) {

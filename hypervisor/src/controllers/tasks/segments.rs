@@ -1,0 +1,214 @@
+//! The segment registers of a new task: their descriptors are checked in its
+//! own context, after it has begun. Intel SDM volume 3, "Task Switching", table
+//! "Exception Conditions Checked During a Task Switch".
+
+use super::cause::Cause;
+use super::linear::Linear;
+use machine::{Memory, Vcpu};
+use x86::Exception;
+use x86::segment::{
+    ACCESSED, CODE, CODE_OR_DATA, EXPAND_DOWN, PRESENT, Segment, SegmentName, UNUSABLE, WRITABLE,
+};
+
+/// The order in which a TSS holds their selectors.
+pub const NAMES: [SegmentName; 6] = [
+    SegmentName::Es,
+    SegmentName::Cs,
+    SegmentName::Ss,
+    SegmentName::Ds,
+    SegmentName::Fs,
+    SegmentName::Gs,
+];
+
+/// The type of a local descriptor table; it is no code or data segment.
+const LOCAL_TABLE: u32 = 2;
+const TYPE: u32 = 0xf | CODE_OR_DATA;
+const ACCESS_BYTE: u32 = 5;
+/// Code that runs at the privilege of whoever calls it.
+const CONFORMING_CODE: u32 = CODE | EXPAND_DOWN;
+
+/// A flat code segment and no stack, both at privilege 3: what a task has whose
+/// own cannot be loaded. The handler of that fault then gets its stack from the
+/// new TSS, since there is no other.
+const UNLOADED_CODE: u32 = 0xc0fb;
+const UNLOADED_STACK: u32 = UNUSABLE | 3 << 5;
+
+/// The context in which descriptors are looked up.
+pub struct Context<'a, M> {
+    pub linear: Linear<'a, M>,
+    pub cause: &'a Cause,
+}
+
+/// A descriptor that was found.
+struct Found {
+    at: u32,
+    segment: Segment,
+}
+
+/// Loads the selectors alone, so that the task is one in which a fault can be
+/// raised whatever they are.
+pub fn unload<V: Vcpu>(vcpu: &mut V, selectors: [u16; 6], ldt: u16) {
+    for (name, selector) in NAMES.into_iter().zip(selectors) {
+        let null = Segment::null(selector);
+        let segment = match name {
+            SegmentName::Cs => Segment {
+                limit: !0,
+                rights: UNLOADED_CODE,
+                ..null
+            },
+            SegmentName::Ss => Segment {
+                rights: UNLOADED_STACK,
+                ..null
+            },
+            _ => null,
+        };
+        vcpu.set_segment(name, segment);
+    }
+    vcpu.set_segment(SegmentName::Ldtr, Segment::null(ldt));
+}
+
+/// Loads the segment registers of virtual-8086 mode, where nothing can fail.
+pub fn load_virtual_8086<V: Vcpu>(vcpu: &mut V, selectors: [u16; 6]) {
+    for (name, selector) in NAMES.into_iter().zip(selectors) {
+        vcpu.set_segment(name, Segment::virtual_8086(selector));
+    }
+}
+
+const fn is_null(selector: u16) -> bool {
+    selector & !3 == 0
+}
+
+const fn privilege(selector: u16) -> u8 {
+    selector as u8 & 3
+}
+
+impl<M: Memory> Context<'_, M> {
+    /// The local descriptor table, which must be in the global one.
+    pub fn load_ldt<V: Vcpu>(&self, vcpu: &mut V, selector: u16) -> Result<(), Exception> {
+        if is_null(selector) {
+            return Ok(());
+        }
+        let invalid = self.cause.invalid(selector);
+        if is_local(selector) {
+            return Err(invalid);
+        }
+        let Found { segment, .. } = self.find(vcpu, selector)?;
+        if segment.rights & TYPE != LOCAL_TABLE || segment.rights & PRESENT == 0 {
+            return Err(invalid);
+        }
+        vcpu.set_segment(SegmentName::Ldtr, segment);
+        Ok(())
+    }
+
+    /// CS and SS, which stand or fall together: they agree on the privilege.
+    pub fn load_code_and_stack<V: Vcpu>(
+        &self,
+        vcpu: &mut V,
+        code: u16,
+        stack: u16,
+    ) -> Result<(), Exception> {
+        let code_found = self.code(vcpu, code)?;
+        let stack_found = self.stack(vcpu, stack, privilege(code))?;
+        let code = self.touch(code_found)?;
+        let stack = self.touch(stack_found)?;
+        vcpu.set_segment(SegmentName::Cs, code);
+        vcpu.set_segment(SegmentName::Ss, stack);
+        Ok(())
+    }
+
+    fn code<V: Vcpu>(&self, vcpu: &V, selector: u16) -> Result<Found, Exception> {
+        let invalid = self.cause.invalid(selector);
+        let found = self.find(vcpu, selector)?;
+        let rights = found.segment.rights;
+        let conforming = rights & EXPAND_DOWN != 0;
+        let fits = match conforming {
+            true => found.segment.dpl() <= privilege(selector),
+            false => found.segment.dpl() == privilege(selector),
+        };
+        if rights & (CODE_OR_DATA | CODE) != CODE_OR_DATA | CODE || !fits {
+            return Err(invalid);
+        }
+        if rights & PRESENT == 0 {
+            return Err(Exception::SegmentNotPresent(self.cause.code(selector)));
+        }
+        Ok(found)
+    }
+
+    fn stack<V: Vcpu>(&self, vcpu: &V, selector: u16, cpl: u8) -> Result<Found, Exception> {
+        const KIND: u32 = CODE_OR_DATA | CODE | WRITABLE;
+        let invalid = self.cause.invalid(selector);
+        let found = self.find(vcpu, selector)?;
+        let rights = found.segment.rights;
+        let fits = found.segment.dpl() == cpl && privilege(selector) == cpl;
+        if rights & KIND != CODE_OR_DATA | WRITABLE || !fits {
+            return Err(invalid);
+        }
+        if rights & PRESENT == 0 {
+            return Err(Exception::StackFault(self.cause.code(selector)));
+        }
+        Ok(found)
+    }
+
+    /// DS, ES, FS or GS.
+    pub fn load_data<V: Vcpu>(
+        &self,
+        vcpu: &mut V,
+        name: SegmentName,
+        selector: u16,
+    ) -> Result<(), Exception> {
+        if is_null(selector) {
+            return Ok(());
+        }
+        let found = self.find(vcpu, selector)?;
+        let rights = found.segment.rights;
+        let unreadable = rights & (CODE | WRITABLE) == CODE;
+        let anyone = rights & CONFORMING_CODE == CONFORMING_CODE;
+        let least = vcpu.cpl().max(privilege(selector));
+        let forbidden = !anyone && found.segment.dpl() < least;
+        if rights & CODE_OR_DATA == 0 || unreadable || forbidden {
+            return Err(self.cause.invalid(selector));
+        }
+        if rights & PRESENT == 0 {
+            return Err(Exception::SegmentNotPresent(self.cause.code(selector)));
+        }
+        let segment = self.touch(found)?;
+        vcpu.set_segment(name, segment);
+        Ok(())
+    }
+
+    /// The descriptor behind a selector that must not be null.
+    fn find<V: Vcpu>(&self, vcpu: &V, selector: u16) -> Result<Found, Exception> {
+        let (base, limit) = if is_local(selector) {
+            let table = vcpu.segment(SegmentName::Ldtr);
+            let usable = table.rights & UNUSABLE == 0;
+            (table.base, usable.then_some(table.limit))
+        } else {
+            (vcpu.gdt().base, Some(vcpu.gdt().limit))
+        };
+        let inside = limit.is_some_and(|limit| u32::from(selector | 7) <= limit);
+        if is_null(selector) || !inside {
+            return Err(self.cause.invalid(selector));
+        }
+        let at = (base as u32).wrapping_add(u32::from(selector & !7));
+        let low = u64::from_le_bytes(self.linear.read(at)?);
+        let segment = Segment::from_descriptor(selector, low, 0);
+        Ok(Found { at, segment })
+    }
+
+    /// Marks a descriptor as accessed. VM entry takes no other.
+    fn touch(&self, found: Found) -> Result<Segment, Exception> {
+        if found.segment.rights & ACCESSED == 0 {
+            let byte = found.at.wrapping_add(ACCESS_BYTE);
+            let byte = self.linear.find_byte(byte)?;
+            self.linear.change_byte(byte, 0, ACCESSED as u8);
+        }
+        Ok(Segment {
+            rights: found.segment.rights | ACCESSED,
+            ..found.segment
+        })
+    }
+}
+
+const fn is_local(selector: u16) -> bool {
+    selector & 4 != 0
+}
