@@ -65,10 +65,11 @@ pub fn checks_what_is_written() -> bool {
     !is_qemu()
 }
 
-/// Whether a fault in loading a new hardware task's state is raised in that
-/// task, and its debug trap flag works. QEMU 7.2 raises the fault at the
-/// instruction that switched, with the new task's registers, and has no trap.
-pub fn raises_faults_in_a_new_task() -> bool {
+/// Whether hardware tasks are switched as CPUs do it. QEMU 7.2 raises a fault of
+/// the new task at the instruction that switched, but with the new task's
+/// registers; it has no debug trap flag, does not set RF in what a fault saves,
+/// and lets a 16-bit task see upper halves of the registers before.
+pub fn switches_tasks_exactly() -> bool {
     !is_qemu()
 }
 

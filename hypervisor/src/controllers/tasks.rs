@@ -8,6 +8,7 @@
 mod begin;
 mod cause;
 mod linear;
+mod old;
 mod prepare;
 mod segments;
 

@@ -21,8 +21,8 @@ pub fn begin<V: Vcpu, M: Memory>(
     prepared: &Prepared<M>,
     state: &TaskState,
 ) -> Result<(), Exception> {
-    if let Some((cr3, entries)) = prepared.root {
-        vcpu.set_cr3(cr3, entries);
+    if let Some(root) = &prepared.root {
+        vcpu.set_cr3(root.cr3, root.pdptes);
     }
     vcpu.set_segment(SegmentName::Tr, prepared.task);
     load_registers(vcpu, cause, state);

@@ -4,12 +4,12 @@
 
 use super::cause::Cause;
 use super::linear::{Linear, Piece, READ, WRITE};
-use crate::instruction;
+use super::old::Old;
 use crate::vm::Vm;
 use machine::{Memory, Vcpu};
-use x86::control::Rflags;
+use x86::control::Cr0;
 use x86::exit::TaskSource;
-use x86::segment::{BUSY, CODE_OR_DATA, PRESENT, Segment, SegmentName};
+use x86::segment::{BUSY, CODE_OR_DATA, PRESENT, Segment};
 use x86::task::{TASK_SIZE, TaskState, TaskWidth};
 use x86::{Exception, Gpa};
 
@@ -28,18 +28,20 @@ pub struct Prepared<'a, M> {
     pub width: TaskWidth,
     /// The whole of it.
     new: Piece,
-    /// What is saved of the old task, the form of its TSS, and where it goes.
-    old_state: TaskState,
-    old_width: TaskWidth,
-    old: Piece,
+    old: Old,
     /// Where the old task's selector goes, if the new one returns to it.
     link: Option<Piece>,
-    old_selector: u16,
     /// The descriptors' bytes in which the busy bits change.
     free: Option<Gpa>,
     occupy: Option<Gpa>,
-    /// The new task's CR3, with what is loaded along with it.
-    pub root: Option<(u64, Option<[u64; 4]>)>,
+    /// The new task's page tables, where it has its own.
+    pub root: Option<Root>,
+}
+
+/// CR3, and what is loaded along with it in PAE mode.
+pub struct Root {
+    pub cr3: u64,
+    pub pdptes: Option<[u64; 4]>,
 }
 
 /// Checks everything that is checked before the commit point.
@@ -59,24 +61,19 @@ pub fn prepare<'a, V: Vcpu, M: Memory>(
         true => Some(linear.find(base, 2, WRITE)?),
         false => None,
     };
-    let old_task = vcpu.segment(SegmentName::Tr);
-    let old_width = TaskWidth::from_rights(old_task.rights);
-    let old = old_place(&linear, &old_task, cause)?;
+    let old = Old::find(vm, vcpu, &linear, cause)?;
     let byte = |selector, wanted: bool| match wanted {
         true => linear.find_byte(type_byte(vcpu, selector)).map(Some),
         false => Ok(None),
     };
     Ok(Prepared {
-        free: byte(old_task.selector, cause.frees_old())?,
+        free: byte(old.selector, cause.frees_old())?,
         occupy: byte(cause.selector, cause.source != TaskSource::Iret)?,
         root: new_root(&linear, width, &TaskState::load(width, &bytes))?,
-        old_state: old_state(vm, vcpu, cause)?,
-        old_selector: old_task.selector,
         linear,
         task,
         width,
         new,
-        old_width,
         old,
         link,
     })
@@ -124,71 +121,31 @@ fn type_byte<V: Vcpu>(vcpu: &V, selector: u16) -> u32 {
     descriptor(vcpu, selector).wrapping_add(TYPE_BYTE)
 }
 
-/// Where the old task's state goes.
-fn old_place<M: Memory>(
-    linear: &Linear<M>,
-    task: &Segment,
-    cause: &Cause,
-) -> Result<Piece, Exception> {
-    let saved = TaskWidth::from_rights(task.rights).saved();
-    if (task.limit as usize) < saved.end - 1 {
-        return Err(cause.invalid(task.selector));
-    }
-    let at = (task.base as u32).wrapping_add(saved.start as u32);
-    let place = linear.find(at, saved.len(), WRITE)?;
-    linear.load(place, part(&mut [0; TASK_SIZE], saved.len()))?;
-    Ok(place)
-}
-
-/// What is saved of the old task. An instruction is behind it, an event comes
-/// where it stands.
-fn old_state<V: Vcpu, M: Memory>(
-    vm: &Vm<M>,
-    vcpu: &V,
-    cause: &Cause,
-) -> Result<TaskState, Exception> {
-    let length = match (cause.is_instruction(), vcpu.instruction_length()) {
-        (false, _) => 0,
-        (true, Some(length)) => length,
-        (true, None) => instruction::length(vm, vcpu)?,
-    };
-    let returned = match cause.source {
-        TaskSource::Iret => Rflags::NT,
-        _ => Rflags::empty(),
-    };
-    let selector = |name| vcpu.segment(name).selector;
-    Ok(TaskState {
-        eip: vcpu.rip().wrapping_add(length) as u32,
-        eflags: (vcpu.rflags() - returned).bits() as u32,
-        general: [0, 1, 2, 3, 4, 5, 6, 7].map(|number| vcpu.general(number) as u32),
-        segments: super::segments::NAMES.map(selector),
-        ..TaskState::default()
-    })
-}
-
 /// CR3 of the new task, where it has one of its own. What the CPU refuses to
 /// load beside it is refused while the old task can still handle that.
 fn new_root<M: Memory>(
     linear: &Linear<M>,
     width: TaskWidth,
     state: &TaskState,
-) -> Result<Option<(u64, Option<[u64; 4]>)>, Exception> {
+) -> Result<Option<Root>, Exception> {
     let paging = &linear.paging;
-    if width == TaskWidth::Bits16 || !paging.cr0.contains(x86::control::Cr0::PG) {
+    if width == TaskWidth::Bits16 || !paging.cr0.contains(Cr0::PG) {
         return Ok(None);
     }
     let cr3 = u64::from(state.cr3);
-    if !paging.loads_pdptes() {
-        return Ok(Some((cr3, None)));
-    }
-    match paging.load_pdptes(cr3, linear.memory) {
-        Some(entries) => Ok(Some((cr3, Some(entries)))),
-        None => Err(Exception::GeneralProtection(0)),
-    }
+    let pdptes = match paging.loads_pdptes() {
+        true => Some(
+            paging
+                .load_pdptes(cr3, linear.memory)
+                .ok_or(Exception::GeneralProtection(0))?,
+        ),
+        false => None,
+    };
+    Ok(Some(Root { cr3, pdptes }))
 }
 
 /// The first `size` bytes.
-fn part(bytes: &mut [u8; TASK_SIZE], size: usize) -> &mut [u8] {
+pub fn part(bytes: &mut [u8; TASK_SIZE], size: usize) -> &mut [u8] {
     bytes.get_mut(..size).unwrap_or(&mut [])
 }
 
@@ -201,14 +158,9 @@ impl<M: Memory> Prepared<'_, M> {
         if let Some(byte) = self.free {
             linear.change_byte(byte, BUSY as u8, 0);
         }
-        let mut bytes = [0; TASK_SIZE];
-        let saved = self.old_width.saved();
-        let place = bytes.get_mut(saved.clone()).unwrap_or(&mut []);
-        let _ = linear.load(self.old, place);
-        self.old_state.save(self.old_width, &mut bytes);
-        linear.store(self.old, bytes.get(saved).unwrap_or(&[]));
+        self.old.save(linear);
         if let Some(link) = self.link {
-            linear.store(link, &self.old_selector.to_le_bytes());
+            linear.store(link, &self.old.selector.to_le_bytes());
         }
         if let Some(byte) = self.occupy {
             linear.change_byte(byte, 0, BUSY as u8);
