@@ -328,6 +328,21 @@ fn an_error_code_is_as_wide_as_the_new_tss() {
 }
 
 #[test]
+fn a_32_bit_task_brings_its_page_tables() {
+    const OTHER_ROOT: u64 = 0x18_0000;
+    let mut desk = Desk::new();
+    let root: [u8; 4096] = desk.bytes(FakeMemory::ROOT);
+    desk.vm.memory.put(OTHER_ROOT, &root);
+    let state = TaskState {
+        cr3: OTHER_ROOT as u32,
+        ..waiting()
+    };
+    desk.task(NEW, TaskWidth::Bits32, &state);
+    assert_eq!(desk.switch(TaskSource::Jump, NEW_TASK), []);
+    assert_eq!(desk.vcpu.cr3, OTHER_ROOT);
+}
+
+#[test]
 fn the_old_task_is_saved_in_its_own_form() {
     let mut desk = Desk::new();
     let low = descriptor(OLD, 0x29, TASK_16 | BUSY);

@@ -162,6 +162,11 @@ task_32:
 task_faults:
     far_call {FAULTY}
     call note
+    .irp field, 0x4c, 0x50, 0x60
+    mov word ptr [{TASKS} + {FAULTY} * 16 - {MAIN} * 16 + \field], {OUTSIDE}
+    far_call {FAULTY}
+    call note
+    .endr
     far_call {TRAPPED}
     call note
 
@@ -277,7 +282,10 @@ task_absent:
 task_invalid:
     call note
     pop eax
+    mov word ptr [{TASKS} + {FAULTY} * 16 - {MAIN} * 16 + 0x4c], {CODE}
+    mov word ptr [{TASKS} + {FAULTY} * 16 - {MAIN} * 16 + 0x50], {DATA}
     mov word ptr [{TASKS} + {FAULTY} * 16 - {MAIN} * 16 + 0x54], {DATA}
+    mov word ptr [{TASKS} + {FAULTY} * 16 - {MAIN} * 16 + 0x60], 0
     iretd
     jmp task_invalid
 

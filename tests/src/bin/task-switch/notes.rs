@@ -39,5 +39,9 @@ pub const ORDER: [u16; 27] = [
     MAIN, UNDEFINED, MAIN, PROTECTION, MAIN, INTERRUPT, MAIN, ABSENT_16, MAIN, PROTECTION, MAIN,
     UNDEFINED, MAIN, USER, MAIN,
 ];
-/// And, where faults in a new task are raised as they should be, further.
-pub const ORDER_OF_FAULTS: [u16; 6] = [INVALID, FAULTY, MAIN, TRAPPED, TRAPPED, MAIN];
+/// And, where faults in a new task are raised as they should be, further: its
+/// DS, CS, SS and LDT are wrong in turn.
+pub const ORDER_OF_FAULTS: [u16; 15] = [
+    INVALID, FAULTY, MAIN, INVALID, FAULTY, MAIN, INVALID, FAULTY, MAIN, INVALID, FAULTY, MAIN,
+    TRAPPED, TRAPPED, MAIN,
+];

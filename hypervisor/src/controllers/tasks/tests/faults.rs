@@ -256,6 +256,14 @@ fn a_fault_after_the_commit_point_merges_with_the_event() {
     assert_eq!(desk.deliver(INTERRUPT), [Exception::InvalidTaskState(0x49)]);
 }
 
+/// Nothing is mapped in them, the GDT not either.
+#[test]
+fn page_tables_that_are_no_good_are_a_page_fault_in_the_new_task() {
+    let change = |_: &Desk, state: &mut TaskState| state.cr3 = 0x18_0000;
+    let desk = faulty(change, page_fault(GDT + u64::from(LOCAL), 0));
+    assert_eq!(desk.vcpu.cr3, 0x18_0000);
+}
+
 #[test]
 fn an_error_code_needs_room_on_the_stack() {
     let with_stack = |limit, access, esp: u32| {
