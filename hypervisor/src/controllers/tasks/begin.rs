@@ -59,7 +59,8 @@ fn load_registers<V: Vcpu>(vcpu: &mut V, cause: &Cause, state: &TaskState) {
 }
 
 /// The selectors first, so that all of the task is there when a descriptor is
-/// found to be wrong.
+/// found to be wrong; then as many segments as can be, so that the handler of
+/// the first fault finds a stack if there is one.
 fn load_segments<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     vcpu: &mut V,
@@ -75,18 +76,19 @@ fn load_segments<V: Vcpu, M: Memory>(
         linear: Linear::new(vm, vcpu),
         cause,
     };
-    context.load_ldt(vcpu, state.ldt)?;
+    let mut outcome = context.load_ldt(vcpu, state.ldt);
     if virtual_8086 {
-        return Ok(());
+        return outcome;
     }
     let [_, code, stack, ..] = state.segments;
-    context.load_code_and_stack(vcpu, code, stack)?;
+    outcome = outcome.and(context.load_code(vcpu, code));
+    outcome = outcome.and(context.load_stack(vcpu, stack));
     for (name, selector) in NAMES.into_iter().zip(state.segments) {
         if !matches!(name, SegmentName::Cs | SegmentName::Ss) {
-            context.load_data(vcpu, name, selector)?;
+            outcome = outcome.and(context.load_data(vcpu, name, selector));
         }
     }
-    Ok(())
+    outcome
 }
 
 /// Pushes the error code, as wide as the new task's TSS is, with the rights

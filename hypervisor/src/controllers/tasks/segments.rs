@@ -27,11 +27,9 @@ const ACCESS_BYTE: u32 = 5;
 /// Code that runs at the privilege of whoever calls it.
 const CONFORMING_CODE: u32 = CODE | EXPAND_DOWN;
 
-/// A flat code segment and no stack, both at privilege 3: what a task has whose
-/// own cannot be loaded. The handler of that fault then gets its stack from the
-/// new TSS, since there is no other.
-const UNLOADED_CODE: u32 = 0xc0fb;
-const UNLOADED_STACK: u32 = UNUSABLE | 3 << 5;
+/// A flat code segment: what a task has, at its own privilege, whose code
+/// segment cannot be loaded. Nothing runs in it.
+const UNLOADED_CODE: u32 = 0xc09b;
 
 /// The context in which descriptors are looked up.
 pub struct Context<'a, M> {
@@ -46,18 +44,20 @@ struct Found {
 }
 
 /// Loads the selectors alone, so that the task is one in which a fault can be
-/// raised whatever they are.
+/// raised whatever they are. CS says the privilege.
 pub fn unload<V: Vcpu>(vcpu: &mut V, selectors: [u16; 6], ldt: u16) {
+    let [_, code, ..] = selectors;
+    let level = u32::from(privilege(code)) << 5;
     for (name, selector) in NAMES.into_iter().zip(selectors) {
         let null = Segment::null(selector);
         let segment = match name {
             SegmentName::Cs => Segment {
                 limit: !0,
-                rights: UNLOADED_CODE,
+                rights: UNLOADED_CODE | level,
                 ..null
             },
             SegmentName::Ss => Segment {
-                rights: UNLOADED_STACK,
+                rights: UNUSABLE | level,
                 ..null
             },
             _ => null,
@@ -100,53 +100,32 @@ impl<M: Memory> Context<'_, M> {
         Ok(())
     }
 
-    /// CS and SS, which stand or fall together: they agree on the privilege.
-    pub fn load_code_and_stack<V: Vcpu>(
-        &self,
-        vcpu: &mut V,
-        code: u16,
-        stack: u16,
-    ) -> Result<(), Exception> {
-        let code_found = self.code(vcpu, code)?;
-        let stack_found = self.stack(vcpu, stack, privilege(code))?;
-        let code = self.touch(code_found)?;
-        let stack = self.touch(stack_found)?;
-        vcpu.set_segment(SegmentName::Cs, code);
-        vcpu.set_segment(SegmentName::Ss, stack);
-        Ok(())
-    }
-
-    fn code<V: Vcpu>(&self, vcpu: &V, selector: u16) -> Result<Found, Exception> {
-        let invalid = self.cause.invalid(selector);
+    /// CS.
+    pub fn load_code<V: Vcpu>(&self, vcpu: &mut V, selector: u16) -> Result<(), Exception> {
         let found = self.find(vcpu, selector)?;
-        let rights = found.segment.rights;
-        let conforming = rights & EXPAND_DOWN != 0;
-        let fits = match conforming {
-            true => found.segment.dpl() <= privilege(selector),
-            false => found.segment.dpl() == privilege(selector),
+        let (rights, dpl) = (found.segment.rights, found.segment.dpl());
+        let fits = match rights & EXPAND_DOWN {
+            0 => dpl == privilege(selector),
+            _ => dpl <= privilege(selector),
         };
         if rights & (CODE_OR_DATA | CODE) != CODE_OR_DATA | CODE || !fits {
-            return Err(invalid);
+            return Err(self.cause.invalid(selector));
         }
-        if rights & PRESENT == 0 {
-            return Err(Exception::SegmentNotPresent(self.cause.code(selector)));
-        }
-        Ok(found)
+        let absent = Exception::SegmentNotPresent(self.cause.code(selector));
+        self.load(vcpu, SegmentName::Cs, found, absent)
     }
 
-    fn stack<V: Vcpu>(&self, vcpu: &V, selector: u16, cpl: u8) -> Result<Found, Exception> {
+    /// SS.
+    pub fn load_stack<V: Vcpu>(&self, vcpu: &mut V, selector: u16) -> Result<(), Exception> {
         const KIND: u32 = CODE_OR_DATA | CODE | WRITABLE;
-        let invalid = self.cause.invalid(selector);
         let found = self.find(vcpu, selector)?;
-        let rights = found.segment.rights;
-        let fits = found.segment.dpl() == cpl && privilege(selector) == cpl;
-        if rights & KIND != CODE_OR_DATA | WRITABLE || !fits {
-            return Err(invalid);
+        let levels = [found.segment.dpl(), privilege(selector)];
+        let kind = found.segment.rights & KIND;
+        if kind != CODE_OR_DATA | WRITABLE || levels != [vcpu.cpl(); 2] {
+            return Err(self.cause.invalid(selector));
         }
-        if rights & PRESENT == 0 {
-            return Err(Exception::StackFault(self.cause.code(selector)));
-        }
-        Ok(found)
+        let absent = Exception::StackFault(self.cause.code(selector));
+        self.load(vcpu, SegmentName::Ss, found, absent)
     }
 
     /// DS, ES, FS or GS.
@@ -168,12 +147,8 @@ impl<M: Memory> Context<'_, M> {
         if rights & CODE_OR_DATA == 0 || unreadable || forbidden {
             return Err(self.cause.invalid(selector));
         }
-        if rights & PRESENT == 0 {
-            return Err(Exception::SegmentNotPresent(self.cause.code(selector)));
-        }
-        let segment = self.touch(found)?;
-        vcpu.set_segment(name, segment);
-        Ok(())
+        let absent = Exception::SegmentNotPresent(self.cause.code(selector));
+        self.load(vcpu, name, found, absent)
     }
 
     /// The descriptor behind a selector that must not be null.
@@ -195,17 +170,26 @@ impl<M: Memory> Context<'_, M> {
         Ok(Found { at, segment })
     }
 
-    /// Marks a descriptor as accessed. VM entry takes no other.
-    fn touch(&self, found: Found) -> Result<Segment, Exception> {
-        if found.segment.rights & ACCESSED == 0 {
-            let byte = found.at.wrapping_add(ACCESS_BYTE);
-            let byte = self.linear.find_byte(byte)?;
+    /// Loads what is present, and marks its descriptor as accessed: VM entry
+    /// takes no other.
+    fn load<V: Vcpu>(
+        &self,
+        vcpu: &mut V,
+        name: SegmentName,
+        found: Found,
+        absent: Exception,
+    ) -> Result<(), Exception> {
+        let Found { at, segment } = found;
+        if segment.rights & PRESENT == 0 {
+            return Err(absent);
+        }
+        if segment.rights & ACCESSED == 0 {
+            let byte = self.linear.find_byte(at.wrapping_add(ACCESS_BYTE))?;
             self.linear.change_byte(byte, 0, ACCESSED as u8);
         }
-        Ok(Segment {
-            rights: found.segment.rights | ACCESSED,
-            ..found.segment
-        })
+        let rights = segment.rights | ACCESSED;
+        vcpu.set_segment(name, Segment { rights, ..segment });
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is wrong with a task, and what that raises.
 
 use super::*;
+use x86::segment::UNUSABLE;
 
 /// All of memory but the page tables, whose accessed and dirty bits change.
 fn memory(desk: &Desk) -> Vec<u8> {
@@ -217,19 +218,42 @@ fn an_invalid_data_segment_is_raised_in_the_new_task() {
     }
 }
 
-/// Without a stack of its own the task is at privilege 3, so that the handler
-/// takes one from the new TSS; with one, it is where the task wants to be.
+/// What is wrong keeps nothing else from being loaded, so that the handler of
+/// the fault has a stack where the task has one.
 #[test]
-fn a_faulty_task_can_still_be_interrupted() {
-    let no_stack = |_: &Desk, state: &mut TaskState| state.segments[2] = 0;
-    let desk = faulty(no_stack, Exception::InvalidTaskState(0));
-    let segment = |desk: &Desk, name| desk.vcpu.segments[name as usize];
-    assert_eq!(segment(&desk, SegmentName::Cs).dpl(), 3);
-    assert_eq!(segment(&desk, SegmentName::Ss).dpl(), 3);
-    let no_data = |_: &Desk, state: &mut TaskState| state.segments[3] = 0x48;
-    let desk = faulty(no_data, Exception::InvalidTaskState(0x48));
-    assert_eq!(segment(&desk, SegmentName::Cs).dpl(), 0);
-    assert_eq!(segment(&desk, SegmentName::Ss).rights, 0xc093);
+fn a_faulty_task_has_all_segments_that_are_good() {
+    let segment = |desk: &Desk, name| desk.vcpu.segments[name as usize].rights;
+    for number in [1, 3] {
+        let change = move |_: &Desk, state: &mut TaskState| state.segments[number] = 0x48;
+        let desk = faulty(change, Exception::InvalidTaskState(0x48));
+        assert_eq!(segment(&desk, SegmentName::Cs), 0xc09b);
+        assert_eq!(segment(&desk, SegmentName::Ss), 0xc093);
+        assert_eq!(segment(&desk, SegmentName::Es), 0xc093);
+    }
+    let no_table = |_: &Desk, state: &mut TaskState| state.ldt = 0x48;
+    let desk = faulty(no_table, Exception::InvalidTaskState(0x48));
+    assert_eq!(segment(&desk, SegmentName::Ss), 0xc093);
+    assert_eq!(segment(&desk, SegmentName::Fs), UNUSABLE);
+}
+
+/// VM entry wants CS and SS to agree on the privilege, and Bochs what the
+/// selector of CS says to be the same.
+#[test]
+fn a_task_without_stack_or_code_has_the_privilege_of_its_selector() {
+    for (number, level) in [(1, 0), (1, 3), (2, 0), (2, 3)] {
+        let mut desk = Desk::new();
+        let mut state = waiting();
+        if level == 3 {
+            state.segments = [USER_DATA, USER_CODE, USER_DATA, USER_DATA, 0, 0];
+        }
+        state.segments[number] = 0x48 | u16::from(level);
+        desk.task(NEW, TaskWidth::Bits32, &state);
+        let invalid = Exception::InvalidTaskState(0x48);
+        assert_eq!(desk.switch(TaskSource::Jump, NEW_TASK), [invalid]);
+        for name in [SegmentName::Cs, SegmentName::Ss] {
+            assert_eq!(desk.vcpu.segments[name as usize].dpl(), level);
+        }
+    }
 }
 
 #[test]

@@ -48,6 +48,8 @@ fn check_enterable(vcpu: &FakeVtx) {
     assert_eq!(code.rights & 0x99, 0x99, "{code:x?}");
     let conforming = code.rights & 4 != 0;
     assert!(code.dpl() == stack.dpl() || conforming && code.dpl() < stack.dpl());
+    // The manual does not ask for this, Bochs does.
+    assert!(conforming || u16::from(code.dpl()) == code.selector & 3);
     for name in super::super::segments::NAMES {
         let segment = segment(name);
         let is_flat = segment.limit & 0xfff == 0xfff;
@@ -84,7 +86,9 @@ fn no_tables_and_no_tasks_leave_a_state_that_cannot_be_entered() {
             let before = desk.vcpu.task_switches;
             desk.switch(source, selector);
             switched += desk.vcpu.task_switches - before;
-            check_enterable(&desk.vcpu);
+            if desk.vcpu.task_switches > 0 {
+                check_enterable(&desk.vcpu);
+            }
         }
     }
     assert!(switched > 500, "{switched}");
