@@ -16,6 +16,10 @@ pub const PING: u64 = 1;
 /// `hello`: writes a logo and a greeting to the log; RAX = greetings so far.
 pub const HELLO: u64 = 2;
 
+/// `print`: prints the byte in RBX to the log, which shows whole lines; RAX =
+/// 0. Offered where `print = on`.
+pub const PRINT: u64 = 3;
+
 /// The longest name of a service, in bytes, without the NUL.
 pub const NAME_MAX: usize = 255;
 
@@ -62,6 +66,12 @@ pub const SERVICES: &[Service] = &[
         name: "hello",
         who: Who::Any,
         sentence: "writes a logo and a greeting to the log and counts the greetings",
+    },
+    Service {
+        number: PRINT,
+        name: "print",
+        who: Who::Any,
+        sentence: "prints the byte in RBX to the log, if the config says print = on",
     },
 ];
 

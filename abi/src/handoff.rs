@@ -138,7 +138,8 @@ pub struct Handoff {
     pub log_port: u32,
     /// A [`LogLevel`] code.
     pub log_level: u32,
-    /// 1: the ways to print are offered, see [`crate::print`]. 0: they are not.
+    /// 1: the ways to print are offered, see
+    /// [`crate::discovery::LEAF_PRINT`]. 0: they are not.
     pub print: u32,
     /// Written by the hypervisor: details of a refusal, see [`crate::Refusal`].
     pub detail: [u64; 2],

@@ -4,8 +4,9 @@
 //! see.
 
 use crate::controllers::{
-    caches, control_registers, cpuid, hypercall, interrupts, msr, nested_fault, shutdown, startup,
-    tasks, virtualisation, xsetbv,
+    caches, control_registers, counters, cpuid, debug_registers, exceptions, hypercall, interrupts,
+    msr, nested_fault, port, print, shutdown, startup, tasks, translations, unasked,
+    virtualisation, waiting, xsetbv,
 };
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
@@ -44,13 +45,21 @@ chain! {
     cpuid,
     hypercall,
     msr watches,
+    print watches,
     nested_fault,
     control_registers,
     xsetbv,
     interrupts,
     startup,
     caches,
-    virtualisation,
+    virtualisation watches,
     tasks,
+    port,
+    exceptions,
+    debug_registers,
+    counters,
+    waiting,
+    translations,
     shutdown,
+    unasked,
 }

@@ -8,6 +8,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
+use x86::event::EventType;
+use x86::exit::{
+    Access, ControlAccess, EntryFailure, Instruction, Kind, NestedFault, PortAccess,
+    RegisterAccess, TaskSource, TaskSwitch,
+};
 use x86::segment::{Segment, SegmentName, TableRegister};
 use x86::walk::{Entries, Paging};
 use x86::{Event, Exception, Exit, Gpa, Registers};
@@ -16,6 +21,11 @@ use x86::{Event, Exception, Exit, Gpa, Registers};
 pub type FakeVtx = FakeCpu<0>;
 /// An AMD CPU without next-RIP save.
 pub type FakeSvm = FakeCpu<1>;
+
+thread_local! {
+    /// Accesses to ports of this thread's machine: port, size, what is written.
+    pub static PORT_LOG: RefCell<Vec<(u16, u8, Option<u32>)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A vCPU. `VENDOR` 0 is Intel, 1 AMD.
 pub struct FakeCpu<const VENDOR: u8> {
@@ -39,10 +49,12 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub cr3: u64,
     pub gdt: TableRegister,
     pub task_switches: u32,
-    pub task_traps: u32,
     pub nmis_blocked: Option<bool>,
     pub ports: BTreeSet<u16>,
     pub exceptions: BTreeSet<u8>,
+    pub halted: bool,
+    pub debug_registers: [u64; 8],
+    pub machine_check: bool,
     pub ticks: Cell<u64>,
     pub nmis: u32,
     pub cr0_shadow: Option<u64>,
@@ -78,10 +90,12 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             cr3: FakeMemory::ROOT,
             gdt: TableRegister::default(),
             task_switches: 0,
-            task_traps: 0,
             nmis_blocked: None,
             ports: BTreeSet::new(),
             exceptions: BTreeSet::new(),
+            halted: false,
+            debug_registers: [0; 8],
+            machine_check: false,
             ticks: Cell::new(0),
             nmis: 0,
             cr0_shadow: None,
@@ -159,9 +173,6 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn note_task_switch(&mut self) {
         self.task_switches += 1;
     }
-    fn pend_task_trap(&mut self) {
-        self.task_traps += 1;
-    }
     fn block_nmis(&mut self, blocked: bool) {
         self.nmis_blocked = Some(blocked);
     }
@@ -231,6 +242,29 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn deliver_nmi(&mut self) {
         self.nmis = self.nmis.saturating_sub(1);
+    }
+    fn halt(&mut self) {
+        self.halted = true;
+    }
+    fn debug_register(&self, number: u8) -> u64 {
+        self.debug_registers[number as usize]
+    }
+    fn set_debug_register(&mut self, number: u8, value: u64) {
+        self.debug_registers[number as usize] = value;
+    }
+    fn take_machine_check(&mut self) -> bool {
+        core::mem::take(&mut self.machine_check)
+    }
+    fn read_counter(&self, number: u32) -> Option<u64> {
+        self.msrs.get(&number).copied()
+    }
+    /// Each port answers with its number.
+    fn read_port(port: u16, size: u8) -> u32 {
+        PORT_LOG.with_borrow_mut(|log| log.push((port, size, None)));
+        u32::from(port) & (u64::MAX >> (64 - 8 * size)) as u32
+    }
+    fn write_port(port: u16, size: u8, value: u32) {
+        PORT_LOG.with_borrow_mut(|log| log.push((port, size, Some(value))));
     }
     fn shadow_cr0(&mut self, value: u64) {
         self.cr0_shadow = Some(value);
@@ -361,6 +395,9 @@ impl Memory for FakeMemory {
         self.bytes.borrow_mut()[range].copy_from_slice(from);
         Ok(())
     }
+    fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable> {
+        self.range(gpa, size as usize).map(drop)
+    }
     fn reserved(&self) -> Range<Gpa> {
         Self::RESERVED
     }
@@ -396,4 +433,98 @@ impl Entries for FakeMemory {
         }
         same
     }
+}
+
+/// An exit of each kind.
+pub fn one_of_each() -> Vec<Exit> {
+    let access = RegisterAccess {
+        register: 0,
+        write: true,
+        general: Some(0),
+    };
+    let port = PortAccess {
+        port: 0x80,
+        size: 1,
+        input: false,
+        string: false,
+        repeat: false,
+        segment: None,
+        value: 0,
+        next: Some(0x1002),
+    };
+    let event = Event {
+        kind: EventType::Exception,
+        vector: 6,
+        error: None,
+    };
+    let switch = TaskSwitch {
+        selector: 8,
+        source: TaskSource::Jump,
+        error: None,
+    };
+    let fault = NestedFault {
+        gpa: FakeMemory::RESERVED.start,
+        gva: None,
+        access: Access::default(),
+        walk: false,
+    };
+    let (number, value, index, reason, detail) = (0x1b, 0, 0, 0, 0);
+    let instructions = [
+        Instruction::Hlt,
+        Instruction::Pause,
+        Instruction::Monitor,
+        Instruction::Mwait,
+        Instruction::Rdtsc,
+        Instruction::Rdtscp,
+        Instruction::Rdpmc,
+        Instruction::Rdpru,
+        Instruction::Rdrand,
+        Instruction::Rdseed,
+        Instruction::Invd,
+        Instruction::Wbinvd,
+        Instruction::Invlpg(None),
+        Instruction::Invpcid,
+        Instruction::Xsaves,
+        Instruction::Xrstors,
+        Instruction::UserWait,
+        Instruction::Rsm,
+        Instruction::DescriptorTable,
+        Instruction::Flow(0x74),
+    ];
+    let mut all = vec![
+        Exit::Cpuid {
+            leaf: 0,
+            subleaf: 0,
+        },
+        Exit::Hypercall,
+        Exit::ReadMsr { number },
+        Exit::WriteMsr { number, value },
+        Exit::SetExtendedControl { index, value },
+        Exit::Control(ControlAccess::Move(access)),
+        Exit::Debug(access),
+        Exit::Port(port),
+        Exit::NestedFault(fault),
+        Exit::NestedTables { gpa: Gpa(0) },
+        Exit::Virtualisation,
+        Exit::Exception { event, detail },
+        Exit::Interrupt { vector: None },
+        Exit::InterruptWindow,
+        Exit::Nmi,
+        Exit::NmiWindow,
+        Exit::SystemManagement,
+        Exit::Init,
+        Exit::Startup { vector: 0 },
+        Exit::TaskSwitch(switch),
+        Exit::Apic { reason, detail },
+        Exit::PreemptionTimer,
+        Exit::MonitorTrap,
+        Exit::TripleFault,
+        Exit::EntryFailed(EntryFailure::GuestState(0)),
+        Exit::Other { reason, detail },
+    ];
+    all.extend(instructions.map(Exit::Instruction));
+    let mut kinds: Vec<Kind> = all.iter().map(Exit::kind).collect();
+    kinds.sort();
+    assert_eq!(kinds, Kind::ALL, "one of each");
+    all
 }

@@ -12,6 +12,12 @@ pub enum Outcome {
     Resume,
     /// The instruction is done: step over it.
     Done,
+    /// The instruction is done and this many bytes long: step over it. For
+    /// exits at which the hardware does not say how long it is.
+    Emulated {
+        /// Bytes of the instruction.
+        length: u8,
+    },
     /// One round of a repeated string instruction is done, and more are to
     /// come: the guest runs it again, with what it has in its registers.
     Again,

@@ -4,6 +4,7 @@
 use crate::chain;
 use crate::instruction;
 use crate::outcome::Stop;
+use crate::printer::Printer;
 use crate::run::run;
 use crate::vm::{Cpu, Features, Vm};
 use abi::handoff::Presence;
@@ -11,7 +12,7 @@ use abi::refusal::Refusal;
 use machine::nested::Format;
 use machine::svm::SvmCpu;
 use machine::vtx::VtxCpu;
-use machine::{Boot, GuestMemory, Vcpu, exceptions, instructions, svm, vtx};
+use machine::{Boot, GuestMemory, Memory, Vcpu, exceptions, instructions, svm, vtx};
 use x86::cpuid::Vendor;
 use x86::exit::EntryFailure;
 use x86::vtx::control::secondary;
@@ -76,7 +77,10 @@ fn serve<V: Vcpu>(
     leave: fn(V),
 ) -> Result<Never, Refusal> {
     let presence = Presence::from_code(boot.handoff.presence).unwrap_or_default();
-    let vm = Vm::new(memory, presence, features);
+    let mut vm = Vm::new(memory, presence, features);
+    if boot.handoff.print != 0 {
+        vm.printer = Some(Printer::new(vm.memory.reserved().start));
+    }
     if chain::declare(&vm, &mut vcpu).is_err() {
         leave(vcpu);
         return Err(boot.too_small());

@@ -1,6 +1,7 @@
 //! The guest and its CPUs as objects.
 
 use crate::counts::Counts;
+use crate::printer::Printer;
 use abi::handoff::Presence;
 use core::sync::atomic::{AtomicBool, AtomicU64};
 use machine::{Memory, Vcpu};
@@ -13,6 +14,8 @@ pub struct Vm<M> {
     pub presence: Presence,
     /// CPU features that need a control which this CPU may lack. Never changes.
     pub features: Features,
+    /// What the guest prints, where it is offered that. Never changes.
+    pub printer: Option<Printer>,
     /// Greetings so far. Counted by the service `hello` on any CPU.
     pub greetings: AtomicU64,
     /// Whether the guest reached for the hypervisor's memory. Set once, by the
@@ -50,6 +53,7 @@ impl<M: Memory> Vm<M> {
             memory,
             presence,
             features,
+            printer: None,
             greetings: AtomicU64::new(0),
             trespassed: AtomicBool::new(false),
         }

@@ -58,6 +58,8 @@ pub struct Config {
     pub log: LogPort,
     /// What is logged.
     pub log_level: LogLevel,
+    /// Whether the guest is offered the three ways to print.
+    pub print: bool,
     /// How much memory to reserve.
     pub memory: Memory,
     /// What starts afterwards.
@@ -74,6 +76,7 @@ impl Default for Config {
             presence: Presence::default(),
             log: LogPort::default(),
             log_level: LogLevel::default(),
+            print: false,
             memory: Memory::default(),
             next: Next::default(),
             next_args: String::new(),
@@ -82,12 +85,13 @@ impl Default for Config {
 }
 
 /// Every key, in the order of the shipped file.
-pub const KEYS: [&str; 8] = [
+pub const KEYS: [&str; 9] = [
     "enabled",
     "on_failure",
     "presence",
     "log",
     "log_level",
+    "print",
     "memory",
     "next",
     "next_args",

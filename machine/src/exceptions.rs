@@ -1,5 +1,5 @@
 //! Exceptions that hit the hypervisor itself: guarded instructions go on, NMIs
-//! are noted for the guest, and everything else is a bug that is reported as
+//! and machine checks that can be survived are noted for the guest, and everything else is a bug that is reported as
 //! fully as can be before this machine stops.
 
 use crate::instructions::{halt_forever, read_cr2, read_cr3};
@@ -13,6 +13,7 @@ use x86_64::structures::gdt::SegmentSelector;
 use x86_64::structures::idt::{EntryOptions, InterruptDescriptorTable};
 
 const NMI: u64 = 2;
+const MACHINE_CHECK: u64 = 18;
 /// #SX: an INIT that AMD-V redirects, see `svm/setup`. It has been dealt with.
 const SECURITY: u64 = 30;
 
@@ -126,12 +127,26 @@ extern "C" fn handle(frame: &mut Frame) {
         }
         return;
     }
-    if frame.vector == SECURITY {
+    if frame.vector == SECURITY || (frame.vector == MACHINE_CHECK && survives()) {
         return;
     }
     match guarded::resume_after(frame.rip) {
         Some(resume) => frame.rip = resume,
         None => report(frame),
+    }
+}
+
+/// A machine check after which the interrupted code can go on is the guest's
+/// to handle: it owns the machine. Intel SDM volume 3, "IA32_MCG_STATUS MSR".
+fn survives() -> bool {
+    const RESTART_IP_VALID: u64 = 1;
+    let status = guarded::read_msr(x86::msr::MCG_STATUS).unwrap_or(0);
+    match percpu::current() {
+        Some(percpu) if status & RESTART_IP_VALID != 0 => {
+            percpu.note_machine_check();
+            true
+        }
+        _ => false,
     }
 }
 

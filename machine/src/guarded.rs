@@ -16,6 +16,14 @@ pub fn read_msr(number: u32) -> Option<u64> {
     (read != 0).then_some(value)
 }
 
+/// RDPMC: EDX:EAX, or None where it faults.
+pub fn read_counter(number: u32) -> Option<u64> {
+    let mut value = 0;
+    // SAFETY: `value` is valid for a write of 8 bytes; a fault is caught.
+    let read = unsafe { rdpmc(number, &mut value) };
+    (read != 0).then_some(value)
+}
+
 /// WRMSR; false where it faults.
 ///
 /// # Safety
@@ -59,63 +67,6 @@ pub unsafe fn copy(to: *mut u8, from: *const u8, size: usize) -> bool {
     copied
 }
 
-#[unsafe(naked)]
-unsafe extern "sysv64" fn rdmsr(number: u32, value: *mut u64) -> u64 {
-    naked_asm!(
-        "mov ecx, edi",
-        "2: rdmsr",
-        "shl rdx, 32",
-        "or rax, rdx",
-        "mov [rsi], rax",
-        "mov eax, 1",
-        "ret",
-        "3: xor eax, eax",
-        "ret",
-        ".pushsection fixups, \"aR\", @progbits",
-        ".long 2b - .",
-        ".long 3b - .",
-        ".popsection",
-    )
-}
-
-#[unsafe(naked)]
-unsafe extern "sysv64" fn wrmsr(number: u32, value: u64) -> u64 {
-    naked_asm!(
-        "mov ecx, edi",
-        "mov rax, rsi",
-        "mov rdx, rsi",
-        "shr rdx, 32",
-        "2: wrmsr",
-        "mov eax, 1",
-        "ret",
-        "3: xor eax, eax",
-        "ret",
-        ".pushsection fixups, \"aR\", @progbits",
-        ".long 2b - .",
-        ".long 3b - .",
-        ".popsection",
-    )
-}
-
-#[unsafe(naked)]
-unsafe extern "sysv64" fn xsetbv(index: u32, value: u64) -> u64 {
-    naked_asm!(
-        "mov ecx, edi",
-        "mov rax, rsi",
-        "mov rdx, rsi",
-        "shr rdx, 32",
-        "2: xsetbv",
-        "mov eax, 1",
-        "ret",
-        "3: xor eax, eax",
-        "ret",
-        ".pushsection fixups, \"aR\", @progbits",
-        ".long 2b - .",
-        ".long 3b - .",
-        ".popsection",
-    )
-}
-
 /// Loads the aligned entry of `size` bytes (4 or 8) at `from` in one access, or
 /// None where that faults.
 ///
@@ -149,31 +100,14 @@ pub unsafe fn exchange(at: *mut u8, size: u64, old: u64, new: u64) -> bool {
     }
 }
 
-macro_rules! entry_access {
-    ($($load:ident $exchange:ident $a:literal $b:literal $c:literal;)*) => {$(
+/// Functions that return what their body leaves in RAX, or 0 after a fault at
+/// their label 2.
+macro_rules! guarded {
+    ($($name:ident($($argument:ident: $kind:ty),*) { $($line:expr,)* })*) => {$(
         #[unsafe(naked)]
-        unsafe extern "sysv64" fn $load(from: *const u8, value: *mut u64) -> u64 {
+        unsafe extern "sysv64" fn $name($($argument: $kind),*) -> u64 {
             naked_asm!(
-                concat!("2: mov ", $a, ", [rdi]"),
-                "mov [rsi], rax",
-                "mov eax, 1",
-                "ret",
-                "3: xor eax, eax",
-                "ret",
-                ".pushsection fixups, \"aR\", @progbits",
-                ".long 2b - .",
-                ".long 3b - .",
-                ".popsection",
-            )
-        }
-
-        #[unsafe(naked)]
-        unsafe extern "sysv64" fn $exchange(at: *mut u8, old: u64, new: u64) -> u64 {
-            naked_asm!(
-                "mov rax, rsi",
-                concat!("2: lock cmpxchg ", $c, " ptr [rdi], ", $b),
-                "sete al",
-                "movzx eax, al",
+                $($line,)*
                 "ret",
                 "3: xor eax, eax",
                 "ret",
@@ -185,43 +119,78 @@ macro_rules! entry_access {
         }
     )*};
 }
-entry_access! {
-    load_4 exchange_4 "eax" "edx" "dword";
-    load_8 exchange_8 "rax" "rdx" "qword";
-}
-
-#[unsafe(naked)]
-unsafe extern "sysv64" fn vmxoff() {
-    naked_asm!(
+guarded! {
+    rdmsr(number: u32, value: *mut u64) {
+        "mov ecx, edi",
+        "2: rdmsr",
+        "shl rdx, 32",
+        "or rax, rdx",
+        "mov [rsi], rax",
+        "mov eax, 1",
+    }
+    rdpmc(number: u32, value: *mut u64) {
+        "mov ecx, edi",
+        "2: rdpmc",
+        "shl rdx, 32",
+        "or rax, rdx",
+        "mov [rsi], rax",
+        "mov eax, 1",
+    }
+    wrmsr(number: u32, value: u64) {
+        "mov ecx, edi",
+        "mov rax, rsi",
+        "mov rdx, rsi",
+        "shr rdx, 32",
+        "2: wrmsr",
+        "mov eax, 1",
+    }
+    xsetbv(index: u32, value: u64) {
+        "mov ecx, edi",
+        "mov rax, rsi",
+        "mov rdx, rsi",
+        "shr rdx, 32",
+        "2: xsetbv",
+        "mov eax, 1",
+    }
+    vmxoff() {
         "2: vmxoff",
-        "3: ret",
-        ".pushsection fixups, \"aR\", @progbits",
-        ".long 2b - .",
-        ".long 3b - .",
-        ".popsection",
-    )
-}
-
-#[unsafe(naked)]
-unsafe extern "sysv64" fn copy_bytes(to: *mut u8, from: *const u8, size: usize) -> u64 {
-    naked_asm!(
+        "mov eax, 1",
+    }
+    load_4(from: *const u8, value: *mut u64) {
+        "2: mov eax, [rdi]",
+        "mov [rsi], rax",
+        "mov eax, 1",
+    }
+    load_8(from: *const u8, value: *mut u64) {
+        "2: mov rax, [rdi]",
+        "mov [rsi], rax",
+        "mov eax, 1",
+    }
+    exchange_4(at: *mut u8, old: u64, new: u64) {
+        "mov rax, rsi",
+        "2: lock cmpxchg dword ptr [rdi], edx",
+        "sete al",
+        "movzx eax, al",
+    }
+    exchange_8(at: *mut u8, old: u64, new: u64) {
+        "mov rax, rsi",
+        "2: lock cmpxchg qword ptr [rdi], rdx",
+        "sete al",
+        "movzx eax, al",
+    }
+    copy_bytes(to: *mut u8, from: *const u8, size: usize) {
         "mov rcx, rdx",
         "shr rcx, 3",
-        "2: rep movsq",
+        "4: rep movsq",
         "mov ecx, edx",
         "and ecx, 7",
-        "4: rep movsb",
-        "mov eax, 1",
-        "ret",
-        "3: xor eax, eax",
-        "ret",
+        "2: rep movsb",
         ".pushsection fixups, \"aR\", @progbits",
-        ".long 2b - .",
-        ".long 3b - .",
         ".long 4b - .",
-        ".long 3b - .",
+        ".long 3f - .",
         ".popsection",
-    )
+        "mov eax, 1",
+    }
 }
 
 #[repr(C)]

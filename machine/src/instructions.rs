@@ -116,17 +116,7 @@ read_register! {
     read_cr2 "cr2";
     read_cr3 "cr3";
     read_cr4 "cr4";
-    read_dr6 "dr6";
     read_dr7 "dr7";
-}
-
-/// Writes DR6, whose upper half does not exist. It means nothing but to who
-/// handles a debug exception.
-pub fn write_dr6(value: u64) {
-    let value = value & 0xffff_ffff;
-    // SAFETY: DR6 takes any value of 32 bits (DR7.GD is clear in the
-    // hypervisor) and decides over nothing.
-    unsafe { asm!("mov dr6, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
 }
 
 /// Writes CR2. It means nothing but to who handles a page fault.
@@ -194,6 +184,79 @@ pub unsafe fn write_port(port: u16, value: u8) {
              options(nomem, nostack, preserves_flags));
     }
 }
+
+/// Reads 1, 2 or 4 bytes from an I/O port.
+///
+/// # Safety
+/// As for [`read_port`].
+pub unsafe fn read_port_sized(port: u16, size: u8) -> u32 {
+    let value: u32;
+    // SAFETY: as the caller promises; IN touches no memory.
+    unsafe {
+        match size {
+            1 => value = u32::from(read_port(port)),
+            2 => asm!("in ax, dx", "movzx eax, ax", in("dx") port, out("eax") value,
+                      options(nomem, nostack, preserves_flags)),
+            _ => asm!("in eax, dx", in("dx") port, out("eax") value,
+                      options(nomem, nostack, preserves_flags)),
+        }
+    }
+    value
+}
+
+/// Writes 1, 2 or 4 bytes to an I/O port.
+///
+/// # Safety
+/// As for [`write_port`].
+pub unsafe fn write_port_sized(port: u16, size: u8, value: u32) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match size {
+            1 => write_port(port, value as u8),
+            2 => asm!("out dx, ax", in("dx") port, in("ax") value as u16,
+                      options(nomem, nostack, preserves_flags)),
+            _ => asm!("out dx, eax", in("dx") port, in("eax") value,
+                      options(nomem, nostack, preserves_flags)),
+        }
+    }
+}
+
+macro_rules! breakpoint_registers {
+    ($($number:literal $register:literal)*) => {
+        /// DR0 to DR3, or DR6 for any other number. They are the guest's at
+        /// all times: the hypervisor's DR7 has no breakpoint enabled.
+        pub fn read_debug_register(number: u8) -> u64 {
+            let value: u64;
+            // SAFETY: reading a debug register at CPL 0 does not fault
+            // (DR7.GD is clear in the hypervisor) and changes nothing.
+            unsafe {
+                match number {
+                    $($number => asm!(concat!("mov {}, ", $register), out(reg) value,
+                                      options(nomem, nostack, preserves_flags)),)*
+                    _ => asm!("mov {}, dr6", out(reg) value,
+                              options(nomem, nostack, preserves_flags)),
+                }
+            }
+            value
+        }
+
+        /// Writes DR0 to DR3, or DR6 for any other number, whose upper half is
+        /// left out.
+        pub fn write_debug_register(number: u8, value: u64) {
+            // SAFETY: no breakpoint is enabled while the hypervisor runs, and
+            // DR6 faults for its upper half alone.
+            unsafe {
+                match number {
+                    $($number => asm!(concat!("mov ", $register, ", {}"), in(reg) value,
+                                      options(nomem, nostack, preserves_flags)),)*
+                    _ => asm!("mov dr6, {}", in(reg) value & 0xffff_ffff,
+                              options(nomem, nostack, preserves_flags)),
+                }
+            }
+        }
+    };
+}
+breakpoint_registers! { 0 "dr0" 1 "dr1" 2 "dr2" 3 "dr3" }
 
 /// Resets the machine as a triple fault does natively: by the chipset's reset
 /// register, else by the keyboard controller, else by a triple fault here.

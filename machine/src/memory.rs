@@ -20,6 +20,8 @@ pub trait Memory: Entries {
     fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), Unreachable>;
     /// Writes `from` to `gpa`. An error has written nothing.
     fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), Unreachable>;
+    /// Whether `size` bytes at `gpa` are memory of the guest's.
+    fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable>;
     /// The hypervisor's own memory, where the guest has none.
     fn reserved(&self) -> Range<Gpa>;
     /// Lets the guest reach a scrap page where the hypervisor's memory is.
@@ -86,6 +88,10 @@ impl Memory for GuestMemory {
         // SAFETY: as for `read`.
         let copied = unsafe { guarded::copy(to, from.as_ptr(), from.len()) };
         copied.then_some(()).ok_or(Unreachable(gpa))
+    }
+
+    fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable> {
+        self.direct(gpa, size).map(drop)
     }
 
     fn reserved(&self) -> Range<Gpa> {

@@ -28,6 +28,9 @@ pub struct PerCpu {
     /// service and one back. Counted by the NMI handler and at NMI exits, taken
     /// by the run loop.
     nmis: AtomicU8,
+    /// A machine check hit the hypervisor, which could go on; the guest has not
+    /// heard of it yet. Set by the handler, taken by the run loop.
+    machine_check: AtomicBool,
     /// Called by the NMI handler after it has counted, so that the guest is
     /// left as soon as it can take one. Written once, before the first entry.
     pub(crate) on_nmi: AtomicPtr<()>,
@@ -69,6 +72,7 @@ impl PerCpu {
             stack_top,
             exception_stacks: [nmi_top, double_top, check_top, fault_top],
             nmis: AtomicU8::new(0),
+            machine_check: AtomicBool::new(false),
             on_nmi: AtomicPtr::new(core::ptr::null_mut()),
             describe: AtomicPtr::new(core::ptr::null_mut()),
         })?;
@@ -127,8 +131,24 @@ impl PerCpu {
         self.nmis.load(Ordering::Acquire) > 0
     }
 
+    /// Notes a machine check for the guest.
+    pub(crate) fn note_machine_check(&self) {
+        self.machine_check.store(true, Ordering::Release);
+        self.act();
+    }
+
+    /// Takes the machine check for the guest, if there is one.
+    pub(crate) fn take_machine_check(&self) -> bool {
+        self.machine_check.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes an NMI for the guest.
     pub(crate) fn note_nmi(&self) {
         self.add_nmi();
+        self.act();
+    }
+
+    fn act(&self) {
         let action = self.on_nmi.load(Ordering::Acquire);
         if !action.is_null() {
             // SAFETY: only `set_on_nmi` stores here, always a `fn()`.

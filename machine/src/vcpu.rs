@@ -76,11 +76,9 @@ pub trait Vcpu {
     fn clear_interrupt_shadow(&mut self);
     /// A single-step trap is due before the next instruction.
     fn pend_single_step(&mut self);
-    /// What every task switch does beside loading registers: CR0.TS is set, the
-    /// local breakpoints are off, and the CPU is awake.
+    /// What a task switch does beside loading registers: CR0.TS is set, and the
+    /// CPU is awake.
     fn note_task_switch(&mut self);
-    /// The new task's debug trap is due before its first instruction.
-    fn pend_task_trap(&mut self);
     /// Whether further NMIs wait until the guest runs IRET.
     fn block_nmis(&mut self, blocked: bool);
     /// Raises `exception` in the guest when it is entered next.
@@ -127,6 +125,17 @@ pub trait Vcpu {
     fn ticks(&self) -> u64 {
         instructions::read_tsc()
     }
+    /// HLT was done for the guest: where the hardware can hold it there, it
+    /// waits for an interrupt when it is entered; else it goes on at once.
+    fn halt(&mut self);
+    /// DR0 to DR3, DR6 or DR7 as the guest sees it.
+    fn debug_register(&self, number: u8) -> u64;
+    /// Sets that register. The upper half of DR6 and DR7 must be 0.
+    fn set_debug_register(&mut self, number: u8, value: u64);
+    /// A machine check that hit the hypervisor and belongs to the guest, too:
+    /// true once for each.
+    fn take_machine_check(&mut self) -> bool;
+
     /// CPUID of the CPU below.
     fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
         instructions::cpuid(leaf, subleaf)
@@ -134,6 +143,21 @@ pub trait Vcpu {
     /// RDMSR of the CPU below; None where it faults.
     fn read_msr(&self, number: u32) -> Option<u64> {
         guarded::read_msr(number)
+    }
+    /// RDPMC of the CPU below; None where it faults.
+    fn read_counter(&self, number: u32) -> Option<u64> {
+        guarded::read_counter(number)
+    }
+    /// IN of `size` bytes (1, 2 or 4), for the guest.
+    fn read_port(port: u16, size: u8) -> u32 {
+        // SAFETY: the guest's own access, which exited only because a
+        // controller watches the port: it may as well have gone through.
+        unsafe { instructions::read_port_sized(port, size) }
+    }
+    /// OUT of `size` bytes (1, 2 or 4), for the guest.
+    fn write_port(port: u16, size: u8, value: u32) {
+        // SAFETY: as for `read_port`.
+        unsafe { instructions::write_port_sized(port, size, value) };
     }
     /// WRMSR of the CPU below; false where it faults. The policy passes only
     /// registers that are the guest's own and mean nothing to the hypervisor.

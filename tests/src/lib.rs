@@ -17,9 +17,12 @@ extern crate alloc;
 
 pub mod attempt;
 pub mod call;
+pub mod cases;
 pub mod cpu;
 pub mod linear;
 pub mod machine;
+pub mod native;
+pub mod print;
 mod report;
 mod serial;
 

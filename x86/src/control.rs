@@ -18,6 +18,8 @@ bitflags! {
         const NE = 1 << 5;
         /// Write protect.
         const WP = 1 << 16;
+        /// Alignment mask: with RFLAGS.AC a user's accesses must be aligned.
+        const AM = 1 << 18;
         /// Not write-through.
         const NW = 1 << 29;
         /// Cache disable.
@@ -96,12 +98,22 @@ bitflags! {
         const CF = 1 << 0;
         /// Always 1.
         const FIXED = 1 << 1;
+        /// Parity of the low byte.
+        const PF = 1 << 2;
+        /// Carry out of the low four bits.
+        const AF = 1 << 4;
         /// Zero.
         const ZF = 1 << 6;
+        /// Sign.
+        const SF = 1 << 7;
         /// Trap: single step.
         const TF = 1 << 8;
         /// Interrupt enable.
         const IF = 1 << 9;
+        /// String instructions go downwards.
+        const DF = 1 << 10;
+        /// Overflow.
+        const OF = 1 << 11;
         /// Nested task: IRET goes back to the task that the link names.
         const NT = 1 << 14;
         /// Resume: no instruction breakpoint on the next instruction.

@@ -63,18 +63,19 @@ pub const LONG: u32 = 1 << 13;
 pub const DEFAULT_BIG: u32 = 1 << 14;
 /// `Segment::rights`: a code or data segment, not a system one.
 pub const CODE_OR_DATA: u32 = 1 << 4;
+/// `Segment::rights`: of a code segment that it can be read, of a data segment
+/// that it can be written.
+pub const READABLE_OR_WRITABLE: u32 = 1 << 1;
+/// `Segment::rights`: of a data segment that it extends from its limit upwards.
+pub const EXPAND_DOWN: u32 = 1 << 2;
+/// `Segment::rights`: a code segment.
+pub const CODE: u32 = 1 << 3;
 /// `Segment::rights`: present.
 pub const PRESENT: u32 = 1 << 7;
 /// `Segment::rights` of a code or data segment: it has been loaded.
 pub const ACCESSED: u32 = 1 << 0;
-/// `Segment::rights` of a data segment: it can be written; of a code segment:
-/// it can be read.
-pub const WRITABLE: u32 = 1 << 1;
-/// `Segment::rights` of a data segment: offsets begin above the limit; of a
-/// code segment: it conforms to its caller's privilege.
-pub const EXPAND_DOWN: u32 = 1 << 2;
-/// `Segment::rights` of a code or data segment: it is code.
-pub const CODE: u32 = 1 << 3;
+/// `Segment::rights` of a code segment: it runs at its caller's privilege.
+pub const CONFORMING: u32 = 1 << 2;
 /// `Segment::rights` of a TSS: its task runs, or waits for one that it called.
 pub const BUSY: u32 = 1 << 1;
 

@@ -5,10 +5,11 @@ use anyhow::{bail, ensure};
 
 /// The keys that have a fixed set of values; the loader takes any other value
 /// for a mistake and goes on with the default.
-const CHOICES: [(&str, &[&str]); 5] = [
+const CHOICES: [(&str, &[&str]); 6] = [
     ("enabled", &["yes", "no"]),
     ("on_failure", &["boot", "halt"]),
     ("presence", &["leaf", "bit", "hidden"]),
+    ("print", &["on", "off"]),
     ("log", &["com1", "com2", "debugcon", "none"]),
     ("log_level", &["error", "warn", "info", "debug", "trace"]),
 ];

@@ -1,9 +1,11 @@
-//! NMIs, which arrive here first under VT-x and belong to the guest.
+//! NMIs, which arrive here first under VT-x and belong to the guest, and
+//! machine checks that hit the hypervisor.
 
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Stop};
 use crate::vm::{Cpu, Vm};
 use machine::{Memory, Vcpu};
-use x86::Exit;
+use x86::control::Cr4;
+use x86::{Exception, Exit};
 
 /// Gives each to the guest as soon as it can take one.
 pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
@@ -12,10 +14,26 @@ pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> O
             cpu.vcpu.note_nmi();
             Outcome::Resume
         }
+        Exit::NmiWindow if cpu.vcpu.take_machine_check() => machine_check(cpu),
         Exit::NmiWindow => {
             cpu.vcpu.deliver_nmi();
             Outcome::Resume
         }
         _ => Outcome::Pass,
+    }
+}
+
+const MACHINE_CHECK: Exception = Exception::Other {
+    vector: 18,
+    code: None,
+};
+
+/// A guest that does not want machine checks is shut down by one, as natively.
+/// The window stays open for NMIs that wait.
+fn machine_check<V: Vcpu>(cpu: &Cpu<V>) -> Outcome {
+    if cpu.vcpu.cr4().contains(Cr4::MCE) {
+        Outcome::Fault(MACHINE_CHECK)
+    } else {
+        Outcome::Stop(Stop::Reset)
     }
 }

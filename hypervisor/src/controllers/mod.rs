@@ -2,13 +2,24 @@
 
 pub mod caches;
 pub mod control_registers;
+pub mod counters;
 pub mod cpuid;
+pub mod debug_registers;
+pub mod exceptions;
 pub mod hypercall;
 pub mod interrupts;
 pub mod msr;
 pub mod nested_fault;
+pub mod port;
+pub mod print;
 pub mod shutdown;
 pub mod startup;
 pub mod tasks;
+pub mod translations;
+pub mod unasked;
 pub mod virtualisation;
+pub mod waiting;
 pub mod xsetbv;
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,9 @@ use crate::outcome::Outcome;
 use crate::outcome::Stop;
 use crate::vm::{Cpu, Vm};
 use machine::{Memory, Vcpu};
-use x86::Exit;
+use x86::control::Cr4;
+use x86::exit::EntryFailure;
+use x86::{Exception, Exit};
 
 /// A triple fault resets the machine, as it does natively.
 pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
@@ -15,6 +17,14 @@ pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> O
                 cpu.vcpu.rip()
             );
             Outcome::Stop(Stop::Reset)
+        }
+        // The CPU found the error in what the guest's entry loads; the guest
+        // owns the machine, and is told.
+        Exit::EntryFailed(EntryFailure::MachineCheck) if cpu.vcpu.cr4().contains(Cr4::MCE) => {
+            Outcome::Fault(Exception::Other {
+                vector: 18,
+                code: None,
+            })
         }
         Exit::EntryFailed(failure) => Outcome::Stop(Stop::EntryFailed(failure)),
         _ => Outcome::Pass,

@@ -5,6 +5,7 @@
 mod breakable;
 mod hello;
 mod info;
+mod print;
 
 use crate::caller::Caller;
 use crate::vm::{Cpu, Vm};
@@ -60,6 +61,7 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Fa
         call::RESOLVE => info::resolve(&caller, caller.argument(cpu.vcpu.registers().rbx)),
         call::PING => Ok(u64::from(call::VERSION)),
         call::HELLO => Ok(hello::hello(vm, &cpu.counts)),
+        call::PRINT => print::print(vm, cpu.vcpu.registers().rbx as u8),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }

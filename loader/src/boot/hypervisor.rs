@@ -70,6 +70,7 @@ fn describe(config: &Config, plan: &Plan, survey: &Survey, region: &Region) -> H
         presence: config.presence.code(),
         log_port: config.log.code(),
         log_level: config.log_level.code(),
+        print: u32::from(config.print),
         ..Handoff::default()
     }
 }

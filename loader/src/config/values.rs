@@ -11,6 +11,7 @@ use super::{Config, LogLevel, LogPort, Memory, Next, OnFailure, Presence, Wrong}
 type Words<T> = &'static [(&'static str, T)];
 
 const YES_NO: Words<bool> = &[("yes", true), ("no", false)];
+const ON_OFF: Words<bool> = &[("on", true), ("off", false)];
 const ON_FAILURE: Words<OnFailure> = &[("boot", OnFailure::Boot), ("halt", OnFailure::Halt)];
 const PRESENCE: Words<Presence> = &[
     ("leaf", Presence::Leaf),
@@ -52,6 +53,7 @@ impl Config {
                 value,
                 "error, warn, info, debug or trace",
             ),
+            "print" => word(&mut self.print, ON_OFF, value, "on or off"),
             "memory" => put(&mut self.memory, memory(value), value, MEMORY),
             "next" => put(&mut self.next, next(value), value, NEXT),
             "next_args" => put(&mut self.next_args, text(value), value, TEXT),
@@ -67,6 +69,7 @@ impl Config {
             "presence" => spell(self.presence, PRESENCE),
             "log" => spell(self.log, LOG),
             "log_level" => spell(self.log_level, LOG_LEVEL),
+            "print" => spell(self.print, ON_OFF),
             "memory" => match self.memory {
                 Memory::Auto => "auto".to_owned(),
                 Memory::AtLeast(bytes) => bytes.to_string(),

@@ -14,12 +14,12 @@ use abi::refusal::Refusal;
 use core::fmt::Write;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use x86::control::{Cr0, Cr4, DR6_TASK_SWITCH, DR7_LOCAL, Efer, Rflags};
+use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP};
-use x86::svm::exit::decode;
+use x86::svm::exit::{code, decode};
 use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers, msr};
@@ -252,10 +252,17 @@ impl Vcpu for SvmCpu {
         }
     }
 
+    /// For IN and OUT every CPU says where the next instruction is, in the
+    /// second word. AMD APM volume 2, "IOIO Intercept".
     #[inline]
     fn instruction_length(&self) -> Option<u64> {
-        let next = self.vmcb().control.next_rip;
-        (self.support.next_rip && next != 0).then(|| next.wrapping_sub(self.rip()))
+        let control = &self.vmcb().control;
+        let next = match control.exit_code {
+            code::IO => control.exit_info2,
+            _ if self.support.next_rip => control.next_rip,
+            _ => 0,
+        };
+        (next != 0).then(|| next.wrapping_sub(self.rip()))
     }
 
     #[inline]
@@ -273,14 +280,7 @@ impl Vcpu for SvmCpu {
     }
 
     fn note_task_switch(&mut self) {
-        let save = &mut self.vmcb_mut().save;
-        save.cr0 |= Cr0::TS.bits();
-        save.dr7 &= !DR7_LOCAL;
-    }
-
-    fn pend_task_trap(&mut self) {
-        self.vmcb_mut().save.dr6 |= DR6_TASK_SWITCH;
-        self.inject(Exception::Debug);
+        self.vmcb_mut().save.cr0 |= Cr0::TS.bits();
     }
 
     /// Never asked: the guest's task switches do not exit here, and the CPU
@@ -320,6 +320,32 @@ impl Vcpu for SvmCpu {
         if self.percpu.take_nmi() {
             self.vmcb_mut().control.entry_event = u64::from(event::NMI);
         }
+    }
+
+    /// AMD-V has no activity state: the guest goes on behind HLT, which a guest
+    /// must expect of it anyway.
+    fn halt(&mut self) {}
+
+    fn debug_register(&self, number: u8) -> u64 {
+        match number {
+            6 => self.vmcb().save.dr6,
+            7 => self.vmcb().save.dr7,
+            other => instructions::read_debug_register(other),
+        }
+    }
+
+    fn set_debug_register(&mut self, number: u8, value: u64) {
+        let value = value & 0xffff_ffff;
+        match number {
+            6 => self.vmcb_mut().save.dr6 = value,
+            7 => self.vmcb_mut().save.dr7 = value,
+            other => instructions::write_debug_register(other, value),
+        }
+    }
+
+    /// Held back by the global interrupt flag, it reaches the guest by itself.
+    fn take_machine_check(&mut self) -> bool {
+        self.percpu.take_machine_check()
     }
 
     /// Never asked: CR0 is the guest's own here.

@@ -13,7 +13,7 @@ use crate::{instructions, percpu};
 use abi::refusal::Refusal;
 use core::arch::asm;
 use core::fmt::Write;
-use x86::control::{Cr0, Cr4, DR6_TASK_SWITCH, DR7_LOCAL, Efer, Rflags};
+use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
 use x86::exit::EntryFailure;
@@ -28,6 +28,9 @@ use x86::{Event, Exception, Exit, Registers};
 /// EPTP: tables are write-back and have four levels. Intel SDM volume 3,
 /// "Extended-Page-Table Pointer (EPTP)".
 const EPTP_WALK: u64 = 6 | 3 << 3;
+
+/// Guest activity state. Intel SDM volume 3, "Guest Non-Register State".
+const ACTIVITY_HLT: u32 = 1;
 
 const STI_OR_MOV_SS: u32 = 0b11;
 const BLOCKED_BY_NMI: u32 = 1 << 3;
@@ -303,16 +306,7 @@ impl Vcpu for VtxCpu {
     fn note_task_switch(&mut self) {
         let cr0 = self.vmcs.read(field::GUEST_CR0) | Cr0::TS.bits();
         self.vmcs.write(field::GUEST_CR0, cr0);
-        let dr7 = self.vmcs.read(field::GUEST_DR7) & !DR7_LOCAL;
-        self.vmcs.write(field::GUEST_DR7, dr7);
         self.vmcs.write(field::GUEST_ACTIVITY, 0);
-    }
-
-    /// No pending debug exception has the bit that says so: the exception is
-    /// injected, and DR6, which is the guest's own in the CPU, written.
-    fn pend_task_trap(&mut self) {
-        instructions::write_dr6(instructions::read_dr6() | DR6_TASK_SWITCH);
-        self.inject(Exception::Debug);
     }
 
     fn block_nmis(&mut self, blocked: bool) {
@@ -380,6 +374,28 @@ impl Vcpu for VtxCpu {
         if self.percpu.has_nmi() {
             self.window(true);
         }
+    }
+
+    fn halt(&mut self) {
+        self.vmcs.write(field::GUEST_ACTIVITY, ACTIVITY_HLT);
+    }
+
+    fn debug_register(&self, number: u8) -> u64 {
+        match number {
+            7 => self.vmcs.read(field::GUEST_DR7),
+            other => instructions::read_debug_register(other),
+        }
+    }
+
+    fn set_debug_register(&mut self, number: u8, value: u64) {
+        match number {
+            7 => self.vmcs.write(field::GUEST_DR7, value & 0xffff_ffff),
+            other => instructions::write_debug_register(other, value),
+        }
+    }
+
+    fn take_machine_check(&mut self) -> bool {
+        self.percpu.take_machine_check()
     }
 
     fn shadow_cr0(&mut self, value: u64) {

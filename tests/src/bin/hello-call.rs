@@ -47,6 +47,9 @@ fn leaves(report: &mut Report) {
         (leaf.ecx, leaf.edx),
         (0, 0),
     );
+    let leaf = cpu::cpuid(discovery::LEAF_PRINT);
+    let registers = [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx];
+    report.equal("leaf 0x40000002: printing is off", registers, [0; 4]);
     let bit = cpu::cpuid(1).ecx >> 31;
     report.equal("leaf 1: the hypervisor bit is clear", bit, 0);
 }

@@ -8,7 +8,7 @@ use super::segments::{Context, NAMES, load_virtual_8086, unload};
 use crate::vm::Vm;
 use machine::{Memory, Vcpu};
 use x86::Exception;
-use x86::control::Rflags;
+use x86::control::{DR6_TASK_SWITCH, DR7_LOCAL, Rflags};
 use x86::segment::{CODE, DEFAULT_BIG, EXPAND_DOWN, Segment, SegmentName, UNUSABLE};
 use x86::task::TaskState;
 use x86::walk::Intent;
@@ -38,7 +38,9 @@ pub fn begin<V: Vcpu, M: Memory>(
         return Err(Exception::GeneralProtection(cause.external()));
     }
     if state.trap {
-        vcpu.pend_task_trap();
+        let status = vcpu.debug_register(6) | DR6_TASK_SWITCH;
+        vcpu.set_debug_register(6, status);
+        vcpu.inject(Exception::Debug);
     }
     Ok(())
 }
@@ -46,6 +48,8 @@ pub fn begin<V: Vcpu, M: Memory>(
 fn load_registers<V: Vcpu>(vcpu: &mut V, cause: &Cause, state: &TaskState) {
     vcpu.note_task_switch();
     vcpu.clear_interrupt_shadow();
+    let breakpoints = vcpu.debug_register(7) & !DR7_LOCAL;
+    vcpu.set_debug_register(7, breakpoints);
     for (number, value) in (0..).zip(state.general) {
         vcpu.set_general(number, u64::from(value));
     }

@@ -7,7 +7,8 @@ use super::linear::Linear;
 use machine::{Memory, Vcpu};
 use x86::Exception;
 use x86::segment::{
-    ACCESSED, CODE, CODE_OR_DATA, EXPAND_DOWN, PRESENT, Segment, SegmentName, UNUSABLE, WRITABLE,
+    ACCESSED, CODE, CODE_OR_DATA, CONFORMING, PRESENT, READABLE_OR_WRITABLE, Segment, SegmentName,
+    UNUSABLE,
 };
 
 /// The order in which a TSS holds their selectors.
@@ -25,7 +26,7 @@ const LOCAL_TABLE: u32 = 2;
 const TYPE: u32 = 0xf | CODE_OR_DATA;
 const ACCESS_BYTE: u32 = 5;
 /// Code that runs at the privilege of whoever calls it.
-const CONFORMING_CODE: u32 = CODE | EXPAND_DOWN;
+const CONFORMING_CODE: u32 = CODE | CONFORMING;
 
 /// A flat code segment: what a task has, at its own privilege, whose code
 /// segment cannot be loaded. Nothing runs in it.
@@ -104,7 +105,7 @@ impl<M: Memory> Context<'_, M> {
     pub fn load_code<V: Vcpu>(&self, vcpu: &mut V, selector: u16) -> Result<(), Exception> {
         let found = self.find(vcpu, selector)?;
         let (rights, dpl) = (found.segment.rights, found.segment.dpl());
-        let fits = match rights & EXPAND_DOWN {
+        let fits = match rights & CONFORMING {
             0 => dpl == privilege(selector),
             _ => dpl <= privilege(selector),
         };
@@ -117,11 +118,11 @@ impl<M: Memory> Context<'_, M> {
 
     /// SS.
     pub fn load_stack<V: Vcpu>(&self, vcpu: &mut V, selector: u16) -> Result<(), Exception> {
-        const KIND: u32 = CODE_OR_DATA | CODE | WRITABLE;
+        const KIND: u32 = CODE_OR_DATA | CODE | READABLE_OR_WRITABLE;
         let found = self.find(vcpu, selector)?;
         let levels = [found.segment.dpl(), privilege(selector)];
         let kind = found.segment.rights & KIND;
-        if kind != CODE_OR_DATA | WRITABLE || levels != [vcpu.cpl(); 2] {
+        if kind != CODE_OR_DATA | READABLE_OR_WRITABLE || levels != [vcpu.cpl(); 2] {
             return Err(self.cause.invalid(selector));
         }
         let absent = Exception::StackFault(self.cause.code(selector));
@@ -140,7 +141,7 @@ impl<M: Memory> Context<'_, M> {
         }
         let found = self.find(vcpu, selector)?;
         let rights = found.segment.rights;
-        let unreadable = rights & (CODE | WRITABLE) == CODE;
+        let unreadable = rights & (CODE | READABLE_OR_WRITABLE) == CODE;
         let anyone = rights & CONFORMING_CODE == CONFORMING_CODE;
         let least = vcpu.cpl().max(privilege(selector));
         let forbidden = !anyone && found.segment.dpl() < least;

@@ -174,6 +174,7 @@ fn running() -> FakeVtx {
         rflags: Rflags::FIXED | Rflags::CF,
         size: CodeSize::Bits32,
         in_shadow: true,
+        debug_registers: [0, 0, 0, 0, 0, 0, 0, 0x7ff],
         gdt: TableRegister {
             base: GDT,
             limit: 0x47,
@@ -216,6 +217,7 @@ fn a_jump_saves_one_task_and_loads_the_other() {
     assert_eq!(vcpu.rflags.bits(), 0x42);
     assert_eq!((vcpu.registers.rax, vcpu.registers.rdi), (1, 8));
     assert_eq!(vcpu.task_switches, 1);
+    assert_eq!(vcpu.debug_registers[7], 0x6aa);
     assert_eq!(vcpu.nmis_blocked, None);
     assert!(!vcpu.in_shadow);
     let local = vcpu.segments[SegmentName::Fs as usize];
@@ -397,8 +399,8 @@ fn the_debug_trap_flag_traps_before_the_first_instruction() {
         ..waiting()
     };
     desk.task(NEW, TaskWidth::Bits32, &state);
-    assert_eq!(desk.switch(TaskSource::Jump, NEW_TASK), []);
-    assert_eq!(desk.vcpu.task_traps, 1);
+    assert_eq!(desk.switch(TaskSource::Jump, NEW_TASK), [Exception::Debug]);
+    assert_eq!(desk.vcpu.debug_registers[6], 1 << 15);
     assert!(!desk.vcpu.rflags.contains(Rflags::RF));
 }
 
