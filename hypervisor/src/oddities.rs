@@ -26,8 +26,6 @@ oddities! {
     UnknownMsr "unknown-msr",
     /// Memory types that the nested tables cannot follow.
     MemoryTypes "too-many-memory-types",
-    /// A hardware task switch.
-    TaskSwitch "task-switch",
     /// An exit that nothing asks for.
     UnaskedExit "unasked-exit",
     /// An instruction on watched memory or ports that the emulator does not

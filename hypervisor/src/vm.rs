@@ -23,6 +23,10 @@ pub struct Vm<M> {
     pub printer: Option<Printer>,
     /// Greetings so far. Counted by the service `hello` on any CPU.
     pub greetings: AtomicU64,
+    /// The page that shows another one, and that one; 0 if there is none. Set
+    /// once, by a breakable service; read by the controller `mirror`.
+    #[cfg(feature = "breakable")]
+    pub mirror: [AtomicU64; 2],
     /// What it did that no ordinary system does. Counted by controllers on any
     /// CPU.
     pub oddities: Oddities,
@@ -62,6 +66,8 @@ impl<M: Memory> Vm<M> {
             features,
             printer: None,
             greetings: AtomicU64::new(0),
+            #[cfg(feature = "breakable")]
+            mirror: [AtomicU64::new(0), AtomicU64::new(0)],
             oddities: Oddities::default(),
             ticks_per_second: 0,
         }

@@ -46,6 +46,7 @@ const LAYOUT: Layout = Layout {
     bases: [0, 0, 0, 0, 0, GS_BASE],
     overrides: 0b10_1111,
     selectors: false,
+    split_locks: false,
 };
 
 const CHECKED: u64 = cases::STATUS | 1 << 10;

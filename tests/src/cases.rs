@@ -39,6 +39,9 @@ pub struct Layout {
     pub overrides: u8,
     /// Whether the selectors may be stored.
     pub selectors: bool,
+    /// Whether a locked operand may cross a cache line: many systems slow down
+    /// or stop a program that does that.
+    pub split_locks: bool,
 }
 
 /// One instruction and the state in which it runs.
@@ -150,8 +153,10 @@ struct Form {
     lock: bool,
     kind: Kind,
     undefined: u64,
-    /// Only in 64-bit mode.
-    long: bool,
+    /// The narrowest code, in bits, that it is tried in.
+    least: u32,
+    /// With an address that counts from the end of the instruction, too.
+    relative: bool,
 }
 
 const PLAIN: Form = Form {
@@ -163,7 +168,8 @@ const PLAIN: Form = Form {
     lock: false,
     kind: Kind::Plain,
     undefined: 0,
-    long: false,
+    least: 16,
+    relative: true,
 };
 
 const fn form(opcode: &'static [u8], sizes: Sizes) -> Form {
@@ -193,8 +199,14 @@ impl Form {
     const fn undefined(self, undefined: u64) -> Self {
         Self { undefined, ..self }
     }
-    const fn long(self) -> Self {
-        Self { long: true, ..self }
+    const fn least(self, least: u32) -> Self {
+        Self { least, ..self }
+    }
+    const fn not_relative(self) -> Self {
+        Self {
+            relative: false,
+            ..self
+        }
     }
 }
 
@@ -221,10 +233,11 @@ const FORMS: [Form; 56] = [
     form(&[0x0f, 0xb7], Sizes::All),
     form(&[0x0f, 0xbe], Sizes::All),
     form(&[0x0f, 0xbf], Sizes::All),
-    form(&[0x63], Sizes::Wide).long(),
-    form(&[0x0f, 0x38, 0xf0], Sizes::All),
-    form(&[0x0f, 0x38, 0xf1], Sizes::All),
-    form(&[0x0f, 0xc3], Sizes::Wide).long(),
+    form(&[0x63], Sizes::Wide).least(64),
+    // QEMU 7.2 takes 32 bits in 16-bit code.
+    form(&[0x0f, 0x38, 0xf0], Sizes::All).least(32),
+    form(&[0x0f, 0x38, 0xf1], Sizes::All).least(32),
+    form(&[0x0f, 0xc3], Sizes::Wide).least(64),
     form(&[0x0f, 0x40], Sizes::All).vary(15),
     form(&[0x0f, 0x90], Sizes::Byte).vary(15).digits(&[0]),
     form(&[0x80], Sizes::Byte)
@@ -284,13 +297,16 @@ const FORMS: [Form; 56] = [
     form(&[0xd3], Sizes::All)
         .digits(&ALL_DIGITS)
         .kind(Kind::ShiftRegister),
+    // QEMU 7.2 counts a relative address from before the immediate.
     form(&[0x0f, 0xa4], Sizes::All)
         .immediate(1)
-        .kind(Kind::ShiftImmediate),
+        .kind(Kind::ShiftImmediate)
+        .not_relative(),
     form(&[0x0f, 0xad], Sizes::Wide).kind(Kind::ShiftRegister),
     form(&[0x0f, 0xac], Sizes::All)
         .immediate(1)
-        .kind(Kind::ShiftImmediate),
+        .kind(Kind::ShiftImmediate)
+        .not_relative(),
     form(&[0x0f, 0xa3], Sizes::All)
         .kind(Kind::BitRegister)
         .undefined(BIT),
@@ -415,7 +431,7 @@ impl Maker<'_> {
         }
         let form = loop {
             let form = self.form();
-            let fits = (!form.long || self.layout.bits == 64)
+            let fits = form.least <= self.layout.bits
                 && (form.kind != Kind::Selector || self.layout.selectors);
             if fits {
                 break form;
@@ -547,8 +563,7 @@ impl Maker<'_> {
             Kind::StackOnly => return self.stack_only(form),
             _ => {}
         }
-        let stack = form.kind == Kind::Stack;
-        let address = self.address(stack);
+        let address = self.address(form);
         let (field, register) = self.field(form, &address);
         self.rex |= address.rex;
         self.rex |= (field & 8) >> 1;
@@ -615,7 +630,10 @@ impl Maker<'_> {
         } else {
             self.random.below(16)
         };
-        let linear = self.case.area + MIDDLE as u64 - 8 + jitter;
+        let mut linear = self.case.area + MIDDLE as u64 - 8 + jitter;
+        if form.lock && !self.layout.split_locks {
+            linear &= !7;
+        }
         let mut wanted = linear.wrapping_sub(segment);
         if address.relative || address.base.is_none() && address.index.is_none() {
             if address.relative {
@@ -759,13 +777,13 @@ impl Maker<'_> {
         }
     }
 
-    /// A way to spell an address; for `stack` one without the stack pointer.
-    fn address(&mut self, stack: bool) -> Address {
+    /// A way to spell an address; where the stack is used, one without its pointer.
+    fn address(&mut self, form: &Form) -> Address {
         if self.address_size == 2 {
             return self.address_16();
         }
         let far = self.layout.page >> 31 != 0;
-        if self.layout.bits == 64 && self.random.one_in(8) {
+        if self.layout.bits == 64 && form.relative && self.random.one_in(8) {
             return Address {
                 modrm: 5,
                 displacement_size: 4,
@@ -783,7 +801,7 @@ impl Maker<'_> {
                 ..Address::default()
             };
         }
-        self.address_by_registers(stack)
+        self.address_by_registers(form.kind == Kind::Stack)
     }
 
     fn address_by_registers(&mut self, stack: bool) -> Address {

@@ -6,6 +6,7 @@ mod artefacts;
 mod check;
 mod conf;
 mod esp;
+mod fuzz;
 mod given;
 mod image;
 mod initramfs;
@@ -49,6 +50,7 @@ enum Command {
     Test(test::Args),
     Check(check::Args),
     Image(image::Args),
+    Fuzz(fuzz::Args),
 }
 
 /// Exit status of a program that SIGPIPE ends, as shells show it.
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::command(&args),
         Command::Check(args) => check::command(&args),
         Command::Image(args) => image::command(&args),
+        Command::Fuzz(args) => fuzz::command(&args).map(|()| 0),
     };
     match result {
         Ok(status) => ExitCode::from(status),

@@ -8,6 +8,8 @@ pub mod debug_registers;
 pub mod exceptions;
 pub mod hypercall;
 pub mod interrupts;
+#[cfg(feature = "breakable")]
+pub mod mirror;
 pub mod msr;
 pub mod nested_fault;
 pub mod port;

@@ -271,13 +271,6 @@ fn a_touch_of_the_hypervisors_memory_opens_the_scrap_page() {
 }
 
 #[test]
-fn a_task_switch_is_refused_as_an_invalid_task() {
-    let cpu = after(&vm(), FakeVtx::default(), task_switch(0x2b));
-    assert_eq!(cpu.vcpu.injected, [Exception::InvalidTaskState(0x28)]);
-    assert_eq!(cpu.vcpu.rip, 0x1000);
-}
-
-#[test]
 fn a_fault_in_the_delivery_of_a_fault_is_a_double_fault() {
     let vcpu = FakeVtx {
         event: Some(exception(13)),

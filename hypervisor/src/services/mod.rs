@@ -53,7 +53,7 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Fa
     let caller = Caller::new(vm, &cpu.vcpu);
     let number = caller.argument(number);
     #[cfg(feature = "breakable")]
-    if let Ok(value) = breakable::serve(number) {
+    if let Ok(value) = breakable::serve(vm, cpu, number) {
         return Ok(value);
     }
     if !may_call(&caller, number)? {
