@@ -40,6 +40,19 @@ pub struct Segment {
     pub flags: u64,
 }
 
+/// A range of memory: no device answers in it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The first byte.
+    pub start: u64,
+    /// The byte after the last.
+    pub end: u64,
+}
+
+/// How many ranges of memory a handoff can name.
+pub const MEMORY_MAX: usize = 16;
+
 /// Segment flag: executable.
 pub const SEGMENT_EXECUTE: u64 = 1;
 /// Segment flag: writable.
@@ -126,8 +139,9 @@ pub struct Handoff {
     pub image_size: u64,
     /// The segments of the image; unused ones have size 0.
     pub segments: [Segment; SEGMENTS_MAX],
-    /// End of the highest range in the firmware's memory map that is memory.
-    pub memory_end: u64,
+    /// The guest's memory, as the firmware's map has it, neighbours joined.
+    /// Unused places are empty ranges.
+    pub memory: [Memory; MEMORY_MAX],
     /// Ticks of the time-stamp counter per second, measured by the loader.
     pub tsc_hz: u64,
     /// Time-stamp counter when the loader started.
@@ -229,10 +243,10 @@ mod tests {
     fn the_layout_has_no_padding_and_does_not_move_by_accident() {
         assert_eq!(offset_of!(Handoff, region_base), 16);
         assert_eq!(offset_of!(Handoff, segments), 40);
-        assert_eq!(offset_of!(Handoff, memory_end), 40 + 24 * SEGMENTS_MAX);
+        assert_eq!(offset_of!(Handoff, memory), 40 + 24 * SEGMENTS_MAX);
         assert_eq!(
             size_of::<Handoff>(),
-            40 + 24 * SEGMENTS_MAX + 3 * 8 + 4 * 4 + 16
+            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 16
         );
     }
 

@@ -127,6 +127,21 @@ pub trait Vcpu {
     /// true once for each.
     fn take_machine_check(&mut self) -> bool;
 
+    /// Breaks a rule of VM entry by row `row` of the vendor's table, tries to
+    /// enter, and puts everything back.
+    #[cfg(feature = "breakable")]
+    fn enter_broken(&mut self, _row: usize) -> Option<x86::broken::Trial> {
+        None
+    }
+    /// Breaks a rule of VM entry for good: the next one fails.
+    #[cfg(feature = "breakable")]
+    fn break_next_entry(&mut self) {}
+    /// How many entries were checked before they were tried.
+    #[cfg(feature = "breakable")]
+    fn checked_entries(&self) -> crate::CheckedEntries {
+        crate::CheckedEntries::default()
+    }
+
     /// CPUID of the CPU below.
     fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
         instructions::cpuid(leaf, subleaf)

@@ -72,6 +72,8 @@ bitflags! {
         const SMAP = 1 << 21;
         /// Protection keys for user pages.
         const PKE = 1 << 22;
+        /// Control-flow enforcement.
+        const CET = 1 << 23;
         const _ = !0;
     }
 

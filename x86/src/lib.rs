@@ -12,6 +12,7 @@
 )]
 
 pub mod address;
+pub mod broken;
 pub mod control;
 pub mod cpuid;
 pub mod event;
@@ -26,6 +27,7 @@ pub mod vtx;
 pub mod walk;
 
 pub use address::{Gpa, Gva, Hpa, PAGE_SIZE};
+pub use broken::Broken;
 pub use event::Event;
 pub use exception::Exception;
 pub use exit::Exit;

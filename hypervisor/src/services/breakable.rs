@@ -11,6 +11,29 @@ use x86::Gpa;
 /// The first number; the others follow.
 const FIRST: u64 = 0xb000;
 
+/// RBX = row of the vendor's table of breakages; RAX = a packed
+/// [`x86::broken::Trial`].
+const BREAK_ENTRY: u64 = 0x10;
+/// RAX = entries that were checked before they were tried, or 0 if one broke a
+/// rule.
+const CHECKED_ENTRIES: u64 = 0x11;
+/// The entry after this call fails.
+const BREAK_NEXT_ENTRY: u64 = 0x12;
+
+fn checked_entries<V: Vcpu>(cpu: &Cpu<V>) -> u64 {
+    let checked = cpu.vcpu.checked_entries();
+    log::info!(
+        "{} entries were checked before they were tried, {} rules broken",
+        checked.entries,
+        checked.broken
+    );
+    if checked.broken == 0 {
+        checked.entries
+    } else {
+        0
+    }
+}
+
 /// Serves what is not in the table.
 #[allow(clippy::panic)]
 pub fn serve<V: Vcpu, M: Memory>(
@@ -27,6 +50,16 @@ pub fn serve<V: Vcpu, M: Memory>(
         2 => Ok(breakable::exhaust_stack(0)),
         3 => panic!("as the test asked"),
         4 => mirror(vm, cpu),
+        BREAK_ENTRY => {
+            let trial = cpu.vcpu.enter_broken(cpu.vcpu.registers().rbx as usize);
+            let trial = trial.ok_or(Failure::Refused(Errno::InvalidArgument))?;
+            Ok(trial.pack())
+        }
+        CHECKED_ENTRIES => Ok(checked_entries(cpu)),
+        BREAK_NEXT_ENTRY => {
+            cpu.vcpu.break_next_entry();
+            Ok(0)
+        }
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }

@@ -65,7 +65,7 @@ fn describe(config: &Config, plan: &Plan, survey: &Survey, region: &Region) -> H
         region_size: region.size(),
         image_size: plan.size,
         segments: plan.segments,
-        memory_end: memory::end(&survey.map),
+        memory: memory::ranges(&survey.map),
         tsc_hz: clock::ticks_per_second(),
         presence: config.presence.code(),
         log_port: config.log.code(),

@@ -1,10 +1,12 @@
 //! A vCPU on AMD-V.
 
 use super::block::{IO_MAP_PAGES, MSR_MAP_PAGES, MsrMap, segment};
+use super::checks;
 use super::enter::{self, Frame};
 use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
+use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
 use crate::memory::GuestMemory;
 use crate::percpu::PerCpu;
 use crate::region::Page;
@@ -18,6 +20,7 @@ use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName};
+use x86::svm::checks::Capabilities;
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP};
 use x86::svm::exit::{code, decode};
 use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};
@@ -39,6 +42,8 @@ pub struct SvmCpu {
     physical_bits: u32,
     gib_pages: bool,
     has_keys: bool,
+    capabilities: Capabilities,
+    checked: CheckedEntries,
 }
 
 impl SvmCpu {
@@ -74,6 +79,8 @@ impl SvmCpu {
             physical_bits: physical_bits(),
             gib_pages: has_gib_pages(),
             has_keys: boot.own.cr4 & Cr4::PKE.bits() != 0,
+            capabilities: checks::capabilities(),
+            checked: CheckedEntries::default(),
         };
         cpu.deliver_nmi();
         Ok(cpu)
@@ -108,6 +115,9 @@ fn describe(out: &mut dyn Write) {
         vmcb.save.cr4,
         vmcb.save.efer,
     );
+    checks::broken(vmcb, &checks::capabilities(), &mut |broken| {
+        let _ = writeln!(out, "broken rule {broken}");
+    });
 }
 
 impl Vcpu for SvmCpu {
@@ -115,12 +125,19 @@ impl Vcpu for SvmCpu {
 
     #[inline]
     fn enter(&mut self) -> Exit {
+        if CHECKS_ENTRIES {
+            self.check_before_entry();
+        }
         // SAFETY: `new` enabled SVM and filled the VMCBs; the nested tables
         // leave out the hypervisor.
         unsafe { enter::enter(self.frame) };
         self.vmcb_mut().control.tlb_control = TLB_KEEP;
         self.vmcb_mut().control.entry_event = 0;
-        decode(&self.vmcb().control, &self.frame.registers)
+        let exit = decode(&self.vmcb().control, &self.frame.registers);
+        if let Exit::EntryFailed(failure) = exit {
+            checks::explain(self.vmcb(), &self.capabilities, failure);
+        }
+        exit
     }
 
     #[inline]
@@ -380,9 +397,33 @@ impl Vcpu for SvmCpu {
         // CR0, CR3, CR4 and EFER changed without the CPU's noticing.
         self.flush_nested();
     }
+
+    #[cfg(feature = "breakable")]
+    fn enter_broken(&mut self, row: usize) -> Option<x86::broken::Trial> {
+        super::breakage::enter_broken(self.frame, self.vmcb, &self.capabilities, row)
+    }
+
+    #[cfg(feature = "breakable")]
+    fn break_next_entry(&mut self) {
+        self.vmcb_mut().control.asid = 0;
+    }
+
+    #[cfg(feature = "breakable")]
+    fn checked_entries(&self) -> CheckedEntries {
+        self.checked
+    }
 }
 
 impl SvmCpu {
+    fn check_before_entry(&mut self) {
+        self.checked.entries += 1;
+        let mut checked = self.checked;
+        checks::broken(self.vmcb(), &self.capabilities, &mut |broken| {
+            checked.note(&broken);
+        });
+        self.checked = checked;
+    }
+
     /// The VMCB, while the guest does not run.
     fn vmcb(&self) -> &Vmcb {
         // SAFETY: `new` placed the VMCB, which is static and this vCPU's alone.

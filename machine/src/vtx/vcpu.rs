@@ -1,10 +1,12 @@
 //! A vCPU on VT-x.
 
 use super::block::{self, Vmcs};
+use super::checks;
 use super::enter::{self, Frame};
 use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
+use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
 use crate::memory::GuestMemory;
 use crate::percpu::PerCpu;
 use crate::region::Page;
@@ -19,8 +21,9 @@ use x86::event;
 use x86::exit::EntryFailure;
 use x86::msr::DEBUG_CONTROL_BTF;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, UNUSABLE};
+use x86::vtx::checks::Capabilities;
 use x86::vtx::control::{entry, processor};
-use x86::vtx::exit::decode;
+use x86::vtx::exit::{ENTRY_FAILED, decode};
 use x86::vtx::field::{self, Fields};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers};
@@ -49,6 +52,8 @@ pub struct VtxCpu {
     physical_bits: u32,
     gib_pages: bool,
     has_keys: bool,
+    capabilities: Capabilities,
+    checked: CheckedEntries,
 }
 
 impl VtxCpu {
@@ -78,6 +83,8 @@ impl VtxCpu {
             physical_bits: physical_bits(),
             gib_pages: has_gib_pages(),
             has_keys: boot.own.cr4 & Cr4::PKE.bits() != 0,
+            capabilities: checks::capabilities(),
+            checked: CheckedEntries::default(),
         };
         cpu.flush_nested();
         if cpu.percpu.has_nmi() {
@@ -99,6 +106,31 @@ impl VtxCpu {
             word
         };
         self.vmcs.write(field::PROCESSOR_CONTROLS, word);
+    }
+
+    fn check_before_entry(&mut self) {
+        let checked = &mut self.checked;
+        checked.entries += 1;
+        checks::broken(&self.vmcs, &self.capabilities, &mut |broken| {
+            checked.note(&broken);
+        });
+    }
+
+    /// The entry failed: `entered` says whether as an exit, or as an
+    /// instruction that did nothing.
+    #[cold]
+    fn failed(&self, entered: bool) -> Exit {
+        let exit = if entered {
+            let reason = self.vmcs.read(field::EXIT_REASON);
+            decode(reason, &self.frame.registers, &self.vmcs)
+        } else {
+            let number = self.vmcs.read(field::INSTRUCTION_ERROR);
+            Exit::EntryFailed(EntryFailure::Instruction(number))
+        };
+        if let Exit::EntryFailed(failure) = exit {
+            checks::explain(&self.vmcs, &self.capabilities, failure);
+        }
+        exit
     }
 }
 
@@ -127,6 +159,9 @@ fn describe(out: &mut dyn Write) {
         vmcs.read(field::GUEST_CR4),
         vmcs.read(field::INSTRUCTION_ERROR),
     );
+    checks::broken(&vmcs, &checks::capabilities(), &mut |broken| {
+        let _ = writeln!(out, "broken rule {broken}");
+    });
 }
 
 impl Vcpu for VtxCpu {
@@ -134,18 +169,17 @@ impl Vcpu for VtxCpu {
 
     #[inline]
     fn enter(&mut self) -> Exit {
+        if CHECKS_ENTRIES {
+            self.check_before_entry();
+        }
         // SAFETY: `new` made the VMCS current and led its host state to the
         // stub and this frame; the nested tables leave out the hypervisor.
-        match unsafe { enter::enter(self.frame) } {
-            0 => decode(
-                self.vmcs.read(field::EXIT_REASON),
-                &self.frame.registers,
-                &self.vmcs,
-            ),
-            _ => Exit::EntryFailed(EntryFailure::Instruction(
-                self.vmcs.read(field::INSTRUCTION_ERROR),
-            )),
+        let entered = unsafe { enter::enter(self.frame) } == 0;
+        let reason = self.vmcs.read(field::EXIT_REASON);
+        if !entered || reason & ENTRY_FAILED != 0 {
+            return self.failed(entered);
         }
+        decode(reason, &self.frame.registers, &self.vmcs)
     }
 
     #[inline]
@@ -447,6 +481,21 @@ impl Vcpu for VtxCpu {
         instructions::write_cr2(0);
         // CR0, CR3, CR4 and EFER changed without the CPU's noticing.
         self.flush_nested();
+    }
+
+    #[cfg(feature = "breakable")]
+    fn enter_broken(&mut self, row: usize) -> Option<x86::broken::Trial> {
+        super::breakage::enter_broken(self.frame, &self.vmcs, &self.capabilities, row)
+    }
+
+    #[cfg(feature = "breakable")]
+    fn break_next_entry(&mut self) {
+        self.vmcs.write(field::VPID, 0);
+    }
+
+    #[cfg(feature = "breakable")]
+    fn checked_entries(&self) -> CheckedEntries {
+        self.checked
     }
 }
 

@@ -62,7 +62,8 @@ impl Bench {
         }
     }
 
-    fn dir(row: &Row, machine: Machine) -> PathBuf {
+    /// Where the files of `row` are while it runs.
+    pub fn dir(row: &Row, machine: Machine) -> PathBuf {
         let name = format!("{}-{}", row.name, machine.name());
         paths::underlay().join("test").join(name)
     }

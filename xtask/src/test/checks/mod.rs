@@ -1,5 +1,6 @@
 //! Tests that need more than one boot, by the name in the table's `check`.
 
+mod broken_entries;
 mod same_as_native;
 
 use anyhow::{Result, bail};
@@ -11,6 +12,7 @@ use crate::machine::Machine;
 /// Runs the check called `name`.
 pub fn run(name: &str, bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
     match name {
+        "broken-entries" => broken_entries::run(bench, row, machine),
         "same-as-native" => same_as_native::run(bench, row, machine),
         _ => bail!("there is no check called `{name}` in xtask/src/test/checks"),
     }
