@@ -10,7 +10,7 @@
 /// `Handoff::magic`: spells `ULAYHAND`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ULAYHAND");
 /// `Handoff::version`: changes with every change of this layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The hypervisor's file is an ELF file and behind it a footer of this many
 /// bytes: [`FOOTER_MAGIC`], the length of the ELF file and its CRC-32 (IEEE),
@@ -155,6 +155,8 @@ pub struct Handoff {
     /// 1: the ways to print are offered, see
     /// [`crate::discovery::LEAF_PRINT`]. 0: they are not.
     pub print: u32,
+    /// Size of each CPU's trace, a multiple of a page. 0: exits are not traced.
+    pub trace_size: u64,
     /// Written by the hypervisor: details of a refusal, see [`crate::Refusal`].
     pub detail: [u64; 2],
 }
@@ -166,8 +168,9 @@ pub mod footprint {
     use super::REGION_ALIGN;
 
     const PAGE: u64 = 4096;
-    /// Stacks with guard pages, control blocks and bitmaps of one CPU.
-    pub const PER_CPU: u64 = 48 * PAGE;
+    /// Stacks with guard pages, control blocks, bitmaps and statistics of one
+    /// CPU.
+    pub const PER_CPU: u64 = 52 * PAGE;
     /// Ring of log text.
     pub const LOG: u64 = 32 * PAGE;
     /// Heap, used only while starting.
@@ -215,17 +218,19 @@ pub mod footprint {
         OWN_TABLES + ((memory_end >> shift) + 5) * PAGE
     }
 
-    /// Size of the region for an image of `image_size` bytes.
+    /// Size of the region for an image of `image_size` bytes, with a trace of
+    /// `trace_size` bytes on each CPU.
     pub fn region(
         image_size: u64,
         cpus: u32,
+        trace_size: u64,
         memory_end: u64,
         physical_bits: u32,
         gib_pages: bool,
         variable_mtrrs: u32,
     ) -> u64 {
         let sum = image_size.next_multiple_of(PAGE)
-            + u64::from(cpus) * PER_CPU
+            + u64::from(cpus) * (PER_CPU + trace_size)
             + LOG
             + HEAP
             + own_tables(memory_end, gib_pages)
@@ -246,7 +251,7 @@ mod tests {
         assert_eq!(offset_of!(Handoff, memory), 40 + 24 * SEGMENTS_MAX);
         assert_eq!(
             size_of::<Handoff>(),
-            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 16
+            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 8 + 16
         );
     }
 
@@ -267,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_small_machine_fits_into_one_large_page() {
-        let region = footprint::region(400 << 10, 1, 1 << 30, 40, true, 8);
+        let region = footprint::region(400 << 10, 1, 0, 1 << 30, 40, true, 8);
         assert_eq!(region, 2 << 20);
     }
 }

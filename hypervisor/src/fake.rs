@@ -13,7 +13,7 @@ use x86::exit::{
     Access, ControlAccess, EntryFailure, Instruction, Kind, NestedFault, PortAccess,
     RegisterAccess, TaskSource, TaskSwitch,
 };
-use x86::segment::{Segment, SegmentName};
+use x86::segment::{Segment, SegmentName, TableRegister};
 use x86::walk::{Entries, Paging};
 use x86::{Event, Exception, Exit, Gpa, Registers};
 
@@ -46,6 +46,10 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub rsp: u64,
     pub segments: [Segment; 8],
     pub cr0: Cr0,
+    pub cr3: u64,
+    pub gdt: TableRegister,
+    pub task_switches: u32,
+    pub nmis_blocked: Option<bool>,
     pub ports: BTreeSet<u16>,
     pub exceptions: BTreeSet<u8>,
     pub halted: bool,
@@ -83,6 +87,10 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             rsp: 0x8000,
             segments: [flat(); 8],
             cr0: Cr0::PE | Cr0::PG | Cr0::WP,
+            cr3: FakeMemory::ROOT,
+            gdt: TableRegister::default(),
+            task_switches: 0,
+            nmis_blocked: None,
             ports: BTreeSet::new(),
             exceptions: BTreeSet::new(),
             halted: false,
@@ -152,6 +160,21 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn set_segment(&mut self, name: SegmentName, segment: Segment) {
         self.segments[name as usize] = segment;
+        if name == SegmentName::Ss {
+            self.cpl = segment.dpl();
+        }
+    }
+    fn gdt(&self) -> TableRegister {
+        self.gdt
+    }
+    fn set_cr3(&mut self, cr3: u64, _: Option<[u64; 4]>) {
+        self.cr3 = cr3;
+    }
+    fn note_task_switch(&mut self) {
+        self.task_switches += 1;
+    }
+    fn block_nmis(&mut self, blocked: bool) {
+        self.nmis_blocked = Some(blocked);
     }
     fn cpl(&self) -> u8 {
         self.cpl
@@ -180,7 +203,7 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn paging(&self) -> Paging {
         Paging {
             cr0: self.cr0,
-            cr3: FakeMemory::ROOT,
+            cr3: self.cr3,
             cr4: self.cr4 | Cr4::PAE,
             efer: Efer::LME | Efer::LMA | Efer::NXE,
             alignment_check: false,

@@ -29,6 +29,32 @@ pub enum Outcome {
     Stop(Stop),
 }
 
+impl Outcome {
+    const NAMES: [&'static str; 8] = [
+        "pass", "resume", "done", "again", "moved", "fault", "stop", "emulated",
+    ];
+
+    /// Its word as a number, for traces.
+    pub const fn number(&self) -> u8 {
+        match self {
+            Self::Pass => 0,
+            Self::Resume => 1,
+            Self::Done => 2,
+            Self::Again => 3,
+            Self::Moved => 4,
+            Self::Fault(_) => 5,
+            Self::Stop(_) => 6,
+            Self::Emulated { .. } => 7,
+        }
+    }
+
+    /// The word with this number.
+    pub fn name(number: u8) -> &'static str {
+        let name = Self::NAMES.get(usize::from(number));
+        name.copied().unwrap_or("unknown")
+    }
+}
+
 /// Why a guest cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {

@@ -18,10 +18,13 @@ use cases::{AREA, Case, Layout, Random};
 use fake::{FakeMemory, FakeVtx};
 use hypervisor::emulator::{self, Device};
 use hypervisor::outcome::Outcome;
+use hypervisor::statistics::Statistics;
+use hypervisor::trace::Trace;
 use hypervisor::vm::{Cpu, Features, Vm};
 use machine::Memory;
 use native::State;
 use std::ops::Range;
+use std::sync::LazyLock;
 use x86::control::Rflags;
 use x86::exit::{Access, NestedFault};
 use x86::segment::SegmentName;
@@ -137,6 +140,10 @@ fn watched(case: &Case) -> impl Fn(usize) -> Option<usize> {
     }
 }
 
+/// Not looked at, as the loop does not run here.
+static STATISTICS: LazyLock<Statistics> = LazyLock::new(Statistics::default);
+static TRACE: LazyLock<Trace> = LazyLock::new(|| Trace::new(&[]));
+
 fn run_emulated(vm: &Vm<FakeMemory>, device: &mut Plain, case: &Case) -> Result {
     let watched = watched(case);
     for (at, byte) in bytes_of(&case.memory).iter().enumerate() {
@@ -146,7 +153,7 @@ fn run_emulated(vm: &Vm<FakeMemory>, device: &mut Plain, case: &Case) -> Result 
         }
     }
     vm.memory.put(CODE, &case.code[..case.size]);
-    let mut cpu = Cpu::new(cpu_for(case));
+    let mut cpu = Cpu::watched(cpu_for(case), &STATISTICS, &TRACE);
     run_to_the_end(vm, &mut cpu, device);
     let mut memory = [0; AREA];
     for (at, byte) in memory.iter_mut().enumerate() {

@@ -20,6 +20,7 @@ use ::log::LevelFilter;
 use abi::handoff::{self, Handoff, LogLevel, LogPort, footprint};
 use abi::refusal::Refusal;
 use core::arch::naked_asm;
+use core::sync::atomic::AtomicU64;
 use x86::control::{Cr0, Cr4, Efer};
 use x86::cpuid::Vendor;
 use x86::{Gpa, Hpa, PAGE_SIZE, cpuid, msr};
@@ -74,6 +75,16 @@ impl Boot {
     /// Bytes of the region that are used.
     pub fn used(&self) -> u64 {
         self.region.used()
+    }
+
+    /// A value of its own in the region, for as long as the machine runs.
+    pub fn place<T>(&mut self, value: T) -> Result<&'static T, Refusal> {
+        Ok(self.region.place(value)?)
+    }
+
+    /// `size` bytes of the region as words that several CPUs can reach, all 0.
+    pub fn words(&mut self, size: u64) -> Result<&'static [AtomicU64], Refusal> {
+        Ok(self.region.words(size)?)
     }
 
     /// The guest's memory, with nested tables in a vendor's format that follow

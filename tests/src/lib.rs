@@ -13,7 +13,8 @@
 //! `cargo clippy` covers everything.
 #![cfg_attr(target_os = "uefi", no_std)]
 
-extern crate alloc;
+#[doc(hidden)]
+pub extern crate alloc;
 
 pub mod attempt;
 pub mod call;
@@ -27,8 +28,11 @@ pub mod machine;
 pub mod narrow;
 pub mod native;
 pub mod print;
+pub mod random;
 mod report;
+pub mod sandbox;
 mod serial;
+pub mod transcript;
 
 pub use attempt::{Fault, attempt};
 pub use report::{Report, run};

@@ -116,6 +116,8 @@ bitflags! {
         const DF = 1 << 10;
         /// Overflow.
         const OF = 1 << 11;
+        /// Nested task: IRET goes back to the task that the link names.
+        const NT = 1 << 14;
         /// Resume: no instruction breakpoint on the next instruction.
         const RF = 1 << 16;
         /// Virtual-8086 mode.
@@ -125,6 +127,13 @@ bitflags! {
         const _ = !0;
     }
 }
+
+/// Bits of DR7 that every task switch clears: the local enables. Intel SDM
+/// volume 3, "Debug Control Register (DR7)".
+pub const DR7_LOCAL: u64 = 0x155;
+/// Bit of DR6: a task with the debug trap flag begins. Intel SDM volume 3,
+/// "Debug Status Register (DR6)".
+pub const DR6_TASK_SWITCH: u64 = 1 << 15;
 
 /// Extended states, as in XCR0 and IA32_XSS, of hidden features: processor
 /// trace, CET, user interrupts, architectural last-branch records. A guest that

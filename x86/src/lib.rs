@@ -23,6 +23,7 @@ pub mod mtrr;
 pub mod registers;
 pub mod segment;
 pub mod svm;
+pub mod task;
 pub mod vtx;
 pub mod walk;
 

@@ -19,8 +19,10 @@ mod serial;
 mod session;
 mod setup;
 mod stage;
+mod statistics;
 mod terminal;
 mod test;
+mod trace;
 mod trailer;
 mod transcript;
 
@@ -44,6 +46,7 @@ struct Cli {
 enum Command {
     Setup(setup::Args),
     Run(Box<run::Args>),
+    Trace(Box<trace::Args>),
     Test(test::Args),
     Check(check::Args),
     Image(image::Args),
@@ -63,12 +66,13 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     // Rust ignores SIGPIPE, and printing to `head` would then be a panic. A
     // run must live on: it has a terminal to restore and an emulator to end.
-    if !matches!(command, Command::Run(_)) {
+    if !matches!(command, Command::Run(_) | Command::Trace(_)) {
         sigpipe::reset();
     }
     let result = match command {
         Command::Setup(args) => setup::command(&args).map(|()| 0),
         Command::Run(args) => run::command(&args),
+        Command::Trace(mut args) => trace::command(&mut args),
         Command::Test(args) => test::command(&args),
         Command::Check(args) => check::command(&args),
         Command::Image(args) => image::command(&args),

@@ -10,10 +10,10 @@
 //! Known are MOV in all forms but those that load a segment register, MOVZX,
 //! MOVSX, MOVBE, MOVNTI, CMOVcc, SETcc, the two-operand and one-operand
 //! arithmetic, shifts, rotations and bit tests, XCHG, XADD, CMPXCHG, CMPXCHG8B,
-//! PUSH, POP, and the string instructions. Anything else raises #UD, with a line
-//! in the log: the device is one that no CPU's instruction of that kind can
-//! reach, which is how a guest learns at the very place and with nothing
-//! changed. To skip it or to make up a result would be found out later, elsewhere.
+//! PUSH, POP, and the string instructions. Anything else raises #UD, and is an
+//! oddity: the device is one that no CPU's instruction of that kind can reach,
+//! which is how a guest learns at the very place and with nothing changed. To
+//! skip it or to make up a result would be found out later, elsewhere.
 
 mod address;
 mod arithmetic;
@@ -25,6 +25,7 @@ mod width;
 
 use crate::caller::Caller;
 use crate::instruction::{Fetched, fetch};
+use crate::oddities::Oddity;
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use core::ops::Range;
@@ -78,20 +79,19 @@ pub fn memory<V: Vcpu, M: Memory>(
     // event, walks tables, fetches code. A device's registers are no place for
     // any of it, and an access that nobody answers is #GP.
     if cpu.vcpu.event().is_some() || fault.walk || fault.access.fetch {
-        log::warn!(
-            "the CPU itself reached for a device's registers: {fault:?}, rip {:#x}",
-            cpu.vcpu.rip()
-        );
+        let what = format_args!("{fault:?}, rip {:#x}", cpu.vcpu.rip());
+        vm.oddities.note(Oddity::NoInstruction, what);
         return Outcome::Fault(Exception::GeneralProtection(0));
     }
-    emulate(Emulator {
+    let emulator = Emulator {
         caller: Caller::new(vm, &cpu.vcpu),
         vcpu: &mut cpu.vcpu,
         watched,
         port: None,
         device,
         reached: false,
-    })
+    };
+    emulate(vm, emulator)
 }
 
 /// Runs IN, OUT, INS or OUTS on a watched port, with `device` in its place.
@@ -102,14 +102,15 @@ pub fn port<V: Vcpu, M: Memory>(
     device: &mut impl Device,
 ) -> Outcome {
     if access.string {
-        return emulate(Emulator {
+        let emulator = Emulator {
             caller: Caller::new(vm, &cpu.vcpu),
             vcpu: &mut cpu.vcpu,
             watched: Gpa(0)..Gpa(0),
             port: Some(access.port),
             device,
             reached: false,
-        });
+        };
+        return emulate(vm, emulator);
     }
     let at = u64::from(access.port);
     if access.input {
@@ -131,13 +132,16 @@ pub fn port<V: Vcpu, M: Memory>(
     }
 }
 
-fn emulate<V: Vcpu, M: Memory, D: Device>(mut emulator: Emulator<'_, V, M, D>) -> Outcome {
+fn emulate<V: Vcpu, M: Memory, D: Device>(
+    vm: &Vm<M>,
+    mut emulator: Emulator<'_, V, M, D>,
+) -> Outcome {
     let fetched = match fetch(&emulator.caller, emulator.vcpu) {
         Ok(fetched) => fetched,
         Err(exception) => return Outcome::Fault(exception),
     };
     let Some((instruction, operation)) = known(&fetched, emulator.port.is_some()) else {
-        return unknown(emulator.vcpu, &fetched);
+        return unknown(vm, emulator.vcpu, &fetched);
     };
     match emulator.execute(instruction, operation) {
         Ok(Progress::Finished) => Outcome::Emulated {
@@ -158,13 +162,10 @@ fn known(fetched: &Fetched, at_port: bool) -> Option<(&Instruction, Operation)> 
     (uses_port == at_port).then_some((instruction, operation))
 }
 
-fn unknown<V: Vcpu>(vcpu: &V, fetched: &Fetched) -> Outcome {
-    log::warn!(
-        "cannot emulate {:02x?} at rip {:#x} in {:?}: #UD",
-        fetched.bytes(),
-        vcpu.rip(),
-        vcpu.code_size()
-    );
+fn unknown<V: Vcpu, M>(vm: &Vm<M>, vcpu: &V, fetched: &Fetched) -> Outcome {
+    let (bytes, rip, size) = (fetched.bytes(), vcpu.rip(), vcpu.code_size());
+    let what = format_args!("{bytes:02x?}, rip {rip:#x}, {size:?}");
+    vm.oddities.note(Oddity::UnknownForm, what);
     Outcome::Fault(Exception::InvalidOpcode)
 }
 

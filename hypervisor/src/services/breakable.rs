@@ -49,7 +49,6 @@ pub fn serve<V: Vcpu, M: Memory>(
         }
         2 => Ok(breakable::exhaust_stack(0)),
         3 => panic!("as the test asked"),
-        4 => mirror(vm, cpu),
         BREAK_ENTRY => {
             let trial = cpu.vcpu.enter_broken(cpu.vcpu.registers().rbx as usize);
             let trial = trial.ok_or(Failure::Refused(Errno::InvalidArgument))?;
@@ -60,6 +59,7 @@ pub fn serve<V: Vcpu, M: Memory>(
             cpu.vcpu.break_next_entry();
             Ok(0)
         }
+        4 => mirror(vm, cpu),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }

@@ -45,6 +45,7 @@ fn wanted(config: &Config, plan: &Plan, survey: &Survey) -> u64 {
     let needed = footprint::region(
         plan.size,
         survey.cpus,
+        config.trace,
         memory::end(&survey.map),
         survey.physical_bits,
         survey.gib_pages,
@@ -71,6 +72,7 @@ fn describe(config: &Config, plan: &Plan, survey: &Survey, region: &Region) -> H
         log_port: config.log.code(),
         log_level: config.log_level.code(),
         print: u32::from(config.print),
+        trace_size: config.trace,
         ..Handoff::default()
     }
 }

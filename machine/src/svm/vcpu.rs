@@ -19,7 +19,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
-use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName};
+use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP};
 use x86::svm::exit::{code, decode};
@@ -189,6 +189,14 @@ impl Vcpu for SvmCpu {
         }
     }
 
+    fn gdt(&self) -> TableRegister {
+        let table = &self.vmcb().save.gdtr;
+        TableRegister {
+            base: table.base,
+            limit: table.limit,
+        }
+    }
+
     fn cpl(&self) -> u8 {
         self.vmcb().save.cpl
     }
@@ -240,6 +248,11 @@ impl Vcpu for SvmCpu {
         }
     }
 
+    fn set_cr3(&mut self, cr3: u64, _: Option<[u64; 4]>) {
+        self.vmcb_mut().save.cr3 = cr3;
+        self.flush_nested();
+    }
+
     fn code_size(&self) -> CodeSize {
         let rights = segment(&self.vmcb().save.cs).rights;
         match rights {
@@ -282,6 +295,14 @@ impl Vcpu for SvmCpu {
         self.vmcb_mut().save.dr6 |= DR6_SINGLE_STEP;
         self.inject(Exception::Debug);
     }
+
+    fn note_task_switch(&mut self) {
+        self.vmcb_mut().save.cr0 |= Cr0::TS.bits();
+    }
+
+    /// Never asked: the guest's task switches do not exit here, and the CPU
+    /// keeps this state by itself.
+    fn block_nmis(&mut self, _: bool) {}
 
     fn inject(&mut self, exception: Exception) {
         if let Exception::PageFault { address, .. } = exception {

@@ -20,7 +20,7 @@ use x86::cpuid::Vendor;
 use x86::event;
 use x86::exit::EntryFailure;
 use x86::msr::DEBUG_CONTROL_BTF;
-use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, UNUSABLE};
+use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister, UNUSABLE};
 use x86::vtx::checks::Capabilities;
 use x86::vtx::control::{entry, processor};
 use x86::vtx::exit::{ENTRY_FAILED, decode};
@@ -142,6 +142,16 @@ fn open_nmi_window() {
     let vmcs = unsafe { Vmcs::current() };
     let word = vmcs.read(field::PROCESSOR_CONTROLS);
     vmcs.write(field::PROCESSOR_CONTROLS, word | processor::NMI_WINDOW);
+    if let Some(percpu) = percpu::current() {
+        merge_behind_handler(&vmcs, percpu);
+    }
+}
+
+/// An NMI that came while the guest handles one waits alone.
+fn merge_behind_handler(vmcs: &Vmcs, percpu: &PerCpu) {
+    if vmcs.read(field::GUEST_INTERRUPTIBILITY) & BLOCKED_BY_NMI != 0 {
+        percpu.merge_nmis();
+    }
 }
 
 fn describe(out: &mut dyn Write) {
@@ -228,6 +238,13 @@ impl Vcpu for VtxCpu {
             .write_segment(block::segment_fields(name), segment);
     }
 
+    fn gdt(&self) -> TableRegister {
+        TableRegister {
+            base: self.vmcs.read(field::GUEST_GDTR_BASE),
+            limit: self.vmcs.read(field::GUEST_GDTR_LIMIT),
+        }
+    }
+
     fn cpl(&self) -> u8 {
         let rights = self.vmcs.read(field::GUEST_SS_RIGHTS);
         Segment {
@@ -282,6 +299,18 @@ impl Vcpu for VtxCpu {
         }
     }
 
+    fn set_cr3(&mut self, cr3: u64, pdptes: Option<[u64; 4]>) {
+        self.vmcs.write(field::GUEST_CR3, cr3);
+        if let Some([first, second, third, fourth]) = pdptes {
+            self.vmcs.write(field::GUEST_PDPTE0, first);
+            self.vmcs.write(field::GUEST_PDPTE1, second);
+            self.vmcs.write(field::GUEST_PDPTE2, third);
+            self.vmcs.write(field::GUEST_PDPTE3, fourth);
+        }
+        // With EPT every cached translation is a combined one, and goes.
+        self.flush_nested();
+    }
+
     fn code_size(&self) -> CodeSize {
         let rights = self.vmcs.read(field::GUEST_CS_RIGHTS);
         match rights {
@@ -316,6 +345,18 @@ impl Vcpu for VtxCpu {
         let word = self.vmcs.read(field::GUEST_PENDING_DEBUG);
         self.vmcs
             .write(field::GUEST_PENDING_DEBUG, word | PENDING_SINGLE_STEP);
+    }
+
+    fn note_task_switch(&mut self) {
+        let cr0 = self.vmcs.read(field::GUEST_CR0) | Cr0::TS.bits();
+        self.vmcs.write(field::GUEST_CR0, cr0);
+        self.vmcs.write(field::GUEST_ACTIVITY, 0);
+    }
+
+    fn block_nmis(&mut self, blocked: bool) {
+        let word = self.vmcs.read(field::GUEST_INTERRUPTIBILITY) & !BLOCKED_BY_NMI;
+        let bit = if blocked { BLOCKED_BY_NMI } else { 0 };
+        self.vmcs.write(field::GUEST_INTERRUPTIBILITY, word | bit);
     }
 
     fn inject(&mut self, exception: Exception) {
@@ -363,6 +404,7 @@ impl Vcpu for VtxCpu {
 
     fn note_nmi(&mut self) {
         self.percpu.add_nmi();
+        merge_behind_handler(&self.vmcs, self.percpu);
         self.window(true);
         instructions::unblock_nmis();
     }

@@ -2,7 +2,7 @@
 //! says, to its registers and to no others.
 #![cfg_attr(target_os = "uefi", no_main, no_std)]
 
-use abi::call::{HELLO, NAME_MAX, PING, RESOLVE, VERSION};
+use abi::call::{HELLO, NAME_MAX, PING, RESOLVE, SERVICES, STATISTICS, TRACE, VERSION};
 use abi::{Errno, discovery};
 extern crate alloc;
 
@@ -68,7 +68,15 @@ fn results(report: &mut Report) {
     let next = first.map(|count| count + 1);
     report.equal("hello counts up", second, next);
     report.holds("hello counts from 1", first.is_ok_and(|count| count >= 1));
-    for number in [3, 0x7fff_ffff, 1 << 32, 1 << 32 | PING, 1 << 63, u64::MAX] {
+    let unused = SERVICES.len() as u64;
+    for number in [
+        unused,
+        0x7fff_ffff,
+        1 << 32,
+        1 << 32 | PING,
+        1 << 63,
+        u64::MAX,
+    ] {
         let expected = Errno::NoService.to_register();
         report.equal(
             format_args!("number {number:#x} is unknown"),
@@ -181,7 +189,7 @@ fn bad_pointers(report: &mut Report) {
 
 fn registers(report: &mut Report) {
     let arguments = [0x1111, 0x2222, 0x3333, 0x4444, 0x5555];
-    for number in [PING, HELLO, 0xdead] {
+    for number in [PING, HELLO, STATISTICS, TRACE, 0xdead] {
         let found = call(number, arguments);
         let expected = Registers {
             rax: found.map_or(0, |r| r.rax),
