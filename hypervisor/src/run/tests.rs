@@ -10,7 +10,8 @@ use x86::control::Cr4;
 use x86::event::EventType;
 use x86::exception::page_fault;
 use x86::exit::{
-    Access, ControlAccess, Instruction, NestedFault, RegisterAccess, TaskSource, TaskSwitch,
+    Access, ControlAccess, Instruction, NestedFault, PortAccess, RegisterAccess, TaskSource,
+    TaskSwitch,
 };
 use x86::{Event, Gpa, Gva};
 
@@ -71,6 +72,31 @@ fn a_done_instruction_is_stepped_over_like_the_cpu_does() {
     assert!(!cpu.vcpu.in_shadow);
     assert!(cpu.vcpu.single_step);
     assert!(cpu.vcpu.injected.is_empty());
+}
+
+/// At a nested fault the hardware's length means nothing.
+#[test]
+fn an_emulated_instruction_is_stepped_over_by_its_own_length() {
+    let out = PortAccess {
+        port: 0x80,
+        size: 1,
+        input: false,
+        string: false,
+        repeat: false,
+        segment: None,
+        value: 0,
+        next: Some(0x1003),
+    };
+    let vcpu = FakeVtx {
+        rflags: Rflags::FIXED | Rflags::TF,
+        in_shadow: true,
+        length: Some(15),
+        ..FakeVtx::default()
+    };
+    let cpu = after(&vm(), vcpu, Exit::Port(out));
+    assert_eq!(cpu.vcpu.rip, 0x1003);
+    assert!(!cpu.vcpu.in_shadow);
+    assert!(cpu.vcpu.single_step);
 }
 
 #[test]

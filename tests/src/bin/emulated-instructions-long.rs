@@ -1,4 +1,4 @@
-//! Ten times as many random instructions as `emulated-instructions` runs, and
+//! Three times as many random instructions as `emulated-instructions` runs, and
 //! others each time.
 #![cfg_attr(target_os = "uefi", no_main, no_std)]
 
@@ -13,7 +13,7 @@ fn check(report: &mut tests::Report) {
     // SAFETY: RDTSC changes nothing.
     let seed = unsafe { core::arch::x86_64::_rdtsc() };
     let choice = Choice {
-        cases: 340_000,
+        cases: 100_000,
         seed,
     };
     emulated::check(report, choice);
