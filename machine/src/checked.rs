@@ -14,6 +14,9 @@ pub struct CheckedEntries {
     pub entries: u64,
     /// How many rules were broken in all.
     pub broken: u64,
+    /// No more entries are checked: checking costs more than a test of very
+    /// many exits has time for.
+    pub paused: bool,
 }
 
 impl CheckedEntries {

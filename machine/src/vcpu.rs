@@ -150,6 +150,9 @@ pub trait Vcpu {
     fn checked_entries(&self) -> crate::CheckedEntries {
         crate::CheckedEntries::default()
     }
+    /// Checks no more entries.
+    #[cfg(feature = "breakable")]
+    fn pause_entry_checks(&mut self) {}
 
     /// CPUID of the CPU below.
     fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {

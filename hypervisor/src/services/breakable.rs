@@ -75,5 +75,6 @@ fn mirror<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Failu
     let watched = vm.memory.watch(page);
     watched.map_err(|_| Failure::Refused(Errno::InvalidArgument))?;
     cpu.vcpu.flush_nested();
+    cpu.vcpu.pause_entry_checks();
     Ok(0)
 }

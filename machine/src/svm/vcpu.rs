@@ -125,7 +125,7 @@ impl Vcpu for SvmCpu {
 
     #[inline]
     fn enter(&mut self) -> Exit {
-        if CHECKS_ENTRIES {
+        if CHECKS_ENTRIES && !self.checked.paused {
             self.check_before_entry();
         }
         // SAFETY: `new` enabled SVM and filled the VMCBs; the nested tables
@@ -432,6 +432,11 @@ impl Vcpu for SvmCpu {
     #[cfg(feature = "breakable")]
     fn checked_entries(&self) -> CheckedEntries {
         self.checked
+    }
+
+    #[cfg(feature = "breakable")]
+    fn pause_entry_checks(&mut self) {
+        self.checked.paused = true;
     }
 }
 

@@ -179,7 +179,7 @@ impl Vcpu for VtxCpu {
 
     #[inline]
     fn enter(&mut self) -> Exit {
-        if CHECKS_ENTRIES {
+        if CHECKS_ENTRIES && !self.checked.paused {
             self.check_before_entry();
         }
         // SAFETY: `new` made the VMCS current and led its host state to the
@@ -538,6 +538,11 @@ impl Vcpu for VtxCpu {
     #[cfg(feature = "breakable")]
     fn checked_entries(&self) -> CheckedEntries {
         self.checked
+    }
+
+    #[cfg(feature = "breakable")]
+    fn pause_entry_checks(&mut self) {
+        self.checked.paused = true;
     }
 }
 
