@@ -194,14 +194,18 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
 
     fn read_port(&mut self, width: Width) -> u64 {
         self.reached = true;
-        let port = self.port.unwrap_or(0);
-        self.device.read(u64::from(port), width.bytes())
+        let port = self.port_number();
+        self.device.read(port, width.bytes())
     }
 
     fn write_port(&mut self, width: Width, value: u64) {
         self.reached = true;
-        let port = self.port.unwrap_or(0);
-        self.device.write(u64::from(port), width.bytes(), value);
+        let port = self.port_number();
+        self.device.write(port, width.bytes(), value);
+    }
+
+    fn port_number(&self) -> u64 {
+        self.port.map_or(0, |access| u64::from(access.port))
     }
 }
 

@@ -610,6 +610,24 @@ fn a_string_at_a_port_that_is_no_longer_there_is_ud() {
     assert_eq!(outcome, UD);
 }
 
+/// A user's INSB that another CPU turns into INSD reaches ports beside the one
+/// that the task's map of ports allows.
+#[test]
+fn a_string_that_is_not_the_one_that_exited_runs_again() {
+    const INSD: [u8; 1] = [0x6d];
+    const OUTSB: [u8; 1] = [0x6e];
+    for code in [INSD, OUTSB] {
+        let mut device = Recorder::new();
+        let before = string(3);
+        let registers = before.registers;
+        let access = access(true, true, 1);
+        let (outcome, after) = run_port(&vm(), &code, before, &access, &mut device);
+        assert_eq!(outcome, Outcome::Resume, "{code:02x?}");
+        assert!(device.asked.is_empty());
+        assert_eq!((after.rip, after.registers), (CODE, registers));
+    }
+}
+
 /// A failed comparison writes what it read, as the bus sees it from a CPU.
 #[test]
 fn cmpxchg_always_writes() {
