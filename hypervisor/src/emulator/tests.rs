@@ -428,6 +428,19 @@ fn string(count: u64) -> FakeVtx {
     vcpu
 }
 
+/// Whoever may print can make each round a line of the log.
+#[test]
+fn interrupts_wait_for_no_second_round_of_a_slow_device() {
+    let mut device = Recorder::new();
+    let slow = FakeVtx {
+        pace: 1 << 20,
+        ..string(3)
+    };
+    let (outcome, after) = run(&REP_STOSB, slow, &mut device);
+    assert_eq!((outcome, after.registers.rcx), (Outcome::Again, 2));
+    assert_eq!(device.asked.len(), 1);
+}
+
 #[test]
 fn a_long_repetition_stops_for_interrupts_and_goes_on() {
     let mut device = Recorder::new();
