@@ -218,9 +218,6 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn code_size(&self) -> CodeSize {
         self.size
     }
-    fn code_base(&self) -> u64 {
-        0
-    }
     fn instruction_length(&self) -> Option<u64> {
         self.length
     }
