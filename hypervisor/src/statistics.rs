@@ -41,11 +41,16 @@ impl Statistics {
         counts.fold(0, u64::wrapping_add)
     }
 
+    /// What there is of each kind, of all kinds; None for those that did not
+    /// happen.
+    pub fn kinds(&self) -> impl Iterator<Item = Option<Exits<'static>>> {
+        let rows = self.0.iter().zip(Kind::ALL);
+        rows.map(|(figures, kind)| Some(figures.read(kind)).filter(|row| row.count > 0))
+    }
+
     /// What there is of each kind that happened.
     pub fn rows(&self) -> impl Iterator<Item = Exits<'static>> {
-        let rows = self.0.iter().zip(Kind::ALL);
-        rows.map(|(figures, kind)| figures.read(kind))
-            .filter(|row| row.count > 0)
+        self.kinds().flatten()
     }
 }
 

@@ -64,7 +64,10 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Fa
         call::PING => Ok(u64::from(call::VERSION)),
         call::PRINT => print::print(vm, cpu.vcpu.registers().rbx as u8),
         call::HELLO => Ok(hello::hello(vm, cpu.statistics)),
-        call::STATISTICS => Ok(statistics::write(vm, cpu)),
+        call::STATISTICS => {
+            let first = caller.argument(cpu.vcpu.registers().rbx);
+            Ok(statistics::write(vm, cpu, first))
+        }
         call::TRACE => trace::serve(vm, cpu, caller.argument(cpu.vcpu.registers().rbx)),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
