@@ -3,8 +3,8 @@
 
 use crate::vm::Vm;
 use machine::{CodeSize, Memory, Vcpu};
+use x86::Gva;
 use x86::walk::{Denied, Intent, Paging, Translation, walk};
-use x86::{Gva, PAGE_SIZE};
 
 /// A caller: its privilege and its view of memory, as they were at the call.
 pub struct Caller<'a, M> {
@@ -74,7 +74,7 @@ impl<'a, M: Memory> Caller<'a, M> {
 
     fn fill(&self, gva: Gva, into: &mut [u8], intent: Intent) -> Result<usize, Denied> {
         let found = self.translate(gva, intent)?;
-        let left = found.left.min(PAGE_SIZE - found.gpa.page_offset());
+        let left = found.left.min(found.gpa.left_in_page());
         let size = (left as usize).min(into.len());
         let part = into.get_mut(..size).unwrap_or(&mut []);
         match self.memory.read(found.gpa, part) {

@@ -1,7 +1,7 @@
 //! The loop: enter the guest, offer its exit to the chain, apply the outcome,
-//! count the exit. Nothing else raises an exception in the guest, or leaves the loop;
-//! nothing else moves the instruction pointer, but for a task switch, which
-//! loads all registers and raises the new task's debug trap.
+//! count the exit. Nothing else raises an exception in the guest, or leaves the
+//! loop; nothing else moves the instruction pointer, but for a task switch,
+//! which loads all registers.
 
 use crate::chain;
 use crate::instruction;

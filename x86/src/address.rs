@@ -26,6 +26,10 @@ macro_rules! address {
             pub const fn page_offset(self) -> u64 {
                 self.0 & (PAGE_SIZE - 1)
             }
+            /// Bytes from this address to the end of its 4 KiB page.
+            pub const fn left_in_page(self) -> u64 {
+                PAGE_SIZE - self.page_offset()
+            }
             /// The first address of the 4 KiB page.
             pub const fn page(self) -> Self {
                 Self(self.0 & !(PAGE_SIZE - 1))

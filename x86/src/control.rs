@@ -135,15 +135,20 @@ pub const DR7_LOCAL: u64 = 0x155;
 /// "Debug Status Register (DR6)".
 pub const DR6_TASK_SWITCH: u64 = 1 << 15;
 
+impl Cr4 {
+    /// Bits of a linear address in 64-bit mode.
+    pub const fn linear_bits(self) -> u32 {
+        if self.contains(Self::LA57) { 57 } else { 48 }
+    }
+}
+
 /// Extended states, as in XCR0 and IA32_XSS, of hidden features: processor
 /// trace, CET, user interrupts, architectural last-branch records. A guest that
 /// could enable one could load its registers by XRSTORS.
 pub const HIDDEN_STATES: u32 = 1 << 8 | 1 << 11 | 1 << 12 | 1 << 14 | 1 << 15;
 
-/// The bits of CR4 that a guest may own. A bit that is not here belongs to a
-/// feature that would need the hypervisor's help (VMX, SMX, CET, protection
-/// keys for supervisor pages, user interrupts, LASS, LAM, FRED) and is hidden.
-pub const GUEST_CR4: Cr4 = Cr4::VME
+/// The bits of CR4 that every 64-bit CPU has.
+pub const COMMON_CR4: Cr4 = Cr4::VME
     .union(Cr4::PVI)
     .union(Cr4::TSD)
     .union(Cr4::DE)
@@ -153,7 +158,12 @@ pub const GUEST_CR4: Cr4 = Cr4::VME
     .union(Cr4::PGE)
     .union(Cr4::PCE)
     .union(Cr4::OSFXSR)
-    .union(Cr4::OSXMMEXCPT)
+    .union(Cr4::OSXMMEXCPT);
+
+/// The bits of CR4 that a guest may own. A bit that is not here belongs to a
+/// feature that would need the hypervisor's help (VMX, SMX, CET, protection
+/// keys for supervisor pages, user interrupts, LASS, LAM, FRED) and is hidden.
+pub const GUEST_CR4: Cr4 = COMMON_CR4
     .union(Cr4::UMIP)
     .union(Cr4::LA57)
     .union(Cr4::FSGSBASE)

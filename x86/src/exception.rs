@@ -57,6 +57,12 @@ pub mod page_fault {
 }
 
 impl Exception {
+    /// #MC, vector 18: the machine is broken.
+    pub const MACHINE_CHECK: Self = Self::Other {
+        vector: 18,
+        code: None,
+    };
+
     /// The same, raised in the delivery of an event that the running program
     /// did not ask for: error codes that hold a selector say so in bit 0, EXT.
     /// Intel SDM volume 3, "Error Code".

@@ -169,11 +169,6 @@ impl Paging {
         self.efer.contains(Efer::NXE) && self.is_wide()
     }
 
-    /// Bits of a linear address in 64-bit mode.
-    fn linear_bits(&self) -> u32 {
-        if self.cr4.contains(Cr4::LA57) { 57 } else { 48 }
-    }
-
     fn address_mask(&self) -> u64 {
         (1u64 << self.physical_bits.clamp(32, 52)) - 1
     }
@@ -244,10 +239,10 @@ pub fn walk(
         let gpa = Gpa(gva.0 & 0xffff_ffff);
         return Ok(Translation {
             gpa,
-            left: 4096 - gpa.page_offset(),
+            left: gpa.left_in_page(),
         });
     }
-    if paging.is_long() && !is_canonical(gva.0, paging.linear_bits()) {
+    if paging.is_long() && !is_canonical(gva.0, paging.cr4.linear_bits()) {
         return Err(Denied::NonCanonical(gva));
     }
     let gva = if paging.is_long() {

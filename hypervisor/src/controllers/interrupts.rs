@@ -23,16 +23,11 @@ pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> O
     }
 }
 
-const MACHINE_CHECK: Exception = Exception::Other {
-    vector: 18,
-    code: None,
-};
-
 /// A guest that does not want machine checks is shut down by one, as natively.
 /// The window stays open for NMIs that wait.
 fn machine_check<V: Vcpu>(cpu: &Cpu<V>) -> Outcome {
     if cpu.vcpu.cr4().contains(Cr4::MCE) {
-        Outcome::Fault(MACHINE_CHECK)
+        Outcome::Fault(Exception::MACHINE_CHECK)
     } else {
         Outcome::Stop(Stop::Reset)
     }

@@ -21,10 +21,7 @@ pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> O
         // The CPU found the error in what the guest's entry loads; the guest
         // owns the machine, and is told.
         Exit::EntryFailed(EntryFailure::MachineCheck) if cpu.vcpu.cr4().contains(Cr4::MCE) => {
-            Outcome::Fault(Exception::Other {
-                vector: 18,
-                code: None,
-            })
+            Outcome::Fault(Exception::MACHINE_CHECK)
         }
         Exit::EntryFailed(failure) => Outcome::Stop(Stop::EntryFailed(failure)),
         _ => Outcome::Pass,

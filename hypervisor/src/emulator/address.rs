@@ -6,7 +6,7 @@ use super::{Device, Emulator};
 use iced_x86::{Instruction, Register};
 use machine::{Memory, Vcpu};
 use x86::address::is_canonical;
-use x86::control::{Cr0, Cr4, Rflags};
+use x86::control::{Cr0, Rflags};
 use x86::segment::{
     CODE, DEFAULT_BIG, EXPAND_DOWN, READABLE_OR_WRITABLE, Segment, SegmentName, UNUSABLE,
 };
@@ -121,11 +121,7 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
             _ => 0,
         };
         let linear = base.wrapping_add(place.offset);
-        let bits = if self.vcpu.cr4().contains(Cr4::LA57) {
-            57
-        } else {
-            48
-        };
+        let bits = self.vcpu.cr4().linear_bits();
         if is_canonical(linear, bits) && is_canonical(linear.wrapping_add(last), bits) {
             Ok(linear)
         } else {

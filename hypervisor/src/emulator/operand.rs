@@ -139,7 +139,7 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
         };
         let translate = |at| Ok(self.caller.translate(Gva(at), intent)?.gpa);
         let first: Gpa = translate(linear)?;
-        let left = x86::PAGE_SIZE - first.page_offset();
+        let left = first.left_in_page();
         let here = left.min(u64::from(size)) as u8;
         let second = if here < size {
             let next = linear.wrapping_add(u64::from(here));

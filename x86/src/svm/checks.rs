@@ -8,7 +8,7 @@
 use super::control::{NESTED_PAGING, intercept4};
 use super::vmcb::Vmcb;
 use crate::Broken;
-use crate::control::{Cr0, Cr4, Efer};
+use crate::control::{COMMON_CR4, Cr0, Cr4, Efer};
 use crate::cpuid::{self, Leaf};
 use crate::event;
 
@@ -28,7 +28,7 @@ impl Capabilities {
     pub fn read(ask: &dyn Fn(u32, u32) -> Leaf) -> Self {
         let features = ask(cpuid::FEATURES, 0);
         let extended = ask(cpuid::EXTENDED_FEATURES, 0);
-        let mut cr4 = ALWAYS.bits();
+        let mut cr4 = COMMON_CR4.bits();
         for (bit, register, feature) in [
             (Cr4::PCIDE, features.ecx, 17),
             (Cr4::OSXSAVE, features.ecx, 26),
@@ -53,19 +53,6 @@ impl Capabilities {
         }
     }
 }
-
-/// Bits of CR4 that every CPU with SVM has.
-const ALWAYS: Cr4 = Cr4::VME
-    .union(Cr4::PVI)
-    .union(Cr4::TSD)
-    .union(Cr4::DE)
-    .union(Cr4::PSE)
-    .union(Cr4::PAE)
-    .union(Cr4::MCE)
-    .union(Cr4::PGE)
-    .union(Cr4::PCE)
-    .union(Cr4::OSFXSR)
-    .union(Cr4::OSXMMEXCPT);
 
 /// Bits of EFER that some CPU has. AMD APM volume 2, "Extended Feature Enable
 /// Register (EFER)".

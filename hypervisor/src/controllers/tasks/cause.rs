@@ -45,12 +45,9 @@ impl Cause {
         !self.nests()
     }
 
-    /// EXT of an error code: the switch is not what the program asked for. INT1
-    /// counts as such. Intel SDM volume 2, "INT n/INTO/INT3/INT1".
+    /// EXT of an error code.
     pub fn external(&self) -> u32 {
-        let asked =
-            |event: Event| event.is_instruction() && event.kind != EventType::PrivilegedSoftware;
-        u32::from(self.event.is_some_and(|event| !asked(event)))
+        u32::from(self.event.is_some_and(Event::is_external))
     }
 
     /// The error code that names `selector`.

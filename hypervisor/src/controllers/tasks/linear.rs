@@ -5,7 +5,7 @@
 use crate::vm::Vm;
 use machine::{Memory, Vcpu};
 use x86::walk::{Denied, Intent, Paging, walk};
-use x86::{Exception, Gpa, Gva, PAGE_SIZE};
+use x86::{Exception, Gpa, Gva};
 
 /// How often a bit is tried to be set in a word that another CPU changes.
 const ATTEMPTS: u32 = 64;
@@ -73,7 +73,7 @@ impl<'a, M: Memory> Linear<'a, M> {
     fn translate(&self, at: u32, intent: Intent) -> Result<(Gpa, usize), Exception> {
         let found = walk(&self.paging, intent, Gva(u64::from(at)), self.memory)
             .map_err(Denied::exception)?;
-        Ok((found.gpa, (PAGE_SIZE - found.gpa.page_offset()) as usize))
+        Ok((found.gpa, found.gpa.left_in_page() as usize))
     }
 
     /// Finds the bytes at `at` and reads them.
