@@ -140,6 +140,9 @@ pub struct Handoff {
     pub log_level: u32,
     /// 1: the ways to print are offered, see [`crate::print`]. 0: they are not.
     pub print: u32,
+    /// The owner token, R8 and R9; 0 if there is none. See
+    /// [`crate::token::Token`].
+    pub token: [u64; 2],
     /// Written by the hypervisor: details of a refusal, see [`crate::Refusal`].
     pub detail: [u64; 2],
 }

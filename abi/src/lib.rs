@@ -10,6 +10,7 @@ pub mod errno;
 pub mod greeting;
 pub mod handoff;
 pub mod refusal;
+pub mod token;
 
 pub use errno::Errno;
 pub use handoff::Handoff;

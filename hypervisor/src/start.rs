@@ -8,6 +8,7 @@ use crate::run::run;
 use crate::vm::{Cpu, Features, Vm};
 use abi::handoff::Presence;
 use abi::refusal::Refusal;
+use abi::token::Token;
 use machine::nested::Format;
 use machine::svm::SvmCpu;
 use machine::vtx::VtxCpu;
@@ -76,7 +77,8 @@ fn serve<V: Vcpu>(
     leave: fn(V),
 ) -> Result<Never, Refusal> {
     let presence = Presence::from_code(boot.handoff.presence).unwrap_or_default();
-    let vm = Vm::new(memory, presence, features);
+    let mut vm = Vm::new(memory, presence, features);
+    vm.token = Token(boot.handoff.token);
     if chain::declare(&vm, &mut vcpu).is_err() {
         leave(vcpu);
         return Err(boot.too_small());

@@ -2,6 +2,7 @@
 
 use crate::counts::Counts;
 use abi::handoff::Presence;
+use abi::token::Token;
 use core::sync::atomic::{AtomicBool, AtomicU64};
 use machine::{Memory, Vcpu};
 
@@ -13,6 +14,8 @@ pub struct Vm<M> {
     pub presence: Presence,
     /// CPU features that need a control which this CPU may lack. Never changes.
     pub features: Features,
+    /// What opens the owner's services. Never changes.
+    pub token: Token,
     /// Greetings so far. Counted by the service `hello` on any CPU.
     pub greetings: AtomicU64,
     /// Whether the guest reached for the hypervisor's memory. Set once, by the
@@ -50,6 +53,7 @@ impl<M: Memory> Vm<M> {
             memory,
             presence,
             features,
+            token: Token::NONE,
             greetings: AtomicU64::new(0),
             trespassed: AtomicBool::new(false),
         }

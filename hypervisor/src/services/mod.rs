@@ -12,7 +12,7 @@ use abi::Errno;
 use abi::call::{self, SERVICES, Who};
 use machine::{Memory, Vcpu};
 use x86::walk::Denied;
-use x86::{Exception, Gva};
+use x86::{Exception, Gva, Registers};
 
 /// Why a call did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Fa
     if let Ok(value) = breakable::serve(number) {
         return Ok(value);
     }
-    if !may_call(&caller, number)? {
+    if !may_call(vm, &caller, cpu.vcpu.registers(), number)? {
         return Err(Failure::Refused(Errno::NotPermitted));
     }
     match number {
@@ -64,13 +64,19 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Fa
     }
 }
 
-/// Whether the row of `number` lets `caller` in.
-fn may_call<M>(caller: &Caller<M>, number: u64) -> Result<bool, Failure> {
+/// Whether the row of `number` lets `caller` in, who has these registers.
+fn may_call<M>(
+    vm: &Vm<M>,
+    caller: &Caller<M>,
+    registers: &Registers,
+    number: u64,
+) -> Result<bool, Failure> {
     let row = SERVICES.iter().find(|service| service.number == number);
-    match row.ok_or(Failure::Refused(Errno::NoService))?.who {
-        Who::Any => Ok(true),
-        Who::Kernel | Who::Owner => Ok(!caller.user),
-    }
+    Ok(match row.ok_or(Failure::Refused(Errno::NoService))?.who {
+        Who::Any => true,
+        Who::Kernel => !caller.user,
+        Who::Owner => !caller.user || vm.token.opens(registers.r8, registers.r9),
+    })
 }
 
 #[cfg(test)]
