@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(offset_of!(Handoff, memory_end), 40 + 24 * SEGMENTS_MAX);
         assert_eq!(
             size_of::<Handoff>(),
-            40 + 24 * SEGMENTS_MAX + 3 * 8 + 4 * 4 + 16
+            40 + 24 * SEGMENTS_MAX + 3 * 8 + 4 * 4 + 2 * 16
         );
     }
 
