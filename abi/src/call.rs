@@ -15,6 +15,17 @@ pub const RESOLVE: u64 = 0;
 pub const PING: u64 = 1;
 /// `hello`: writes a logo and a greeting to the log; RAX = greetings so far.
 pub const HELLO: u64 = 2;
+/// `print`: prints the byte in RBX to the log, which shows whole lines; RAX =
+/// 0. Offered where `print = on`.
+pub const PRINT: u64 = 3;
+/// `statistics`: writes what this CPU's exits cost to the log, as lines of
+/// [`crate::report`].
+pub const STATISTICS: u64 = 4;
+/// `trace`: RBX = 0 stops tracing this CPU's exits, 1 starts it, 2 writes some
+/// of the records to the log's port, as lines of [`crate::report`]; RAX = how
+/// many are still to be written. Not permitted unless the config asks for a
+/// trace.
+pub const TRACE: u64 = 5;
 
 /// The longest name of a service, in bytes, without the NUL.
 pub const NAME_MAX: usize = 255;
@@ -62,6 +73,24 @@ pub const SERVICES: &[Service] = &[
         name: "hello",
         who: Who::Any,
         sentence: "writes a logo and a greeting to the log and counts the greetings",
+    },
+    Service {
+        number: PRINT,
+        name: "print",
+        who: Who::Any,
+        sentence: "prints the byte in RBX to the log, if the config says print = on",
+    },
+    Service {
+        number: STATISTICS,
+        name: "statistics",
+        who: Who::Any,
+        sentence: "writes to the log how many exits of each kind there were and what they took",
+    },
+    Service {
+        number: TRACE,
+        name: "trace",
+        who: Who::Any,
+        sentence: "stops (RBX 0), starts (1) or writes out (2) the trace that the config asks for",
     },
 ];
 

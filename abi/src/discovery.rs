@@ -5,8 +5,11 @@
 pub const LEAF_SIGNATURE: u32 = 0x4000_0000;
 /// The leaf with the ABI version in EAX and the features in EBX.
 pub const LEAF_FEATURES: u32 = 0x4000_0001;
+/// The leaf of the ways to print: EAX is the port, ECX:EBX the guest-physical
+/// address of the register's page. All 0 where they are not offered.
+pub const LEAF_PRINT: u32 = 0x4000_0002;
 /// The highest hypervisor leaf.
-pub const LEAF_MAX: u32 = LEAF_FEATURES;
+pub const LEAF_MAX: u32 = LEAF_PRINT;
 /// The last leaf of the range that belongs to hypervisors.
 pub const LEAF_RANGE_END: u32 = 0x4000_FFFF;
 
@@ -17,6 +20,15 @@ pub const SIGNATURE: [u8; 12] = *b"UnderlayHV\0\0";
 pub const FEATURE_VMCALL: u32 = 1 << 0;
 /// Feature bit in EBX: VMMCALL is the instruction of a call.
 pub const FEATURE_VMMCALL: u32 = 1 << 1;
+
+/// Feature bit in EBX: the three ways to print are offered.
+pub const FEATURE_PRINT: u32 = 1 << 2;
+
+/// The port that prints each byte written to it: the one of the debug console
+/// of Bochs and QEMU. Reads give [`PRINT_READY`].
+pub const PRINT_PORT: u16 = 0xe9;
+/// What the print port and the print register read as.
+pub const PRINT_READY: u8 = 0xe9;
 
 /// The signature as CPUID returns it: EBX, ECX, EDX.
 pub const fn signature_registers() -> [u32; 3] {

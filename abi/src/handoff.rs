@@ -10,7 +10,7 @@
 /// `Handoff::magic`: spells `ULAYHAND`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ULAYHAND");
 /// `Handoff::version`: changes with every change of this layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The hypervisor's file is an ELF file and behind it a footer of this many
 /// bytes: [`FOOTER_MAGIC`], the length of the ELF file and its CRC-32 (IEEE),
@@ -39,6 +39,19 @@ pub struct Segment {
     /// ELF `p_flags`: 1 execute, 2 write, 4 read.
     pub flags: u64,
 }
+
+/// A range of memory: no device answers in it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The first byte.
+    pub start: u64,
+    /// The byte after the last.
+    pub end: u64,
+}
+
+/// How many ranges of memory a handoff can name.
+pub const MEMORY_MAX: usize = 16;
 
 /// Segment flag: executable.
 pub const SEGMENT_EXECUTE: u64 = 1;
@@ -126,8 +139,9 @@ pub struct Handoff {
     pub image_size: u64,
     /// The segments of the image; unused ones have size 0.
     pub segments: [Segment; SEGMENTS_MAX],
-    /// End of the highest range in the firmware's memory map that is memory.
-    pub memory_end: u64,
+    /// The guest's memory, as the firmware's map has it, neighbours joined.
+    /// Unused places are empty ranges.
+    pub memory: [Memory; MEMORY_MAX],
     /// Ticks of the time-stamp counter per second, measured by the loader.
     pub tsc_hz: u64,
     /// Time-stamp counter when the loader started.
@@ -138,8 +152,11 @@ pub struct Handoff {
     pub log_port: u32,
     /// A [`LogLevel`] code.
     pub log_level: u32,
-    /// 1: the ways to print are offered, see [`crate::print`]. 0: they are not.
+    /// 1: the ways to print are offered, see
+    /// [`crate::discovery::LEAF_PRINT`]. 0: they are not.
     pub print: u32,
+    /// Size of each CPU's trace, a multiple of a page. 0: exits are not traced.
+    pub trace_size: u64,
     /// The owner token, R8 and R9; 0 if there is none. See
     /// [`crate::token::Token`].
     pub token: [u64; 2],
@@ -154,8 +171,9 @@ pub mod footprint {
     use super::REGION_ALIGN;
 
     const PAGE: u64 = 4096;
-    /// Stacks with guard pages, control blocks and bitmaps of one CPU.
-    pub const PER_CPU: u64 = 48 * PAGE;
+    /// Stacks with guard pages, control blocks, bitmaps and statistics of one
+    /// CPU.
+    pub const PER_CPU: u64 = 52 * PAGE;
     /// Ring of log text.
     pub const LOG: u64 = 32 * PAGE;
     /// Heap, used only while starting.
@@ -203,17 +221,19 @@ pub mod footprint {
         OWN_TABLES + ((memory_end >> shift) + 5) * PAGE
     }
 
-    /// Size of the region for an image of `image_size` bytes.
+    /// Size of the region for an image of `image_size` bytes, with a trace of
+    /// `trace_size` bytes on each CPU.
     pub fn region(
         image_size: u64,
         cpus: u32,
+        trace_size: u64,
         memory_end: u64,
         physical_bits: u32,
         gib_pages: bool,
         variable_mtrrs: u32,
     ) -> u64 {
         let sum = image_size.next_multiple_of(PAGE)
-            + u64::from(cpus) * PER_CPU
+            + u64::from(cpus) * (PER_CPU + trace_size)
             + LOG
             + HEAP
             + own_tables(memory_end, gib_pages)
@@ -231,10 +251,10 @@ mod tests {
     fn the_layout_has_no_padding_and_does_not_move_by_accident() {
         assert_eq!(offset_of!(Handoff, region_base), 16);
         assert_eq!(offset_of!(Handoff, segments), 40);
-        assert_eq!(offset_of!(Handoff, memory_end), 40 + 24 * SEGMENTS_MAX);
+        assert_eq!(offset_of!(Handoff, memory), 40 + 24 * SEGMENTS_MAX);
         assert_eq!(
             size_of::<Handoff>(),
-            40 + 24 * SEGMENTS_MAX + 3 * 8 + 4 * 4 + 2 * 16
+            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 8 + 2 * 16
         );
     }
 
@@ -255,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_small_machine_fits_into_one_large_page() {
-        let region = footprint::region(400 << 10, 1, 1 << 30, 40, true, 8);
+        let region = footprint::region(400 << 10, 1, 0, 1 << 30, 40, true, 8);
         assert_eq!(region, 2 << 20);
     }
 }

@@ -1,6 +1,7 @@
-//! What guest, loader and hypervisor agree on: the call interface (ABI 1) and
-//! the handoff from the loader to the hypervisor. Numbers and layouts only;
-//! nothing here can go wrong at run time.
+//! What guest, loader and hypervisor agree on: the call interface (ABI 1), the
+//! handoff from the loader to the hypervisor, and the lines of the log that
+//! tools read. Numbers, layouts and words only; nothing here can go wrong at
+//! run time.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -10,6 +11,7 @@ pub mod errno;
 pub mod greeting;
 pub mod handoff;
 pub mod refusal;
+pub mod report;
 pub mod token;
 
 pub use errno::Errno;

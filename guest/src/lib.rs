@@ -78,6 +78,41 @@ impl Underlay {
         reply.result()
     }
 
+    /// Makes the hypervisor write what this CPU's exits cost to its log.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Failure`] that the hypervisor answers with; none is expected.
+    pub fn statistics(self) -> Result<(), Failure> {
+        // SAFETY: `statistics` takes no arguments and touches no memory of ours.
+        let reply = unsafe { self.call(abi::call::STATISTICS, [0; 5]) };
+        reply.result().map(drop)
+    }
+
+    /// Switches the trace of this CPU's exits.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NotPermitted`] where the hypervisor's config asks for none.
+    pub fn switch_trace(self, on: bool) -> Result<(), Failure> {
+        // SAFETY: `trace` takes a number and touches no memory of ours.
+        let reply = unsafe { self.call(abi::call::TRACE, [on.into(), 0, 0, 0, 0]) };
+        reply.result().map(drop)
+    }
+
+    /// Makes the hypervisor write some of this CPU's trace to the port of its
+    /// log; returns how many records are left. If they do not become fewer, the
+    /// port is busy, or there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NotPermitted`] where the hypervisor's config asks for none.
+    pub fn write_trace(self) -> Result<u64, Failure> {
+        // SAFETY: `trace` takes a number and touches no memory of ours.
+        let reply = unsafe { self.call(abi::call::TRACE, [2, 0, 0, 0, 0]) };
+        reply.result()
+    }
+
     /// The number of the service called `name`, or `None` if this hypervisor
     /// has no such service.
     ///

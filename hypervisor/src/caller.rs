@@ -36,7 +36,13 @@ impl<'a, M: Memory> Caller<'a, M> {
         }
     }
 
-    fn translate(&self, gva: Gva, intent: Intent) -> Result<Translation, Denied> {
+    /// The guest's memory.
+    pub fn memory(&self) -> &'a M {
+        self.memory
+    }
+
+    /// Where `gva` lies, for an access of this intent by this caller.
+    pub fn translate(&self, gva: Gva, intent: Intent) -> Result<Translation, Denied> {
         walk(
             &self.paging,
             Intent {

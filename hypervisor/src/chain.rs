@@ -3,10 +3,12 @@
 //! if it has a function of that name, in which it declares what it needs to
 //! see.
 
+#[cfg(feature = "breakable")]
+use crate::controllers::mirror;
 use crate::controllers::{
     caches, control_registers, counters, cpuid, debug_registers, exceptions, hypercall, interrupts,
-    msr, nested_fault, shutdown, startup, tasks, translations, unasked, virtualisation, waiting,
-    xsetbv,
+    msr, nested_fault, port, print, shutdown, startup, tasks, translations, unasked,
+    virtualisation, waiting, xsetbv,
 };
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
@@ -16,14 +18,14 @@ use machine::{Memory, Vcpu};
 use x86::Exit;
 
 macro_rules! chain {
-    ($($controller:ident $($watches:ident)?,)*) => {
+    ($($(#[$when:meta])? $controller:ident $($watches:ident)?,)*) => {
         /// Declares what each controller needs to see.
         pub fn declare<V: Vcpu, M: Memory>(
             vm: &Vm<M>,
             vcpu: &mut V,
         ) -> Result<(), OutOfTables> {
             let mut all = Watches::new(vm, vcpu);
-            $($($controller::$watches(&mut all);)?)*
+            $($(#[$when])? { $($controller::$watches(&mut all);)? })*
             all.finish()
         }
 
@@ -31,6 +33,7 @@ macro_rules! chain {
         #[inline]
         pub fn offer<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
             $(
+                $(#[$when])?
                 match $controller::handle(vm, cpu, exit) {
                     Outcome::Pass => {}
                     outcome => return outcome,
@@ -45,14 +48,18 @@ chain! {
     cpuid,
     hypercall,
     msr watches,
+    print watches,
+    #[cfg(feature = "breakable")]
+    mirror,
     nested_fault,
     control_registers,
     xsetbv,
     interrupts,
     startup,
     caches,
-    virtualisation,
+    virtualisation watches,
     tasks,
+    port,
     exceptions,
     debug_registers,
     counters,

@@ -13,7 +13,7 @@ use x86::exit::{
     Access, ControlAccess, EntryFailure, Instruction, Kind, NestedFault, PortAccess,
     RegisterAccess, TaskSource, TaskSwitch,
 };
-use x86::segment::{Segment, SegmentName};
+use x86::segment::{Segment, SegmentName, TableRegister};
 use x86::walk::{Entries, Paging};
 use x86::{Event, Exception, Exit, Gpa, Registers};
 
@@ -21,6 +21,11 @@ use x86::{Event, Exception, Exit, Gpa, Registers};
 pub type FakeVtx = FakeCpu<0>;
 /// An AMD CPU without next-RIP save.
 pub type FakeSvm = FakeCpu<1>;
+
+thread_local! {
+    /// Accesses to ports of this thread's machine: port, size, what is written.
+    pub static PORT_LOG: RefCell<Vec<(u16, u8, Option<u32>)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A vCPU. `VENDOR` 0 is Intel, 1 AMD.
 pub struct FakeCpu<const VENDOR: u8> {
@@ -41,12 +46,15 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub rsp: u64,
     pub segments: [Segment; 8],
     pub cr0: Cr0,
+    pub cr3: u64,
+    pub gdt: TableRegister,
+    pub task_switches: u32,
+    pub nmis_blocked: Option<bool>,
     pub ports: BTreeSet<u16>,
     pub exceptions: BTreeSet<u8>,
     pub halted: bool,
     pub debug_registers: [u64; 8],
     pub machine_check: bool,
-    pub port_log: Vec<(u16, u8, Option<u32>)>,
     pub ticks: Cell<u64>,
     pub nmis: u32,
     pub cr0_shadow: Option<u64>,
@@ -79,12 +87,15 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             rsp: 0x8000,
             segments: [flat(); 8],
             cr0: Cr0::PE | Cr0::PG | Cr0::WP,
+            cr3: FakeMemory::ROOT,
+            gdt: TableRegister::default(),
+            task_switches: 0,
+            nmis_blocked: None,
             ports: BTreeSet::new(),
             exceptions: BTreeSet::new(),
             halted: false,
             debug_registers: [0; 8],
             machine_check: false,
-            port_log: Vec::new(),
             ticks: Cell::new(0),
             nmis: 0,
             cr0_shadow: None,
@@ -149,6 +160,21 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn set_segment(&mut self, name: SegmentName, segment: Segment) {
         self.segments[name as usize] = segment;
+        if name == SegmentName::Ss {
+            self.cpl = segment.dpl();
+        }
+    }
+    fn gdt(&self) -> TableRegister {
+        self.gdt
+    }
+    fn set_cr3(&mut self, cr3: u64, _: Option<[u64; 4]>) {
+        self.cr3 = cr3;
+    }
+    fn note_task_switch(&mut self) {
+        self.task_switches += 1;
+    }
+    fn block_nmis(&mut self, blocked: bool) {
+        self.nmis_blocked = Some(blocked);
     }
     fn cpl(&self) -> u8 {
         self.cpl
@@ -177,7 +203,7 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn paging(&self) -> Paging {
         Paging {
             cr0: self.cr0,
-            cr3: FakeMemory::ROOT,
+            cr3: self.cr3,
             cr4: self.cr4 | Cr4::PAE,
             efer: Efer::LME | Efer::LMA | Efer::NXE,
             alignment_check: false,
@@ -233,12 +259,12 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
         self.msrs.get(&number).copied()
     }
     /// Each port answers with its number.
-    fn read_port(&mut self, port: u16, size: u8) -> u32 {
-        self.port_log.push((port, size, None));
+    fn read_port(port: u16, size: u8) -> u32 {
+        PORT_LOG.with_borrow_mut(|log| log.push((port, size, None)));
         u32::from(port) & (u64::MAX >> (64 - 8 * size)) as u32
     }
-    fn write_port(&mut self, port: u16, size: u8, value: u32) {
-        self.port_log.push((port, size, Some(value)));
+    fn write_port(port: u16, size: u8, value: u32) {
+        PORT_LOG.with_borrow_mut(|log| log.push((port, size, Some(value))));
     }
     fn shadow_cr0(&mut self, value: u64) {
         self.cr0_shadow = Some(value);
@@ -301,6 +327,8 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
 /// tables included, as a guest's are. The hypervisor's own is at 3 MiB.
 pub struct FakeMemory {
     bytes: RefCell<Vec<u8>>,
+    /// Where the policy wrote, and how many bytes.
+    pub written: RefCell<Vec<(Gpa, usize)>>,
     pub scrap_opened: Cell<u32>,
     pub watched: RefCell<BTreeSet<Gpa>>,
     pub followed: Cell<u32>,
@@ -315,6 +343,7 @@ impl FakeMemory {
     pub fn new() -> Self {
         let memory = Self {
             bytes: RefCell::new(vec![0; Self::SIZE]),
+            written: RefCell::default(),
             scrap_opened: Cell::new(0),
             watched: RefCell::default(),
             followed: Cell::new(0),
@@ -325,7 +354,7 @@ impl FakeMemory {
         memory.entry(0x10_2000, 0x10_3000 | 7);
         memory.entry(0x10_2008, 0x20_0000 | 0x87);
         for page in 0..512 {
-            memory.entry(0x10_3000 + page * 8, (page * 4096) | 7);
+            memory.map(page * 4096);
         }
         memory
     }
@@ -338,6 +367,11 @@ impl FakeMemory {
     pub fn put(&self, at: u64, bytes: &[u8]) {
         let at = at as usize;
         self.bytes.borrow_mut()[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Maps the page at linear `at` (below 2 MiB) to itself, as at first.
+    pub fn map(&self, at: u64) {
+        self.entry(0x10_3000 + at / 4096 * 8, at | 7);
     }
 
     /// Makes the page at linear `at` (below 2 MiB) absent.
@@ -366,8 +400,12 @@ impl Memory for FakeMemory {
     }
     fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), Unreachable> {
         let range = self.range(gpa, from.len())?;
+        self.written.borrow_mut().push((gpa, from.len()));
         self.bytes.borrow_mut()[range].copy_from_slice(from);
         Ok(())
+    }
+    fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable> {
+        self.range(gpa, size as usize).map(drop)
     }
     fn reserved(&self) -> Range<Gpa> {
         Self::RESERVED

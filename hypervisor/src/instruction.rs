@@ -1,36 +1,67 @@
-//! The length of the instruction that exited, where the hardware does not say
-//! it: its bytes are fetched through the guest's own tables and decoded.
+//! The instruction that exited: its bytes are fetched through the guest's own
+//! tables and decoded, for the emulator and for its length, where the hardware
+//! does not say that.
 
 use crate::caller::Caller;
 use crate::vm::Vm;
-use iced_x86::{Decoder, DecoderError, DecoderOptions};
+use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction};
 use machine::{CodeSize, Memory, Vcpu};
 use x86::{Exception, Gva};
 
 /// The longest instruction, in bytes.
 const LONGEST: usize = 15;
 
+/// An instruction of the guest's, as its bytes have it.
+pub struct Fetched {
+    code: [u8; LONGEST],
+    size: usize,
+    /// What they mean; None if they are no instruction.
+    pub instruction: Option<Instruction>,
+}
+
+impl Fetched {
+    /// The bytes: those of the instruction or, if it is none, all that were
+    /// looked at.
+    pub fn bytes(&self) -> &[u8] {
+        let instruction = self.instruction.as_ref();
+        let size = instruction.map_or(self.size, Instruction::len);
+        self.code.get(..size).unwrap_or(&self.code)
+    }
+}
+
+/// The instruction at the guest's instruction pointer, or what fetching it
+/// raises.
+pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched, Exception> {
+    let width = vcpu.code_size();
+    let rip = vcpu.rip();
+    let start = linear(vcpu.code_base().wrapping_add(rip), width);
+    let mut code = [0; LONGEST];
+    let mut size = 0;
+    let instruction = loop {
+        let at = linear(start.wrapping_add(size as u64), width);
+        let rest = code.get_mut(size..).unwrap_or(&mut []);
+        size += caller
+            .fetch_page(Gva(at), rest)
+            .map_err(|denied| denied.exception())?;
+        match decode(code.get(..size).unwrap_or(&[]), width, rip) {
+            Decoded::Whole(instruction) => break Some(instruction),
+            Decoded::Truncated if size < LONGEST => {}
+            Decoded::Truncated | Decoded::Invalid => break None,
+        }
+    };
+    Ok(Fetched {
+        code,
+        size,
+        instruction,
+    })
+}
+
 /// Bytes of the instruction at the guest's instruction pointer, or what
 /// fetching it raises.
 pub fn length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Result<u64, Exception> {
-    let caller = Caller::new(vm, vcpu);
-    let size = vcpu.code_size();
-    let start = linear(vcpu.code_base().wrapping_add(vcpu.rip()), size);
-    let mut code = [0; LONGEST];
-    let mut fetched = 0;
-    loop {
-        let at = linear(start.wrapping_add(fetched as u64), size);
-        let rest = code.get_mut(fetched..).unwrap_or(&mut []);
-        fetched += caller
-            .fetch_page(Gva(at), rest)
-            .map_err(|denied| denied.exception())?;
-        let so_far = code.get(..fetched).unwrap_or(&[]);
-        match decode(so_far, size) {
-            Decoded::Length(length) => return Ok(length),
-            Decoded::Truncated if fetched < LONGEST => {}
-            Decoded::Truncated | Decoded::Invalid => return Err(Exception::InvalidOpcode),
-        }
-    }
+    let fetched = fetch(&Caller::new(vm, vcpu), vcpu)?;
+    let instruction = fetched.instruction.ok_or(Exception::InvalidOpcode)?;
+    Ok(instruction.len() as u64)
 }
 
 fn linear(address: u64, size: CodeSize) -> u64 {
@@ -43,21 +74,21 @@ fn linear(address: u64, size: CodeSize) -> u64 {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Decoded {
-    Length(u64),
+    Whole(Instruction),
     Truncated,
     Invalid,
 }
 
-fn decode(code: &[u8], size: CodeSize) -> Decoded {
+fn decode(code: &[u8], size: CodeSize, rip: u64) -> Decoded {
     let bits = match size {
         CodeSize::Bits16 => 16,
         CodeSize::Bits32 => 32,
         CodeSize::Bits64 => 64,
     };
-    let mut decoder = Decoder::new(bits, code, DecoderOptions::NONE);
+    let mut decoder = Decoder::with_ip(bits, code, rip, DecoderOptions::NONE);
     let instruction = decoder.decode();
     match decoder.last_error() {
-        DecoderError::None => Decoded::Length(instruction.len() as u64),
+        DecoderError::None => Decoded::Whole(instruction),
         DecoderError::NoMoreBytes => Decoded::Truncated,
         _ => Decoded::Invalid,
     }
@@ -67,7 +98,8 @@ fn decode(code: &[u8], size: CodeSize) -> Decoded {
 /// it is used: nothing allocates on an exit.
 pub fn warm_up() {
     let cpuid = [0x0f, 0xa2];
-    if decode(&cpuid, CodeSize::Bits64) != Decoded::Length(2) {
+    let decoded = decode(&cpuid, CodeSize::Bits64, 0);
+    if !matches!(decoded, Decoded::Whole(found) if found.code() == Code::Cpuid) {
         log::error!("the instruction decoder does not know CPUID");
     }
 }
@@ -76,21 +108,20 @@ pub fn warm_up() {
 mod tests {
     use super::*;
 
+    fn length(code: &[u8], size: CodeSize) -> Option<usize> {
+        match decode(code, size, 0) {
+            Decoded::Whole(instruction) => Some(instruction.len()),
+            Decoded::Truncated | Decoded::Invalid => None,
+        }
+    }
+
     #[test]
     fn prefixes_count() {
-        assert_eq!(decode(&[0x0f, 0xa2], CodeSize::Bits64), Decoded::Length(2));
-        assert_eq!(
-            decode(&[0x66, 0x0f, 0xa2], CodeSize::Bits16),
-            Decoded::Length(3)
-        );
-        assert_eq!(
-            decode(&[0xf3, 0x48, 0x0f, 0xa2], CodeSize::Bits64),
-            Decoded::Length(4)
-        );
-        assert_eq!(
-            decode(&[0x0f, 0x01, 0xd9], CodeSize::Bits64),
-            Decoded::Length(3)
-        );
-        assert_eq!(decode(&[0x0f], CodeSize::Bits64), Decoded::Truncated);
+        let (narrow, wide) = (CodeSize::Bits16, CodeSize::Bits64);
+        assert_eq!(length(&[0x0f, 0xa2], wide), Some(2));
+        assert_eq!(length(&[0x66, 0x0f, 0xa2], narrow), Some(3));
+        assert_eq!(length(&[0xf3, 0x48, 0x0f, 0xa2], wide), Some(4));
+        assert_eq!(length(&[0x0f, 0x01, 0xd9], wide), Some(3));
+        assert_eq!(decode(&[0x0f], wide, 0), Decoded::Truncated);
     }
 }

@@ -16,12 +16,16 @@
 pub mod caller;
 pub mod chain;
 pub mod controllers;
-pub mod counts;
+pub mod emulator;
 pub mod instruction;
+pub mod oddities;
 pub mod outcome;
+pub mod printer;
 pub mod run;
 pub mod services;
 pub mod start;
+pub mod statistics;
+pub mod trace;
 pub mod vm;
 pub mod watches;
 

@@ -12,6 +12,12 @@ pub enum Outcome {
     Resume,
     /// The instruction is done: step over it.
     Done,
+    /// The instruction is done and this many bytes long: step over it. For
+    /// exits at which the hardware does not say how long it is.
+    Emulated {
+        /// Bytes of the instruction.
+        length: u8,
+    },
     /// One round of a repeated string instruction is done, and more are to
     /// come: the guest runs it again, with what it has in its registers.
     Again,
@@ -21,6 +27,32 @@ pub enum Outcome {
     Fault(Exception),
     /// The guest cannot go on.
     Stop(Stop),
+}
+
+impl Outcome {
+    const NAMES: [&'static str; 8] = [
+        "pass", "resume", "done", "again", "moved", "fault", "stop", "emulated",
+    ];
+
+    /// Its word as a number, for traces.
+    pub const fn number(&self) -> u8 {
+        match self {
+            Self::Pass => 0,
+            Self::Resume => 1,
+            Self::Done => 2,
+            Self::Again => 3,
+            Self::Moved => 4,
+            Self::Fault(_) => 5,
+            Self::Stop(_) => 6,
+            Self::Emulated { .. } => 7,
+        }
+    }
+
+    /// The word with this number.
+    pub fn name(number: u8) -> &'static str {
+        let name = Self::NAMES.get(usize::from(number));
+        name.copied().unwrap_or("unknown")
+    }
 }
 
 /// Why a guest cannot go on.

@@ -1,7 +1,7 @@
-//! The loop: enter the guest, count the exit, offer it to the chain, apply the
-//! outcome. Nothing else raises an exception in the guest, or leaves the loop;
+//! The loop: enter the guest, offer its exit to the chain, apply the outcome,
+//! count the exit. Nothing else raises an exception in the guest, or leaves the loop;
 //! nothing else moves the instruction pointer, but for a task switch, which
-//! loads all registers.
+//! loads all registers and raises the new task's debug trap.
 
 use crate::chain;
 use crate::instruction;
@@ -16,9 +16,14 @@ use x86::event::{Merged, merge};
 pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
     loop {
         let exit = cpu.vcpu.enter();
-        cpu.counts.add(&exit);
-        let applied = match chain::offer(vm, cpu, &exit) {
+        let arrival = cpu.arrive(&exit);
+        let outcome = chain::offer(vm, cpu, &exit);
+        let applied = match outcome {
             Outcome::Done => step_over(vm, cpu),
+            Outcome::Emulated { length } => {
+                step(&mut cpu.vcpu, u64::from(length));
+                Ok(())
+            }
             Outcome::Again => repeat(&mut cpu.vcpu),
             Outcome::Resume => redeliver(&mut cpu.vcpu),
             Outcome::Moved => Ok(()),
@@ -26,6 +31,7 @@ pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
             Outcome::Stop(stop) => Err(stop),
             Outcome::Pass => Err(Stop::Unhandled(exit)),
         };
+        cpu.depart(&exit, arrival, outcome);
         if let Err(stop) = applied {
             return stop;
         }
@@ -43,7 +49,12 @@ fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Sto
             Err(exception) => return raise(&mut cpu.vcpu, exception),
         },
     };
-    let vcpu = &mut cpu.vcpu;
+    step(&mut cpu.vcpu, length);
+    Ok(())
+}
+
+#[inline]
+fn step<V: Vcpu>(vcpu: &mut V, length: u64) {
     vcpu.set_rip(advance(vcpu, length));
     vcpu.clear_interrupt_shadow();
     let rflags = vcpu.rflags();
@@ -51,7 +62,6 @@ fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Sto
         vcpu.set_rflags(rflags - Rflags::RF);
         trap(vcpu, rflags);
     }
-    Ok(())
 }
 
 /// RIP `length` bytes on. Outside 64-bit mode the upper half does not exist;

@@ -4,7 +4,10 @@
 use crate::chain;
 use crate::instruction;
 use crate::outcome::Stop;
+use crate::printer::Printer;
 use crate::run::run;
+use crate::statistics::Statistics;
+use crate::trace::Trace;
 use crate::vm::{Cpu, Features, Vm};
 use abi::handoff::Presence;
 use abi::refusal::Refusal;
@@ -12,7 +15,7 @@ use abi::token::Token;
 use machine::nested::Format;
 use machine::svm::SvmCpu;
 use machine::vtx::VtxCpu;
-use machine::{Boot, GuestMemory, Vcpu, exceptions, instructions, svm, vtx};
+use machine::{Boot, GuestMemory, Memory, Vcpu, exceptions, instructions, svm, vtx};
 use x86::cpuid::Vendor;
 use x86::exit::EntryFailure;
 use x86::vtx::control::secondary;
@@ -70,7 +73,7 @@ fn start_svm(boot: &mut Boot) -> Result<Never, Refusal> {
 }
 
 fn serve<V: Vcpu>(
-    boot: &Boot,
+    boot: &mut Boot,
     memory: GuestMemory,
     mut vcpu: V,
     features: Features,
@@ -79,11 +82,19 @@ fn serve<V: Vcpu>(
     let presence = Presence::from_code(boot.handoff.presence).unwrap_or_default();
     let mut vm = Vm::new(memory, presence, features);
     vm.token = Token(boot.handoff.token);
-    if chain::declare(&vm, &mut vcpu).is_err() {
-        leave(vcpu);
-        return Err(boot.too_small());
+    if boot.handoff.print != 0 {
+        vm.printer = Some(Printer::new(vm.memory.reserved().start));
     }
-    let mut cpu = Cpu::new(vcpu);
+    vm.ticks_per_second = boot.handoff.tsc_hz;
+    let declared = chain::declare(&vm, &mut vcpu).map_err(|_| boot.too_small());
+    let (statistics, trace) = match declared.and_then(|()| records(boot)) {
+        Ok(records) => records,
+        Err(refusal) => {
+            leave(vcpu);
+            return Err(refusal);
+        }
+    };
+    let mut cpu = Cpu::watched(vcpu, statistics, trace);
     log::info!(
         "{} of {} KiB used; presence {presence:?}; the guest goes on",
         boot.used() / 1024,
@@ -91,13 +102,23 @@ fn serve<V: Vcpu>(
     );
     let stop = run(&vm, &mut cpu);
     match stop {
-        Stop::EntryFailed(failure) if cpu.counts.total() == 1 => {
+        Stop::EntryFailed(failure) if cpu.statistics.total() == 1 => {
             leave(cpu.vcpu);
             Err(refusal(failure))
         }
         Stop::Reset => instructions::reset_machine(),
-        other => exceptions::stop(format_args!("{other:?} after {}", cpu.counts)),
+        other => exceptions::stop(format_args!("{other:?} after {}", cpu.statistics)),
     }
+}
+
+/// Where a CPU counts its exits, and traces them if the config says so. Not on
+/// the stack, which is small and nobody else's to read; and made in a frame of
+/// its own, which is gone when the guest runs.
+#[inline(never)]
+fn records(boot: &mut Boot) -> Result<(&'static Statistics, &'static Trace), Refusal> {
+    let statistics = boot.place(Statistics::default())?;
+    let trace = Trace::new(boot.words(boot.handoff.trace_size)?);
+    Ok((statistics, boot.place(trace)?))
 }
 
 fn refusal(failure: EntryFailure) -> Refusal {

@@ -1,10 +1,16 @@
 //! The guest and its CPUs as objects.
 
-use crate::counts::Counts;
+use crate::oddities::Oddities;
+use crate::outcome::Outcome;
+use crate::printer::Printer;
+use crate::statistics::Statistics;
+use crate::trace::ring::Reader;
+use crate::trace::{Before, Trace};
 use abi::handoff::Presence;
 use abi::token::Token;
-use core::sync::atomic::{AtomicBool, AtomicU64};
+use core::sync::atomic::AtomicU64;
 use machine::{Memory, Vcpu};
+use x86::Exit;
 
 /// What all CPUs of a guest share.
 pub struct Vm<M> {
@@ -16,11 +22,19 @@ pub struct Vm<M> {
     pub features: Features,
     /// What opens the owner's services. Never changes.
     pub token: Token,
+    /// What the guest prints, where it is offered that. Never changes.
+    pub printer: Option<Printer>,
     /// Greetings so far. Counted by the service `hello` on any CPU.
     pub greetings: AtomicU64,
-    /// Whether the guest reached for the hypervisor's memory. Set once, by the
-    /// controller `nested_fault`.
-    pub trespassed: AtomicBool,
+    /// The page that shows another one, and that one; 0 if there is none. Set
+    /// once, by a breakable service; read by the controller `mirror`.
+    #[cfg(feature = "breakable")]
+    pub mirror: [AtomicU64; 2],
+    /// What it did that no ordinary system does. Counted by controllers on any
+    /// CPU.
+    pub oddities: Oddities,
+    /// Ticks of the time-stamp counter a second. Set before the guest runs.
+    pub ticks_per_second: u64,
 }
 
 /// Features of the CPU that a guest can use only with a control of VT-x.
@@ -54,8 +68,12 @@ impl<M: Memory> Vm<M> {
             presence,
             features,
             token: Token::NONE,
+            printer: None,
             greetings: AtomicU64::new(0),
-            trespassed: AtomicBool::new(false),
+            #[cfg(feature = "breakable")]
+            mirror: [AtomicU64::new(0), AtomicU64::new(0)],
+            oddities: Oddities::default(),
+            ticks_per_second: 0,
         }
     }
 }
@@ -64,16 +82,63 @@ impl<M: Memory> Vm<M> {
 pub struct Cpu<V> {
     /// The vCPU.
     pub vcpu: V,
-    /// Its exits.
-    pub counts: Counts,
+    /// What its exits cost.
+    pub statistics: &'static Statistics,
+    /// Its newest exits, if they are traced.
+    pub trace: &'static Trace,
+    /// How far the service `trace` has read them.
+    pub trace_reader: Reader,
+}
+
+/// The moment after an exit.
+pub struct Arrival {
+    ticks: u64,
+    before: Option<Before>,
 }
 
 impl<V: Vcpu> Cpu<V> {
     /// A CPU that has not run yet.
-    pub fn new(vcpu: V) -> Self {
+    pub fn watched(vcpu: V, statistics: &'static Statistics, trace: &'static Trace) -> Self {
         Self {
             vcpu,
-            counts: Counts::default(),
+            statistics,
+            trace,
+            trace_reader: Reader::default(),
         }
+    }
+
+    /// Looks at the clock, and where exits are traced at what will have changed
+    /// once this one is answered.
+    #[inline]
+    pub fn arrive(&self, exit: &Exit) -> Arrival {
+        let ticks = self.vcpu.ticks();
+        let traced = self.trace.is_on();
+        let before = traced.then(|| Before::new(&self.vcpu, exit));
+        Arrival { ticks, before }
+    }
+
+    /// Counts and records an exit that has been answered. `run` alone calls it,
+    /// for every exit: a call would cost as much as the counting.
+    #[inline(always)]
+    pub fn depart(&self, exit: &Exit, arrival: Arrival, outcome: Outcome) {
+        let now = self.vcpu.ticks();
+        // The exit may have been the write that set the counter back.
+        let ticks = now.saturating_sub(arrival.ticks);
+        self.statistics.add(exit.kind(), ticks);
+        if let Some(before) = arrival.before {
+            let times = [arrival.ticks, now];
+            self.trace.write(exit, before, outcome, times);
+        }
+    }
+}
+
+#[cfg(test)]
+impl<V: Vcpu> Cpu<V> {
+    /// A CPU with statistics and a trace of its own.
+    pub(crate) fn new(vcpu: V) -> Self {
+        let words = (0..64).map(|_| AtomicU64::new(0));
+        let words: Vec<AtomicU64> = words.collect();
+        let trace = Box::leak(Box::new(Trace::new(words.leak())));
+        Self::watched(vcpu, Box::leak(Box::default()), trace)
     }
 }

@@ -24,6 +24,11 @@ pub enum OnFailure {
     Halt,
 }
 
+/// `trace = on`: memory of a trace, in bytes.
+pub const TRACE_ON: u64 = 256 << 10;
+/// A trace takes whole pages.
+pub const TRACE_ALIGN: u64 = 4096;
+
 /// How much memory to reserve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Memory {
@@ -58,6 +63,11 @@ pub struct Config {
     pub log: LogPort,
     /// What is logged.
     pub log_level: LogLevel,
+    /// Whether the guest is offered the three ways to print.
+    pub print: bool,
+    /// Memory of each CPU's trace, in bytes, a multiple of [`TRACE_ALIGN`]; 0:
+    /// exits are not traced.
+    pub trace: u64,
     /// How much memory to reserve.
     pub memory: Memory,
     /// What starts afterwards.
@@ -74,6 +84,8 @@ impl Default for Config {
             presence: Presence::default(),
             log: LogPort::default(),
             log_level: LogLevel::default(),
+            print: false,
+            trace: 0,
             memory: Memory::default(),
             next: Next::default(),
             next_args: String::new(),
@@ -82,12 +94,14 @@ impl Default for Config {
 }
 
 /// Every key, in the order of the shipped file.
-pub const KEYS: [&str; 8] = [
+pub const KEYS: [&str; 10] = [
     "enabled",
     "on_failure",
     "presence",
     "log",
     "log_level",
+    "print",
+    "trace",
     "memory",
     "next",
     "next_args",

@@ -1,7 +1,9 @@
 //! The firmware's memory map: where memory ends, and where the hypervisor's
 //! region can go.
 
+use abi::handoff::{MEMORY_MAX, Memory};
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 /// The region lies below 4 GiB, where every firmware maps its memory.
 const REGION_END: u64 = 4 << 30;
@@ -32,6 +34,36 @@ pub struct Range {
 pub fn end(map: &[Range]) -> u64 {
     let memory = map.iter().filter(|range| range.kind != Kind::Other);
     memory.map(|range| range.end).max().unwrap_or(0)
+}
+
+/// The ranges that are memory, neighbours joined, in the order of their
+/// addresses. Where there are more than a handoff can name, the smallest are
+/// left out: a service then cannot reach what lies there.
+pub fn ranges(map: &[Range]) -> [Memory; MEMORY_MAX] {
+    let memory = map.iter().filter(|range| range.kind != Kind::Other);
+    let mut sorted: Vec<Memory> = memory
+        .filter(|range| range.start < range.end)
+        .map(|range| Memory {
+            start: range.start,
+            end: range.end,
+        })
+        .collect();
+    sorted.sort_unstable_by_key(|range| range.start);
+    let mut joined: Vec<Memory> = Vec::new();
+    for range in sorted {
+        match joined.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined.sort_unstable_by_key(|range| Reverse(range.end - range.start));
+    joined.truncate(MEMORY_MAX);
+    joined.sort_unstable_by_key(|range| range.start);
+    let mut ranges = [Memory::default(); MEMORY_MAX];
+    for (place, range) in ranges.iter_mut().zip(joined) {
+        *place = range;
+    }
+    ranges
 }
 
 /// Multiples of `align` where `size` bytes are free, the highest first: low

@@ -1,6 +1,9 @@
 //! The config parser: what it says about mistakes, and that nothing upsets it.
 
-use loader::config::{Config, KEYS, LogLevel, LogPort, Memory, Next, OnFailure, Presence, parse};
+use loader::config::{
+    Config, KEYS, LogLevel, LogPort, Memory, Next, OnFailure, Presence, TRACE_ALIGN, TRACE_ON,
+    parse,
+};
 use proptest::prelude::*;
 
 fn said(file: &str) -> Vec<String> {
@@ -26,7 +29,7 @@ fn a_mistake_is_named_by_file_line_and_key_and_the_default_stands() {
         said("# fine\n\ncolour = blue\n"),
         [
             "underlay.conf:3: colour: there is no such key (there are enabled, on_failure, \
-          presence, log, log_level, memory, next, next_args); using nothing of this line"
+          presence, log, log_level, print, trace, memory, next, next_args); using nothing of this line"
         ]
     );
     assert_eq!(
@@ -97,6 +100,23 @@ fn sizes() {
 }
 
 #[test]
+fn traces() {
+    let trace = |value: &str| parse(format!("trace = {value}").as_bytes());
+    for (value, bytes) in [
+        ("on", TRACE_ON),
+        ("OFF", 0),
+        ("1M", 1 << 20),
+        ("1", TRACE_ALIGN),
+    ] {
+        assert_eq!(trace(value).0.trace, bytes, "{value}");
+    }
+    for value in ["", "yes", "65M", "-1", "18446744073709551615"] {
+        let (config, problems) = trace(value);
+        assert_eq!((config.trace, problems.len()), (0, 1), "{value}");
+    }
+}
+
+#[test]
 fn paths() {
     for value in ["", "vmlinuz", "\\", "\\EFI\\", "\\a\u{1F600}"] {
         let (config, problems) = parse(format!("next = {value}").as_bytes());
@@ -115,12 +135,14 @@ prop_compose! {
         presence in (0u32..3).prop_filter_map("code", Presence::from_code),
         log in (0u32..4).prop_filter_map("code", LogPort::from_code),
         log_level in (1u32..6).prop_filter_map("code", LogLevel::from_code),
+        print in any::<bool>(),
+        trace in (0u64..=16 << 10).prop_map(|pages| pages * TRACE_ALIGN),
         memory in prop::option::of(0u64..4 << 30),
         next in prop::option::of("\\\\[a-zA-Zäß0-9 .\\\\=#_-]{0,40}[a-z]"),
         next_args in "([!-~é][ -~é]{0,60}[!-~é])?",
     ) -> Config {
         Config {
-            enabled, on_failure, presence, log, log_level,
+            enabled, on_failure, presence, log, log_level, print, trace,
             memory: memory.map_or(Memory::Auto, Memory::AtLeast),
             next: next.map_or(Next::Firmware, Next::File),
             next_args,

@@ -1,6 +1,6 @@
 //! Where memory ends and where the region goes, for random memory maps.
 
-use loader::memory::{Kind, Range, end, largest, places};
+use loader::memory::{Kind, Range, end, largest, places, ranges};
 use proptest::prelude::*;
 
 const ALIGN: u64 = 2 << 20;
@@ -33,6 +33,45 @@ proptest! {
         prop_assert!(places.is_sorted_by(|one, other| one >= other));
         prop_assert_eq!(places.is_empty(), largest(&map, ALIGN) < size);
     }
+}
+
+proptest! {
+    /// Each byte of the named ranges is memory in the map, and each byte of
+    /// memory is named, unless there are too many ranges.
+    #[test]
+    fn the_ranges_of_a_handoff_are_the_memory_of_the_map(
+        map in prop::collection::vec(range(), 0..12),
+        probes in prop::collection::vec(0..7 * GIB, 64),
+    ) {
+        let named = ranges(&map);
+        let edges = map.iter().flat_map(|range| [range.start, range.end.wrapping_sub(1), range.end]);
+        for at in probes.into_iter().chain(edges) {
+            let is_named = named.iter().any(|range| range.start <= at && at < range.end);
+            let is_memory = map.iter().any(|range| range.kind != Kind::Other
+                && range.start <= at
+                && at < range.end);
+            prop_assert_eq!(is_named, is_memory, "{:#x}", at);
+        }
+    }
+}
+
+#[test]
+fn too_many_ranges_lose_the_smallest() {
+    let size = |index: u64| if index == 3 { 0x1000 } else { 0x2000 };
+    let map: Vec<Range> = (0..17)
+        .map(|index| Range {
+            start: index * GIB,
+            end: index * GIB + size(index),
+            kind: Kind::Free,
+        })
+        .collect();
+    let named = ranges(&map);
+    assert!(
+        named
+            .iter()
+            .all(|range| range.start != 3 * GIB && range.end > range.start)
+    );
+    assert!(named.is_sorted_by_key(|range| range.start));
 }
 
 #[test]

@@ -20,6 +20,7 @@ use ::log::LevelFilter;
 use abi::handoff::{self, Handoff, LogLevel, LogPort, footprint};
 use abi::refusal::Refusal;
 use core::arch::naked_asm;
+use core::sync::atomic::AtomicU64;
 use x86::control::{Cr0, Cr4, Efer};
 use x86::cpuid::Vendor;
 use x86::{Gpa, Hpa, PAGE_SIZE, cpuid, msr};
@@ -46,7 +47,6 @@ pub(crate) struct OwnState {
     pub cr3: u64,
     pub cr4: u64,
     pub efer: u64,
-    pub memory_end: u64,
 }
 
 /// The policy's entry point: returns why this machine cannot run it, or not.
@@ -75,6 +75,16 @@ impl Boot {
     /// Bytes of the region that are used.
     pub fn used(&self) -> u64 {
         self.region.used()
+    }
+
+    /// A value of its own in the region, for as long as the machine runs.
+    pub fn place<T>(&mut self, value: T) -> Result<&'static T, Refusal> {
+        Ok(self.region.place(value)?)
+    }
+
+    /// `size` bytes of the region as words that several CPUs can reach, all 0.
+    pub fn words(&mut self, size: u64) -> Result<&'static [AtomicU64], Refusal> {
+        Ok(self.region.words(size)?)
     }
 
     /// The guest's memory, with nested tables in a vendor's format that follow
@@ -109,9 +119,9 @@ impl Boot {
         )
         .map_err(|_| self.too_small())?;
         let reserved = Gpa(reserved.start)..Gpa(reserved.end);
-        // SAFETY: `prepare` mapped guest memory up to `memory_end` without the
-        // region, and the plan leaves out the same range.
-        Ok(unsafe { GuestMemory::new(nested, reserved, Gpa(self.own.memory_end)) })
+        // SAFETY: `prepare` mapped guest memory up to the end of the last range
+        // without the region, and the plan leaves out the same range.
+        Ok(unsafe { GuestMemory::new(nested, reserved, self.handoff.memory) })
     }
 
     /// The refusal for a region in which not everything fits.
@@ -291,11 +301,9 @@ fn own_tables(
     guards: Guards,
 ) -> Result<OwnState, Refusal> {
     let base = region.base().0;
-    // Devices below 4 GiB are mapped too: a guest may point at one.
-    let memory_end = handoff
-        .memory_end
-        .max(1 << 32)
-        .next_multiple_of(handoff::REGION_ALIGN);
+    let ends = handoff.memory.iter().map(|range| range.end);
+    let memory_end = ends.max().unwrap_or(0);
+    let memory_end = memory_end.next_multiple_of(handoff::REGION_ALIGN);
     let levels = if firmware.cr4 & Cr4::LA57.bits() != 0 {
         5
     } else {
@@ -320,7 +328,6 @@ fn own_tables(
     let cr3 = tables.root();
     Ok(OwnState {
         cr3,
-        memory_end,
         ..own_registers(firmware)
     })
 }
@@ -342,7 +349,6 @@ fn own_registers(firmware: &Firmware) -> OwnState {
         cr3: 0,
         cr4: cr4.bits(),
         efer: efer.bits(),
-        memory_end: 0,
     }
 }
 

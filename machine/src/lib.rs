@@ -15,6 +15,7 @@ mod backtrace;
 pub mod boot;
 #[cfg(feature = "breakable")]
 pub mod breakable;
+mod checked;
 mod descriptors;
 pub mod exceptions;
 pub mod firmware;
@@ -35,5 +36,7 @@ pub mod vtx;
 
 pub use abi::handoff::Handoff;
 pub use boot::{Boot, Main};
+pub use checked::CheckedEntries;
+pub use log::write_to_log_port;
 pub use memory::{GuestMemory, Memory, Unreachable};
 pub use vcpu::{CodeSize, Vcpu};

@@ -180,6 +180,17 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
+/// Writes a line to the port alone, whatever the ration: for long reports that
+/// the machine's owner asked for, never for what a guest can cause by itself.
+/// False if the port was not ready in time and cut it.
+pub fn write_to_log_port(line: fmt::Arguments<'_>) -> bool {
+    let mut buffer = LineBuffer::new();
+    let _ = write!(buffer, "{line}\r\n");
+    let ring = RING.lock();
+    let port = ring.as_ref().map_or(Port::None, |ring| ring.port);
+    port.write(buffer.bytes())
+}
+
 /// Starts the log in `text`, with times counted from `start` ticks at `hz`.
 pub(crate) fn start(text: &'static mut [u8], port: Port, level: LevelFilter, start: u64, hz: u64) {
     port.set_up();

@@ -4,6 +4,7 @@
 use crate::nested::{Nested, OutOfTables};
 use crate::tables::DIRECT_MAP;
 use crate::{guarded, mtrrs};
+use abi::handoff::{self, MEMORY_MAX};
 use core::ops::Range;
 use spin::Mutex;
 use x86::walk::Entries;
@@ -20,6 +21,8 @@ pub trait Memory: Entries {
     fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), Unreachable>;
     /// Writes `from` to `gpa`. An error has written nothing.
     fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), Unreachable>;
+    /// Whether `size` bytes at `gpa` are memory of the guest's.
+    fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable>;
     /// The hypervisor's own memory, where the guest has none.
     fn reserved(&self) -> Range<Gpa>;
     /// Lets the guest reach a scrap page where the hypervisor's memory is.
@@ -37,22 +40,27 @@ pub trait Memory: Entries {
 pub struct GuestMemory {
     nested: Mutex<Nested>,
     reserved: Range<Gpa>,
-    /// The direct map ends here.
-    end: Gpa,
+    /// What of all addresses is memory. The rest is devices, of which a read
+    /// may change something, and holes. Never changes.
+    memory: [handoff::Memory; MEMORY_MAX],
 }
 
 impl GuestMemory {
-    /// The guest's memory below `end`, but for `reserved`.
+    /// The guest's memory, but for `reserved`.
     ///
     /// # Safety
-    /// The tables that the hypervisor runs on map every address below `end`
+    /// The tables that the hypervisor runs on map every address of `memory`
     /// but those of `reserved` at [`DIRECT_MAP`], and `nested` leaves out
     /// `reserved`.
-    pub(crate) unsafe fn new(nested: Nested, reserved: Range<Gpa>, end: Gpa) -> Self {
+    pub(crate) unsafe fn new(
+        nested: Nested,
+        reserved: Range<Gpa>,
+        memory: [handoff::Memory; MEMORY_MAX],
+    ) -> Self {
         Self {
             nested: Mutex::new(nested),
             reserved,
-            end,
+            memory,
         }
     }
 
@@ -65,7 +73,9 @@ impl GuestMemory {
     fn direct(&self, gpa: Gpa, size: u64) -> Result<*mut u8, Unreachable> {
         let end = gpa.checked_add(size).ok_or(Unreachable(gpa))?;
         let own = gpa < self.reserved.end && self.reserved.start < end;
-        if end > self.end || own {
+        let mut memory = self.memory.iter();
+        let is_memory = memory.any(|range| range.start <= gpa.0 && end.0 <= range.end);
+        if own || !is_memory {
             return Err(Unreachable(gpa));
         }
         Ok((DIRECT_MAP + gpa.0) as *mut u8)
@@ -86,6 +96,10 @@ impl Memory for GuestMemory {
         // SAFETY: as for `read`.
         let copied = unsafe { guarded::copy(to, from.as_ptr(), from.len()) };
         copied.then_some(()).ok_or(Unreachable(gpa))
+    }
+
+    fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable> {
+        self.direct(gpa, size).map(drop)
     }
 
     fn reserved(&self) -> Range<Gpa> {

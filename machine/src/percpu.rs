@@ -118,6 +118,12 @@ impl PerCpu {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
     }
 
+    /// Those that came while the guest handles one are one: a CPU holds no more
+    /// back.
+    pub(crate) fn merge_nmis(&self) {
+        self.nmis.fetch_min(1, Ordering::AcqRel);
+    }
+
     /// Takes an NMI for the guest, if there is one.
     pub(crate) fn take_nmi(&self) -> bool {
         let less = |nmis: u8| nmis.checked_sub(1);

@@ -44,8 +44,9 @@ impl Port {
         unsafe { write_port(base + FIFO, 0x07) };
     }
 
-    /// Writes `bytes`; what the port does not take in time is lost.
-    pub fn write(self, bytes: &[u8]) {
+    /// Writes `bytes`; what the port does not take in time is lost. False if
+    /// anything is.
+    pub fn write(self, bytes: &[u8]) -> bool {
         match self {
             Self::Serial(base) => write_serial(base, bytes),
             Self::Debugcon => {
@@ -53,8 +54,9 @@ impl Port {
                     // SAFETY: the user named this port for the log.
                     unsafe { write_port(0xe9, byte) };
                 }
+                true
             }
-            Self::None => {}
+            Self::None => false,
         }
     }
 }
@@ -110,19 +112,21 @@ impl Settings {
     }
 }
 
-fn write_serial(base: u16, bytes: &[u8]) {
+fn write_serial(base: u16, bytes: &[u8]) -> bool {
     let before = Settings::read(base);
     OWN.apply(base);
-    for &byte in bytes {
-        if !wait_for(base, HOLDING_EMPTY) {
-            break;
+    let taken = bytes.iter().all(|&byte| {
+        let ready = wait_for(base, HOLDING_EMPTY);
+        if ready {
+            // SAFETY: the user named this port for the log.
+            unsafe { write_port(base + DATA, byte) };
         }
-        // SAFETY: the user named this port for the log.
-        unsafe { write_port(base + DATA, byte) };
-    }
+        ready
+    });
     // A byte under way would be damaged by another divisor.
-    wait_for(base, ALL_SENT);
+    let sent = wait_for(base, ALL_SENT);
     before.apply(base);
+    taken && sent
 }
 
 fn wait_for(base: u16, condition: u8) -> bool {

@@ -1,6 +1,7 @@
 //! The pages that the loader reserved: the hypervisor's image first, then what
 //! is handed out here, once, while starting. Nothing is ever given back.
 
+use core::sync::atomic::AtomicU64;
 use x86::{Hpa, PAGE_SIZE};
 
 /// One page of memory.
@@ -95,6 +96,15 @@ impl Region {
         Ok(unsafe {
             core::slice::from_raw_parts_mut(pages.as_mut_ptr().cast(), size_of_val(pages))
         })
+    }
+
+    /// `size` fresh bytes, a multiple of a page, as words that are 0.
+    pub fn words(&mut self, size: u64) -> Result<&'static [AtomicU64], Exhausted> {
+        let bytes = self.bytes(size)?;
+        let count = bytes.len() / size_of::<AtomicU64>();
+        // SAFETY: pages are aligned for words, any bytes are a valid word, and
+        // the unique slice is given up for this one.
+        Ok(unsafe { core::slice::from_raw_parts(bytes.as_mut_ptr().cast(), count) })
     }
 
     /// A value of its own, in fresh pages.

@@ -5,7 +5,7 @@
 use crate::{guarded, instructions};
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
-use x86::segment::{Segment, SegmentName};
+use x86::segment::{Segment, SegmentName, TableRegister};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers};
 
@@ -49,6 +49,8 @@ pub trait Vcpu {
     /// Sets a segment register with its hidden part. Of SS it sets the current
     /// privilege level too.
     fn set_segment(&mut self, name: SegmentName, segment: Segment);
+    /// GDTR.
+    fn gdt(&self) -> TableRegister;
     /// The current privilege level.
     fn cpl(&self) -> u8;
     /// CR0 as the guest sees it.
@@ -61,6 +63,8 @@ pub trait Vcpu {
     fn set_efer(&mut self, efer: Efer) -> bool;
     /// What decides over the guest's address translation.
     fn paging(&self) -> Paging;
+    /// Loads CR3, and in PAE mode the entries that the CPU keeps beside it.
+    fn set_cr3(&mut self, cr3: u64, pdptes: Option<[u64; 4]>);
     /// How wide the running code is.
     fn code_size(&self) -> CodeSize;
     /// Base of CS; 0 in 64-bit mode.
@@ -72,6 +76,11 @@ pub trait Vcpu {
     fn clear_interrupt_shadow(&mut self);
     /// A single-step trap is due before the next instruction.
     fn pend_single_step(&mut self);
+    /// What a task switch does beside loading registers: CR0.TS is set, and the
+    /// CPU is awake.
+    fn note_task_switch(&mut self);
+    /// Whether further NMIs wait until the guest runs IRET.
+    fn block_nmis(&mut self, blocked: bool);
     /// Raises `exception` in the guest when it is entered next.
     fn inject(&mut self, exception: Exception);
     /// An event was being delivered when the exit came: deliver it again.
@@ -127,6 +136,24 @@ pub trait Vcpu {
     /// true once for each.
     fn take_machine_check(&mut self) -> bool;
 
+    /// Breaks a rule of VM entry by row `row` of the vendor's table, tries to
+    /// enter, and puts everything back.
+    #[cfg(feature = "breakable")]
+    fn enter_broken(&mut self, _row: usize) -> Option<x86::broken::Trial> {
+        None
+    }
+    /// Breaks a rule of VM entry for good: the next one fails.
+    #[cfg(feature = "breakable")]
+    fn break_next_entry(&mut self) {}
+    /// How many entries were checked before they were tried.
+    #[cfg(feature = "breakable")]
+    fn checked_entries(&self) -> crate::CheckedEntries {
+        crate::CheckedEntries::default()
+    }
+    /// Checks no more entries.
+    #[cfg(feature = "breakable")]
+    fn pause_entry_checks(&mut self) {}
+
     /// CPUID of the CPU below.
     fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
         instructions::cpuid(leaf, subleaf)
@@ -140,13 +167,13 @@ pub trait Vcpu {
         guarded::read_counter(number)
     }
     /// IN of `size` bytes (1, 2 or 4), for the guest.
-    fn read_port(&mut self, port: u16, size: u8) -> u32 {
+    fn read_port(port: u16, size: u8) -> u32 {
         // SAFETY: the guest's own access, which exited only because a
         // controller watches the port: it may as well have gone through.
         unsafe { instructions::read_port_sized(port, size) }
     }
     /// OUT of `size` bytes (1, 2 or 4), for the guest.
-    fn write_port(&mut self, port: u16, size: u8, value: u32) {
+    fn write_port(port: u16, size: u8, value: u32) {
         // SAFETY: as for `read_port`.
         unsafe { instructions::write_port_sized(port, size, value) };
     }

@@ -13,15 +13,26 @@
 //! `cargo clippy` covers everything.
 #![cfg_attr(target_os = "uefi", no_std)]
 
-extern crate alloc;
+#[doc(hidden)]
+pub extern crate alloc;
 
 pub mod attempt;
 pub mod call;
+pub mod cases;
 pub mod cpu;
+#[cfg(target_os = "uefi")]
+pub mod emulated;
 pub mod linear;
 pub mod machine;
+#[cfg(target_os = "uefi")]
+pub mod narrow;
+pub mod native;
+pub mod print;
+pub mod random;
 mod report;
+pub mod sandbox;
 mod serial;
+pub mod transcript;
 
 pub use attempt::{Fault, attempt};
 pub use report::{Report, run};

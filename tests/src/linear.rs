@@ -14,11 +14,13 @@ const CR0_WP: u64 = 1 << 16;
 pub struct Table(pub [u64; 512]);
 
 impl Table {
-    fn boxed() -> Box<Self> {
+    /// An empty one.
+    pub fn boxed() -> Box<Self> {
         Box::new(Self([0; 512]))
     }
+
     /// An entry that points at this table. The firmware maps memory one to one.
-    fn entry(&self) -> u64 {
+    pub fn entry(&self) -> u64 {
         core::ptr::from_ref(self) as u64 | PRESENT_WRITABLE
     }
 }
@@ -35,7 +37,8 @@ pub struct Window {
 }
 
 impl Window {
-    const SLOT: u64 = 200;
+    /// The entry of the root table that leads to it.
+    pub const SLOT: u64 = 200;
     /// Its first address.
     pub const BASE: u64 = Self::SLOT << 39;
 
@@ -71,6 +74,11 @@ impl Window {
         // SAFETY: as above.
         unsafe { (&raw mut self.directory.0[0]).write_volatile(entry) };
         flush();
+    }
+
+    /// What a root table of the guest's own needs in [`Self::SLOT`].
+    pub fn root_entry(&self) -> u64 {
+        self.pointers.entry()
     }
 
     /// The address of page `index`.

@@ -34,6 +34,11 @@ impl Report {
         }
     }
 
+    /// A line for the test, not for people.
+    pub fn say_to_port(&mut self, line: Arguments) {
+        let _ = writeln!(self.serial, "{line}");
+    }
+
     /// A check that this machine does not allow, and why.
     pub fn skip(&mut self, what: impl Display, why: impl Display) {
         self.say(format_args!("skip {what}: {why}"));

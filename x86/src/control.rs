@@ -18,6 +18,8 @@ bitflags! {
         const NE = 1 << 5;
         /// Write protect.
         const WP = 1 << 16;
+        /// Alignment mask: with RFLAGS.AC a user's accesses must be aligned.
+        const AM = 1 << 18;
         /// Not write-through.
         const NW = 1 << 29;
         /// Cache disable.
@@ -70,6 +72,8 @@ bitflags! {
         const SMAP = 1 << 21;
         /// Protection keys for user pages.
         const PKE = 1 << 22;
+        /// Control-flow enforcement.
+        const CET = 1 << 23;
         const _ = !0;
     }
 
@@ -96,12 +100,24 @@ bitflags! {
         const CF = 1 << 0;
         /// Always 1.
         const FIXED = 1 << 1;
+        /// Parity of the low byte.
+        const PF = 1 << 2;
+        /// Carry out of the low four bits.
+        const AF = 1 << 4;
         /// Zero.
         const ZF = 1 << 6;
+        /// Sign.
+        const SF = 1 << 7;
         /// Trap: single step.
         const TF = 1 << 8;
         /// Interrupt enable.
         const IF = 1 << 9;
+        /// String instructions go downwards.
+        const DF = 1 << 10;
+        /// Overflow.
+        const OF = 1 << 11;
+        /// Nested task: IRET goes back to the task that the link names.
+        const NT = 1 << 14;
         /// Resume: no instruction breakpoint on the next instruction.
         const RF = 1 << 16;
         /// Virtual-8086 mode.
@@ -111,6 +127,13 @@ bitflags! {
         const _ = !0;
     }
 }
+
+/// Bits of DR7 that every task switch clears: the local enables. Intel SDM
+/// volume 3, "Debug Control Register (DR7)".
+pub const DR7_LOCAL: u64 = 0x155;
+/// Bit of DR6: a task with the debug trap flag begins. Intel SDM volume 3,
+/// "Debug Status Register (DR6)".
+pub const DR6_TASK_SWITCH: u64 = 1 << 15;
 
 /// Extended states, as in XCR0 and IA32_XSS, of hidden features: processor
 /// trace, CET, user interrupts, architectural last-branch records. A guest that

@@ -32,6 +32,8 @@ pub const FEATURES: u32 = 1;
 pub const POWER: u32 = 6;
 /// Leaf 7: structured extended features.
 pub const EXTENDED_FEATURES: u32 = 7;
+/// Leaf 0xA: performance monitoring.
+pub const PERFORMANCE: u32 = 0xA;
 /// Leaf 0xD: extended state.
 pub const EXTENDED_STATE: u32 = 0xD;
 /// Leaf 0x19: key locker.
@@ -61,6 +63,10 @@ pub const ECX1_OSXSAVE: u32 = 1 << 27;
 pub const ECX1_HYPERVISOR: u32 = 1 << 31;
 /// Leaf 1 EDX: MTRRs.
 pub const EDX1_MTRR: u32 = 1 << 12;
+/// Leaf 7 EBX: software guard extensions.
+pub const EBX7_SGX: u32 = 1 << 2;
+/// Leaf 7 EBX: restricted transactional memory.
+pub const EBX7_RTM: u32 = 1 << 11;
 /// Leaf 7 ECX: protection keys for user pages.
 pub const ECX7_PKU: u32 = 1 << 3;
 /// Leaf 7 ECX: total memory encryption.
@@ -69,6 +75,8 @@ pub const ECX7_TME: u32 = 1 << 13;
 pub const ECX7_OSPKE: u32 = 1 << 4;
 /// Leaf 0x80000001 ECX: SVM.
 pub const AMD_ECX_SVM: u32 = 1 << 2;
+/// Leaf 0x80000001 EDX: long mode.
+pub const AMD_EDX_LONG_MODE: u32 = 1 << 29;
 /// Leaf 0x80000001 EDX: 1 GiB pages.
 pub const AMD_EDX_GIB_PAGES: u32 = 1 << 26;
 /// Leaf 0x8000000A EDX: nested paging.

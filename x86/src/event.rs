@@ -8,9 +8,15 @@ use crate::Exception;
 
 /// The event is there.
 pub const VALID: u32 = 1 << 31;
-const ERROR_CODE: u32 = 1 << 11;
+/// An error code comes with it.
+pub const ERROR_CODE: u32 = 1 << 11;
 const TYPE_SHIFT: u32 = 8;
-const TYPE_MASK: u32 = 7 << TYPE_SHIFT;
+/// All bits of the type.
+pub const TYPE_MASK: u32 = 7 << TYPE_SHIFT;
+/// Type: non-maskable interrupt.
+pub const TYPE_NMI: u32 = (EventType::Nmi as u32) << TYPE_SHIFT;
+/// Type: hardware exception.
+pub const TYPE_EXCEPTION: u32 = (EventType::Exception as u32) << TYPE_SHIFT;
 /// The word that injects an NMI.
 pub const NMI: u32 = VALID | (EventType::Nmi as u32) << TYPE_SHIFT | 2;
 

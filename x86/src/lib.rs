@@ -12,6 +12,7 @@
 )]
 
 pub mod address;
+pub mod broken;
 pub mod control;
 pub mod cpuid;
 pub mod event;
@@ -22,10 +23,12 @@ pub mod mtrr;
 pub mod registers;
 pub mod segment;
 pub mod svm;
+pub mod task;
 pub mod vtx;
 pub mod walk;
 
 pub use address::{Gpa, Gva, Hpa, PAGE_SIZE};
+pub use broken::Broken;
 pub use event::Event;
 pub use exception::Exception;
 pub use exit::Exit;

@@ -46,6 +46,15 @@ pub struct Segment {
     pub rights: u32,
 }
 
+/// GDTR or IDTR.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableRegister {
+    /// Linear base.
+    pub base: u64,
+    /// The offset of the table's last byte.
+    pub limit: u32,
+}
+
 /// `Segment::rights`: the segment is unusable.
 pub const UNUSABLE: u32 = 1 << 16;
 /// `Segment::rights`: a code segment for 64-bit mode.
@@ -54,8 +63,21 @@ pub const LONG: u32 = 1 << 13;
 pub const DEFAULT_BIG: u32 = 1 << 14;
 /// `Segment::rights`: a code or data segment, not a system one.
 pub const CODE_OR_DATA: u32 = 1 << 4;
+/// `Segment::rights`: of a code segment that it can be read, of a data segment
+/// that it can be written.
+pub const READABLE_OR_WRITABLE: u32 = 1 << 1;
+/// `Segment::rights`: of a data segment that it extends from its limit upwards.
+pub const EXPAND_DOWN: u32 = 1 << 2;
+/// `Segment::rights`: a code segment.
+pub const CODE: u32 = 1 << 3;
 /// `Segment::rights`: present.
 pub const PRESENT: u32 = 1 << 7;
+/// `Segment::rights` of a code or data segment: it has been loaded.
+pub const ACCESSED: u32 = 1 << 0;
+/// `Segment::rights` of a code segment: it runs at its caller's privilege.
+pub const CONFORMING: u32 = 1 << 2;
+/// `Segment::rights` of a TSS: its task runs, or waits for one that it called.
+pub const BUSY: u32 = 1 << 1;
 
 /// A busy 64-bit TSS at 0: what TR must look like at a VM entry where the
 /// firmware has loaded none. Intel SDM volume 3, "Checks on Guest Segment
@@ -103,6 +125,17 @@ impl Segment {
             base,
             limit,
             rights,
+        }
+    }
+
+    /// The segment behind `selector` in virtual-8086 mode. Intel SDM volume 3,
+    /// "Checks on Guest Segment Registers".
+    pub const fn virtual_8086(selector: u16) -> Self {
+        Self {
+            selector,
+            base: (selector as u64) << 4,
+            limit: 0xffff,
+            rights: 0xf3,
         }
     }
 

@@ -146,6 +146,25 @@ impl Paging {
         self.is_long() || self.cr4.contains(Cr4::PAE)
     }
 
+    /// Whether four entries above the tables are loaded along with CR3.
+    pub fn loads_pdptes(&self) -> bool {
+        self.cr0.contains(Cr0::PG) && self.is_wide() && !self.is_long()
+    }
+
+    /// The entries that loading `cr3` loads, or None where the CPU refuses
+    /// with #GP. Intel SDM volume 3, "PDPTE Registers".
+    pub fn load_pdptes(&self, cr3: u64, entries: &impl Entries) -> Option<[u64; 4]> {
+        let reserved = PDPTE_RESERVED | !self.address_mask();
+        let mut loaded = [0; 4];
+        for (entry, number) in loaded.iter_mut().zip(0..) {
+            *entry = entries.load(Gpa((cr3 & 0xffff_ffe0) + number * 8), 8)?;
+            if *entry & PRESENT != 0 && *entry & reserved != 0 {
+                return None;
+            }
+        }
+        Some(loaded)
+    }
+
     fn no_execute(&self) -> bool {
         self.efer.contains(Efer::NXE) && self.is_wide()
     }

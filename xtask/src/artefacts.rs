@@ -24,13 +24,16 @@ pub struct Artefacts {
     pub breakable: PathBuf,
     /// The guest's command-line tool.
     pub underlayctl: PathBuf,
+    /// A load for the guest.
+    pub mixed_load: PathBuf,
 }
 
-/// Builds loader, guest tool and, unless nobody will start it, hypervisor.
+/// Builds loader, guest tools and, unless nobody will start it, hypervisor.
 pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
     let _progress = Progress::start("building Underlay");
     cargo_build(UEFI, &["--package", "loader", "--bin", "underlay"])?;
-    cargo_build(LINUX, &["--package", "underlay", "--bin", "underlayctl"])?;
+    let tools = ["--package", "underlay", "--package", "mixed-load", "--bins"];
+    cargo_build(LINUX, &tools)?;
     let hypervisor = paths::underlay().join("underlay.elf");
     if with_hypervisor {
         cargo_build(BARE, &HYPERVISOR)?;
@@ -41,6 +44,7 @@ pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
         hypervisor,
         breakable: breakable(),
         underlayctl: built(LINUX, "underlayctl"),
+        mixed_load: built(LINUX, "mixed-load"),
     })
 }
 

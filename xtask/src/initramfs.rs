@@ -1,4 +1,4 @@
-//! The guest's first file system: busybox, `underlayctl`, and an init that
+//! The guest's first file system: busybox, our programs, and an init that
 //! runs a command or gives a shell. A second archive behind it carries the
 //! command; Linux unpacks both.
 
@@ -22,10 +22,12 @@ const CHARACTER_DEVICE: u32 = 0o020_000;
 pub struct Contents<'a> {
     /// Debian's static busybox.
     pub busybox: &'a Path,
-    /// Our command-line tool, if it could be built.
-    pub underlayctl: Option<&'a Path>,
+    /// Our programs, which keep their names.
+    pub tools: &'a [&'a Path],
     /// What to run instead of a shell.
     pub exec: Option<&'a str>,
+    /// What to run before the machine is switched off.
+    pub at_end: Option<&'a str>,
 }
 
 /// The archive's bytes.
@@ -40,13 +42,18 @@ pub fn build(contents: &Contents<'_>) -> Result<Vec<u8>> {
     for applet in applets(contents.busybox)? {
         archive.entry(&format!("bin/{applet}"), LINK | 0o777, b"busybox")?;
     }
-    if let Some(tool) = contents.underlayctl {
-        archive.entry("bin/underlayctl", FILE | 0o755, &read(tool)?)?;
+    for tool in contents.tools {
+        let name = tool.file_name().context("a program without a name")?;
+        let name = format!("bin/{}", name.display());
+        archive.entry(&name, FILE | 0o755, &read(tool)?)?;
     }
     archive.entry("etc/profile", FILE | 0o644, PROFILE.as_bytes())?;
     archive.entry("init", FILE | 0o755, INIT.as_bytes())?;
-    if let Some(command) = contents.exec {
-        archive.entry("exec", FILE | 0o644, format!("{command}\n").as_bytes())?;
+    let scripts = [("exec", contents.exec), ("at-end", contents.at_end)];
+    for (name, command) in scripts {
+        if let Some(command) = command {
+            archive.entry(name, FILE | 0o644, format!("{command}\n").as_bytes())?;
+        }
     }
     Ok(trailer(archive.bytes)?)
 }

@@ -6,6 +6,7 @@ mod artefacts;
 mod check;
 mod conf;
 mod esp;
+mod fuzz;
 mod given;
 mod image;
 mod initramfs;
@@ -18,8 +19,10 @@ mod serial;
 mod session;
 mod setup;
 mod stage;
+mod statistics;
 mod terminal;
 mod test;
+mod trace;
 mod trailer;
 mod transcript;
 
@@ -43,9 +46,11 @@ struct Cli {
 enum Command {
     Setup(setup::Args),
     Run(Box<run::Args>),
+    Trace(Box<trace::Args>),
     Test(test::Args),
     Check(check::Args),
     Image(image::Args),
+    Fuzz(fuzz::Args),
 }
 
 /// Exit status of a program that SIGPIPE ends, as shells show it.
@@ -61,15 +66,17 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     // Rust ignores SIGPIPE, and printing to `head` would then be a panic. A
     // run must live on: it has a terminal to restore and an emulator to end.
-    if !matches!(command, Command::Run(_)) {
+    if !matches!(command, Command::Run(_) | Command::Trace(_)) {
         sigpipe::reset();
     }
     let result = match command {
         Command::Setup(args) => setup::command(&args).map(|()| 0),
         Command::Run(args) => run::command(&args),
+        Command::Trace(mut args) => trace::command(&mut args),
         Command::Test(args) => test::command(&args),
         Command::Check(args) => check::command(&args),
         Command::Image(args) => image::command(&args),
+        Command::Fuzz(args) => fuzz::command(&args).map(|()| 0),
     };
     match result {
         Ok(status) => ExitCode::from(status),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::artefacts;
 use crate::conf;
@@ -19,6 +19,7 @@ use crate::progress::Progress;
 use crate::session::{self, Ending, Plan, Report};
 use crate::setup;
 use crate::stage::{self, Boot, Damage, Stage};
+use crate::statistics;
 use crate::transcript::{self, tail};
 
 /// Start a machine with Underlay beneath Debian's kernel.
@@ -33,6 +34,8 @@ Examples:
       one command on an emulated Intel CPU; its output and exit status are yours
   cargo xtask run --native --exec 'cat /proc/cpuinfo'
       the same machine without Underlay
+  cargo xtask run --stats --exec true
+      what a boot's exits were and what they cost
   cargo xtask run --conf log_level=debug --conf presence=bit
       with other settings in underlay.conf
   cargo xtask run --machine svm -- -d int
@@ -74,6 +77,12 @@ pub struct Args {
     /// status (124 if time runs out, 125 if the machine ends without one)
     #[arg(long, value_name = "CMD")]
     exec: Option<String>,
+    /// At the end, show which exits there were and what they cost
+    #[arg(long, conflicts_with_all = ["native", "efi"])]
+    stats: bool,
+    /// Have the trace written out at the end.
+    #[arg(skip)]
+    trace: bool,
     /// The file for the hypervisor's log
     #[arg(long, value_name = "P")]
     log: Option<PathBuf>,
@@ -109,6 +118,38 @@ const NO_RESULT: u8 = 125;
 
 /// `cargo xtask run`.
 pub fn command(args: &Args) -> Result<u8> {
+    run(args).map(|(_, status)| status)
+}
+
+impl Args {
+    /// Makes it a run that writes a trace to the log at its end.
+    pub fn trace(&mut self) -> Result<()> {
+        ensure!(
+            !self.native && self.efi.is_none(),
+            "only Linux on Underlay can be traced: --native and --efi cannot"
+        );
+        let is_set = self.conf.iter().any(|(key, _)| key == "trace");
+        if !is_set {
+            self.conf.push(("trace".to_owned(), "on".to_owned()));
+        }
+        self.trace = true;
+        Ok(())
+    }
+
+    /// What the guest does before the machine is switched off.
+    fn at_end(&self) -> Option<String> {
+        let commands = [
+            (self.stats, "underlayctl statistics"),
+            (self.trace, "underlayctl trace write"),
+        ];
+        let wanted = commands.iter().filter(|(wanted, _)| *wanted);
+        let wanted: Vec<&str> = wanted.map(|(_, command)| *command).collect();
+        (!wanted.is_empty()).then(|| wanted.join("; "))
+    }
+}
+
+/// Runs a machine to its end: what it said, and the exit status for that.
+pub fn run(args: &Args) -> Result<(Report, u8)> {
     check(args)?;
     let guest = setup::ensure()?;
     let machine = args
@@ -148,6 +189,7 @@ pub fn command(args: &Args) -> Result<u8> {
         },
         interactive,
         wants_result,
+        at_end: args.at_end().is_some(),
         output: wants_result.then_some(&mut out as &mut dyn Write),
         ends_with: None,
         timeout: timeout(args, machine),
@@ -160,7 +202,11 @@ pub fn command(args: &Args) -> Result<u8> {
     if wants_result && !args.native {
         note_refusal(&report);
     }
-    Ok(finish(&report, &place, machine, wants_result))
+    let status = finish(&report, &place, machine, wants_result);
+    if args.stats {
+        say(&statistics::show(&report.log));
+    }
+    Ok((report, status))
 }
 
 /// What can be wrong with `args` beyond what clap finds.
@@ -192,6 +238,7 @@ fn boot(args: &Args) -> Result<Boot> {
         initrd: args.initrd.clone(),
         append: args.append.clone().unwrap_or_default(),
         exec: args.exec.clone(),
+        at_end: args.at_end(),
     })
 }
 

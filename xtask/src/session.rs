@@ -71,6 +71,8 @@ pub struct Plan<'a> {
     /// Whether the guest will report a result; without one, its power-off is
     /// an ordinary end.
     pub wants_result: bool,
+    /// Whether a guest that is left has something to do before it ends.
+    pub at_end: bool,
     /// Where output of the guest's command goes at once.
     pub output: Option<&'a mut dyn Write>,
     /// Words on the console that end it.
@@ -106,6 +108,10 @@ pub const EMULATOR_LOG: &str = "emulator-log.txt";
 
 /// Once an ending is certain, what is still under way gets this long.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// A guest that is left may do what it does at its end for as long as it does
+/// not fall silent for this long. Leaving a second time does not wait.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Words on the console, or in the log, that end a session.
 const MARKS: [(Port, &[u8], Mark); 5] = [
@@ -150,8 +156,9 @@ pub fn run(mut plan: Plan<'_>) -> Result<Report> {
     drop(sender);
 
     let mut keyboard = lines[0].typing()?;
+    let mut farewell = lines[2].typing()?;
     let mut state = State::new(&mut plan)?;
-    let ending = state.until_the_end(&events, &mut keyboard)?;
+    let ending = state.until_the_end(&events, &mut keyboard, &mut farewell)?;
     let status = emulator.end()?;
     drop(raw);
     signals.close();
@@ -197,11 +204,17 @@ impl<'a, 'b> State<'a, 'b> {
         &mut self,
         events: &Receiver<Event>,
         keyboard: &mut File,
+        farewell: &mut File,
     ) -> Result<Option<Ending>> {
         loop {
             match self.next(events) {
                 Err(_) => return Ok(Some(self.ending.take().unwrap_or_else(|| self.late()))),
                 Ok(Event::Exited) => return Ok(self.ending.take()),
+                Ok(Event::Leave) if self.plan.at_end && self.ending.is_none() => {
+                    type_into(farewell, b"\n");
+                    self.ending = Some(Ending::Left);
+                    self.deadline = Some(Instant::now() + FAREWELL);
+                }
                 Ok(Event::Leave) => return Ok(Some(Ending::Left)),
                 Ok(Event::Signal(number)) => return Ok(Some(Ending::Signal(number))),
                 Ok(Event::Typed(bytes)) => type_into(keyboard, &bytes),
@@ -235,7 +248,12 @@ impl<'a, 'b> State<'a, 'b> {
                     out.write_all(bytes).and_then(|()| out.flush())?;
                 }
             }
-            Port::Log => self.log_file.write_all(&self.plain.filter(bytes))?,
+            Port::Log => {
+                self.log_file.write_all(&self.plain.filter(bytes))?;
+                if self.ending == Some(Ending::Left) {
+                    self.deadline = Some(Instant::now() + FAREWELL);
+                }
+            }
             Port::Results => self.results()?,
         }
         self.look_for_marks(port, before);
@@ -253,7 +271,9 @@ impl<'a, 'b> State<'a, 'b> {
         }
         let status = trailer::parse(fresh).map(|results| results.status);
         self.shown += certain;
-        if let Some(status) = status {
+        if self.ending == Some(Ending::Left) {
+            self.deadline = status.map(|_| Instant::now()).or(self.deadline);
+        } else if let Some(status) = status {
             self.end_soon(Ending::Result(status), self.plan.machine.powers_off());
         }
         Ok(())

@@ -27,6 +27,8 @@ pub enum Boot {
         append: String,
         /// Runs instead of a shell.
         exec: Option<String>,
+        /// Runs before the machine is switched off.
+        at_end: Option<String>,
     },
     /// An EFI program.
     Efi {
@@ -45,6 +47,7 @@ impl Boot {
             initrd: None,
             append: String::new(),
             exec: Some(command.to_owned()),
+            at_end: None,
         }
     }
 }
@@ -123,6 +126,7 @@ impl Stage {
             initrd,
             append,
             exec,
+            at_end,
         } = &self.boot
         else {
             return Ok((r"\vmlinuz.efi", String::new()));
@@ -130,8 +134,9 @@ impl Stage {
         esp.add_file("vmlinuz.efi", kernel.as_deref().unwrap_or(&guest.kernel))?;
         let ours = initramfs::build(&initramfs::Contents {
             busybox: &guest.busybox,
-            underlayctl: Some(&artefacts.underlayctl),
+            tools: &[&artefacts.underlayctl, &artefacts.mixed_load],
             exec: exec.as_deref(),
+            at_end: at_end.as_deref(),
         })?;
         let archive = match initrd {
             None => ours,

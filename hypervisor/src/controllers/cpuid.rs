@@ -2,9 +2,10 @@
 //! the leaves by which it finds the hypervisor.
 
 use crate::outcome::Outcome;
+use crate::printer::Printer;
 use crate::vm::{Cpu, Features, Vm};
 use abi::call;
-use abi::discovery::{self, LEAF_FEATURES, LEAF_MAX, LEAF_RANGE_END, LEAF_SIGNATURE};
+use abi::discovery::{self, LEAF_FEATURES, LEAF_MAX, LEAF_PRINT, LEAF_RANGE_END, LEAF_SIGNATURE};
 use abi::handoff::Presence;
 use machine::{CodeSize, Memory, Vcpu};
 use x86::Exit;
@@ -18,7 +19,7 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         return Outcome::Pass;
     };
     let answer = if is_ours(leaf, vm.presence) {
-        presence_leaf(leaf, V::VENDOR)
+        presence_leaf(leaf, V::VENDOR, vm.printer.as_ref())
     } else {
         let below = cpu.vcpu.cpuid(leaf, subleaf);
         visible(leaf, subleaf, below, vm.presence, vm.features, &cpu.vcpu)
@@ -36,7 +37,7 @@ fn is_ours(leaf: u32, presence: Presence) -> bool {
 }
 
 /// The leaves of ABI 1; those above are 0.
-fn presence_leaf(leaf: u32, vendor: Vendor) -> Leaf {
+fn presence_leaf(leaf: u32, vendor: Vendor, printer: Option<&Printer>) -> Leaf {
     let [ebx, ecx, edx] = discovery::signature_registers();
     let instruction = match vendor {
         Vendor::Intel => discovery::FEATURE_VMCALL,
@@ -51,9 +52,15 @@ fn presence_leaf(leaf: u32, vendor: Vendor) -> Leaf {
         },
         LEAF_FEATURES => Leaf {
             eax: call::VERSION,
-            ebx: instruction,
+            ebx: instruction | printer.map_or(0, |_| discovery::FEATURE_PRINT),
             ..Leaf::default()
         },
+        LEAF_PRINT => printer.map_or(Leaf::default(), |printer| Leaf {
+            eax: u32::from(discovery::PRINT_PORT),
+            ebx: printer.page.0 as u32,
+            ecx: (printer.page.0 >> 32) as u32,
+            edx: 0,
+        }),
         _ => Leaf::default(),
     }
 }

@@ -8,8 +8,12 @@ pub mod debug_registers;
 pub mod exceptions;
 pub mod hypercall;
 pub mod interrupts;
+#[cfg(feature = "breakable")]
+pub mod mirror;
 pub mod msr;
 pub mod nested_fault;
+pub mod port;
+pub mod print;
 pub mod shutdown;
 pub mod startup;
 pub mod tasks;

@@ -1,6 +1,7 @@
 //! Model-specific registers. Most are the guest's own and do not exit. Those
 //! that do are in one table: the bitmaps follow from it, and so do the answers.
 
+use crate::oddities::Oddity;
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use crate::watches::Watches;
@@ -244,17 +245,27 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
                 cpu.vcpu.registers_mut().set_edx_eax(value);
                 Outcome::Done
             }
-            None => Outcome::Fault(Exception::GeneralProtection(0)),
+            None => refuse(vm, cpu, number),
         },
         Exit::WriteMsr { number, value } => {
             if write(vm, &mut cpu.vcpu, number, value) {
                 Outcome::Done
             } else {
-                Outcome::Fault(Exception::GeneralProtection(0))
+                refuse(vm, cpu, number)
             }
         }
         _ => Outcome::Pass,
     }
+}
+
+/// #GP, which is odd where the CPU, and no policy, refuses: a system knows its
+/// CPU's registers.
+fn refuse<V: Vcpu, M>(vm: &Vm<M>, cpu: &Cpu<V>, number: u32) -> Outcome {
+    if policy(number, V::VENDOR).is_none() {
+        let what = format_args!("{number:#x}, rip {:#x}", cpu.vcpu.rip());
+        vm.oddities.note(Oddity::UnknownMsr, what);
+    }
+    Outcome::Fault(Exception::GeneralProtection(0))
 }
 
 /// The value that the guest reads, or None for #GP.
@@ -328,7 +339,8 @@ fn write_memory_type<V: Vcpu, M: Memory>(
     }
     let followed = vm.memory.follow_mtrrs().is_ok();
     if !followed {
-        log::warn!("MSR {number:#x} = {value:#x}: too many memory types, refused");
+        let what = format_args!("MSR {number:#x} = {value:#x}, refused");
+        vm.oddities.note(Oddity::MemoryTypes, what);
         vcpu.write_msr(number, old);
         if vm.memory.follow_mtrrs().is_err() {
             log::error!("MSR {number:#x}: the memory types before do not fit either");

@@ -1,6 +1,7 @@
 //! Exits that nothing in Underlay asks for. They stand here so that each has a
 //! defined end, should a CPU insist on one.
 
+use crate::oddities::Oddity;
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use machine::{Memory, Vcpu};
@@ -8,7 +9,7 @@ use x86::{Exception, Exit};
 
 /// Events change nothing. Instructions are unknown: what cannot be done right
 /// is not done at all.
-pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
+pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
     let outcome = match exit {
         Exit::Interrupt { .. }
         | Exit::InterruptWindow
@@ -20,6 +21,7 @@ pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> O
         }
         _ => return Outcome::Pass,
     };
-    log::warn!("unasked exit {exit:?} at rip {:#x}", cpu.vcpu.rip());
+    let what = format_args!("{exit:?}, rip {:#x}", cpu.vcpu.rip());
+    vm.oddities.note(Oddity::UnaskedExit, what);
     outcome
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fake::{FakeCpu, FakeMemory, FakeSvm, FakeVtx};
+use crate::trace::ring::Reader;
 use crate::vm::Features;
 use abi::handoff::Presence;
 use x86::Exit;
@@ -9,7 +10,8 @@ use x86::control::Cr4;
 use x86::event::EventType;
 use x86::exception::page_fault;
 use x86::exit::{
-    Access, ControlAccess, Instruction, NestedFault, RegisterAccess, TaskSource, TaskSwitch,
+    Access, ControlAccess, Instruction, NestedFault, PortAccess, RegisterAccess, TaskSource,
+    TaskSwitch,
 };
 use x86::{Event, Gpa, Gva};
 
@@ -70,6 +72,31 @@ fn a_done_instruction_is_stepped_over_like_the_cpu_does() {
     assert!(!cpu.vcpu.in_shadow);
     assert!(cpu.vcpu.single_step);
     assert!(cpu.vcpu.injected.is_empty());
+}
+
+/// At a nested fault the hardware's length means nothing.
+#[test]
+fn an_emulated_instruction_is_stepped_over_by_its_own_length() {
+    let out = PortAccess {
+        port: 0x80,
+        size: 1,
+        input: false,
+        string: false,
+        repeat: false,
+        segment: None,
+        value: 0,
+        next: Some(0x1003),
+    };
+    let vcpu = FakeVtx {
+        rflags: Rflags::FIXED | Rflags::TF,
+        in_shadow: true,
+        length: Some(15),
+        ..FakeVtx::default()
+    };
+    let cpu = after(&vm(), vcpu, Exit::Port(out));
+    assert_eq!(cpu.vcpu.rip, 0x1003);
+    assert!(!cpu.vcpu.in_shadow);
+    assert!(cpu.vcpu.single_step);
 }
 
 #[test]
@@ -157,8 +184,48 @@ fn exits_are_counted_by_kind() {
         ..FakeVtx::default()
     });
     run(&vm(), &mut cpu);
-    assert_eq!(cpu.counts.total(), 4);
-    assert_eq!(cpu.counts.to_string(), "cpuid 2, invd 1, triple-fault 1");
+    assert_eq!(cpu.statistics.total(), 4);
+    assert_eq!(
+        cpu.statistics.to_string(),
+        "cpuid 2, invd 1, triple-fault 1"
+    );
+}
+
+#[test]
+fn an_exit_takes_the_time_between_two_looks_at_the_clock() {
+    let cpu = after(&vm(), FakeVtx::default(), INVD);
+    let row = cpu.statistics.rows().next().expect("one kind happened");
+    assert_eq!((row.kind, row.total, row.most), ("invd", 1, 1));
+}
+
+#[test]
+fn a_traced_exit_is_recorded_as_it_came_and_as_it_was_answered() {
+    let write = Exit::WriteMsr {
+        number: 0x1_0000,
+        value: 5,
+    };
+    let mut cpu = after(&vm(), FakeVtx::default(), CPUID);
+    cpu.trace.switch(false);
+    cpu.vcpu.exits = [CPUID].into();
+    run(&vm(), &mut cpu);
+    cpu.trace.switch(true);
+    cpu.vcpu.exits = [write].into();
+    run(&vm(), &mut cpu);
+    let mut reader = Reader::default();
+    let mut next = || cpu.trace.read(&mut reader, 0).expect("a record");
+    let first = next();
+    assert_eq!(
+        (first.kind, first.outcome, first.rip),
+        ("cpuid", "done", 0x1000)
+    );
+    assert_eq!((first.payload, first.end - first.begin), ([1, 0], 1));
+    assert_eq!(next().outcome, "stop");
+    let second = next();
+    assert_eq!(
+        (second.number, second.kind, second.outcome),
+        (2, "wrmsr", "fault")
+    );
+    assert_eq!((second.payload, second.rip), ([0x1_0000, 5], 0x1004));
 }
 
 #[test]
@@ -230,13 +297,6 @@ fn a_touch_of_the_hypervisors_memory_opens_the_scrap_page() {
 }
 
 #[test]
-fn a_task_switch_is_refused_as_an_invalid_task() {
-    let cpu = after(&vm(), FakeVtx::default(), task_switch(0x2b));
-    assert_eq!(cpu.vcpu.injected, [Exception::InvalidTaskState(0x28)]);
-    assert_eq!(cpu.vcpu.rip, 0x1000);
-}
-
-#[test]
 fn a_fault_in_the_delivery_of_a_fault_is_a_double_fault() {
     let vcpu = FakeVtx {
         event: Some(exception(13)),
@@ -256,7 +316,7 @@ fn a_fault_in_the_delivery_of_a_double_fault_ends_the_guest() {
     });
     assert_eq!(run(&vm(), &mut cpu), Stop::Reset);
     assert!(cpu.vcpu.injected.is_empty());
-    assert_eq!(cpu.counts.total(), 1);
+    assert_eq!(cpu.statistics.total(), 1);
 }
 
 #[test]

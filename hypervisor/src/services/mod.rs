@@ -5,6 +5,9 @@
 mod breakable;
 mod hello;
 mod info;
+mod print;
+mod statistics;
+mod trace;
 
 use crate::caller::Caller;
 use crate::vm::{Cpu, Vm};
@@ -50,7 +53,7 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Fa
     let caller = Caller::new(vm, &cpu.vcpu);
     let number = caller.argument(number);
     #[cfg(feature = "breakable")]
-    if let Ok(value) = breakable::serve(number) {
+    if let Ok(value) = breakable::serve(vm, cpu, number) {
         return Ok(value);
     }
     if !may_call(vm, &caller, cpu.vcpu.registers(), number)? {
@@ -59,7 +62,10 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Fa
     match number {
         call::RESOLVE => info::resolve(&caller, caller.argument(cpu.vcpu.registers().rbx)),
         call::PING => Ok(u64::from(call::VERSION)),
-        call::HELLO => Ok(hello::hello(vm, &cpu.counts)),
+        call::PRINT => print::print(vm, cpu.vcpu.registers().rbx as u8),
+        call::HELLO => Ok(hello::hello(vm, cpu.statistics)),
+        call::STATISTICS => Ok(statistics::write(vm, cpu)),
+        call::TRACE => trace::serve(vm, cpu, caller.argument(cpu.vcpu.registers().rbx)),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }

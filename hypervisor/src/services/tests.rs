@@ -4,11 +4,16 @@ use super::*;
 use crate::fake::{FakeMemory, FakeVtx};
 use crate::outcome::Stop;
 use crate::run::run;
+use crate::trace::Trace;
 use crate::vm::Features;
 use abi::handoff::Presence;
+use abi::report::{Record, Written};
+use core::fmt::Arguments;
+use core::sync::atomic::AtomicU64;
 use machine::CodeSize;
 use proptest::prelude::*;
 use x86::exception::page_fault;
+use x86::exit::Instruction;
 use x86::{Exit, Registers};
 
 fn vm(presence: Presence) -> Vm<FakeMemory> {
@@ -70,12 +75,81 @@ fn hello_counts() {
 
 #[test]
 fn unknown_numbers_are_enosys() {
-    for number in [3, 77, u64::MAX, 1 << 32 | call::PING] {
+    for number in [SERVICES.len() as u64, 77, u64::MAX, 1 << 32 | call::PING] {
         succeeded(
             &call(&vm(Presence::Leaf), 3, number, 0),
             Errno::NoService.to_register(),
         );
     }
+}
+
+#[test]
+fn statistics_say_nothing_to_the_caller() {
+    succeeded(&call(&vm(Presence::Leaf), 3, call::STATISTICS, 0), 0);
+}
+
+#[test]
+fn a_trace_is_for_those_whose_config_asks_for_it() {
+    let vm = vm(Presence::Leaf);
+    for command in 0..3 {
+        let none = Trace::new(&[]);
+        assert_eq!(
+            trace::serve(&vm, &mut watched(none), command),
+            Err(Failure::Refused(Errno::NotPermitted))
+        );
+    }
+    let mut cpu = Cpu::new(FakeVtx::default());
+    for (command, on) in [(0, false), (1, true)] {
+        assert_eq!(trace::serve(&vm, &mut cpu, command), Ok(0));
+        assert_eq!(cpu.trace.is_on(), on);
+    }
+    assert_eq!(
+        trace::serve(&vm, &mut cpu, 3),
+        Err(Failure::Refused(Errno::InvalidArgument))
+    );
+}
+
+fn watched(trace: Trace) -> Cpu<FakeVtx> {
+    let statistics = Box::leak(Box::default());
+    Cpu::watched(FakeVtx::default(), statistics, Box::leak(Box::new(trace)))
+}
+
+#[test]
+fn a_trace_is_written_out_whole_though_the_port_is_busy_and_says_what_was_lost() {
+    const EXITS: u64 = 70;
+    const HELD: u64 = 32;
+    let vm = vm(Presence::Leaf);
+    let memory: Vec<AtomicU64> = (0..HELD * 8).map(|_| AtomicU64::new(0)).collect();
+    let mut cpu = watched(Trace::new(memory.leak()));
+    let invd = Exit::Instruction(Instruction::Invd);
+    cpu.vcpu.exits = (0..EXITS - 1).map(|_| invd).collect();
+    assert_eq!(run(&vm, &mut cpu), Stop::Reset);
+    let mut lines = Vec::new();
+    let mut port = 0..;
+    // Every fifth line finds the port busy, and is cut.
+    let mut busy = || port.next().is_some_and(|n| n % 5 == 4);
+    let mut line = |text: Arguments<'_>| {
+        let (text, cut) = (text.to_string(), busy());
+        lines.push(if cut { text[..20].to_owned() } else { text });
+        !cut
+    };
+    while trace::write_out(&vm, &mut cpu, &mut line) > 0 {}
+    let records: Vec<_> = lines
+        .iter()
+        .filter_map(|line| Record::parse(line))
+        .collect();
+    let numbers = records.iter().map(|record| record.number);
+    assert!(numbers.eq(EXITS - HELD..EXITS));
+    assert!(records[..31].iter().all(|record| record.kind == "invd"));
+    assert_eq!(
+        (records[31].kind, records[31].outcome),
+        ("triple-fault", "stop")
+    );
+    let last = lines
+        .last()
+        .and_then(|line| Written::parse(line))
+        .expect("the end");
+    assert_eq!((last.next, last.lost), (EXITS, EXITS - HELD));
 }
 
 #[test]
@@ -178,7 +252,7 @@ proptest! {
     /// Whatever the registers hold, a call ends in a result or in one fault at
     /// its own instruction, and writes nothing but accessed bits.
     #[test]
-    fn any_registers_are_survived(number in 0u64..6, rbx: u64, low in 0u64..1 << 22, user: bool) {
+    fn any_registers_are_survived(number in 0u64..SERVICES.len() as u64 + 3, rbx: u64, low in 0u64..1 << 22, user: bool) {
         let vm = vm(Presence::Leaf);
         let before = vm.memory.snapshot();
         for address in [rbx, low] {

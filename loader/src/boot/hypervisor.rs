@@ -64,6 +64,7 @@ fn wanted(config: &Config, plan: &Plan, survey: &Survey) -> u64 {
     let needed = footprint::region(
         plan.size,
         survey.cpus,
+        config.trace,
         memory::end(&survey.map),
         survey.physical_bits,
         survey.gib_pages,
@@ -84,11 +85,13 @@ fn describe(config: &Config, plan: &Plan, survey: &Survey, region: &Region) -> H
         region_size: region.size(),
         image_size: plan.size,
         segments: plan.segments,
-        memory_end: memory::end(&survey.map),
+        memory: memory::ranges(&survey.map),
         tsc_hz: clock::ticks_per_second(),
         presence: config.presence.code(),
         log_port: config.log.code(),
         log_level: config.log_level.code(),
+        print: u32::from(config.print),
+        trace_size: config.trace,
         ..Handoff::default()
     }
 }

@@ -6,11 +6,14 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use super::problem::quote;
-use super::{Config, LogLevel, LogPort, Memory, Next, OnFailure, Presence, Wrong};
+use super::{
+    Config, LogLevel, LogPort, Memory, Next, OnFailure, Presence, TRACE_ALIGN, TRACE_ON, Wrong,
+};
 
 type Words<T> = &'static [(&'static str, T)];
 
 const YES_NO: Words<bool> = &[("yes", true), ("no", false)];
+const ON_OFF: Words<bool> = &[("on", true), ("off", false)];
 const ON_FAILURE: Words<OnFailure> = &[("boot", OnFailure::Boot), ("halt", OnFailure::Halt)];
 const PRESENCE: Words<Presence> = &[
     ("leaf", Presence::Leaf),
@@ -30,6 +33,10 @@ const LOG_LEVEL: Words<LogLevel> = &[
     ("debug", LogLevel::Debug),
     ("trace", LogLevel::Trace),
 ];
+
+/// The most memory of a trace.
+const TRACE_MAX: u64 = 64 << 20;
+const TRACE: &str = "off, on or a size up to 64M such as 1M, 512K or a number of bytes";
 
 /// `memory` asks for less than this many bytes: the region lies below 4 GiB.
 const MEMORY_END: u64 = 4 << 30;
@@ -52,6 +59,8 @@ impl Config {
                 value,
                 "error, warn, info, debug or trace",
             ),
+            "print" => word(&mut self.print, ON_OFF, value, "on or off"),
+            "trace" => put(&mut self.trace, trace(value), value, TRACE),
             "memory" => put(&mut self.memory, memory(value), value, MEMORY),
             "next" => put(&mut self.next, next(value), value, NEXT),
             "next_args" => put(&mut self.next_args, text(value), value, TEXT),
@@ -67,6 +76,12 @@ impl Config {
             "presence" => spell(self.presence, PRESENCE),
             "log" => spell(self.log, LOG),
             "log_level" => spell(self.log_level, LOG_LEVEL),
+            "print" => spell(self.print, ON_OFF),
+            "trace" => match self.trace {
+                0 => "off".to_owned(),
+                TRACE_ON => "on".to_owned(),
+                bytes => bytes.to_string(),
+            },
             "memory" => match self.memory {
                 Memory::Auto => "auto".to_owned(),
                 Memory::AtLeast(bytes) => bytes.to_string(),
@@ -120,6 +135,23 @@ fn memory(value: &str) -> Option<Memory> {
     if value.eq_ignore_ascii_case("auto") {
         return Some(Memory::Auto);
     }
+    let bytes = size(value)?;
+    (bytes < MEMORY_END).then_some(Memory::AtLeast(bytes))
+}
+
+fn trace(value: &str) -> Option<u64> {
+    match value {
+        _ if value.eq_ignore_ascii_case("off") => Some(0),
+        _ if value.eq_ignore_ascii_case("on") => Some(TRACE_ON),
+        _ => {
+            let bytes = size(value)?.checked_next_multiple_of(TRACE_ALIGN)?;
+            (bytes <= TRACE_MAX).then_some(bytes)
+        }
+    }
+}
+
+/// A number of bytes, with or without a unit.
+fn size(value: &str) -> Option<u64> {
     let (digits, unit) = match value.chars().last()?.to_ascii_uppercase() {
         'K' => (value.get(..value.len() - 1)?, 1 << 10),
         'M' => (value.get(..value.len() - 1)?, 1 << 20),
@@ -127,8 +159,7 @@ fn memory(value: &str) -> Option<Memory> {
         _ => (value, 1),
     };
     let number: u64 = digits.trim_end().parse().ok()?;
-    let bytes = number.checked_mul(unit)?;
-    (bytes < MEMORY_END).then_some(Memory::AtLeast(bytes))
+    number.checked_mul(unit)
 }
 
 fn next(value: &str) -> Option<Next> {

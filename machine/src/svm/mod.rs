@@ -2,6 +2,9 @@
 //! order. AMD APM volume 2, "Secure Virtual Machine".
 
 mod block;
+#[cfg(feature = "breakable")]
+mod breakage;
+mod checks;
 mod enter;
 mod setup;
 mod support;

@@ -1,10 +1,12 @@
 //! A vCPU on AMD-V.
 
 use super::block::{IO_MAP_PAGES, MSR_MAP_PAGES, MsrMap, segment};
+use super::checks;
 use super::enter::{self, Frame};
 use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
+use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
 use crate::memory::GuestMemory;
 use crate::percpu::PerCpu;
 use crate::region::Page;
@@ -17,7 +19,8 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
-use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName};
+use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
+use x86::svm::checks::Capabilities;
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP};
 use x86::svm::exit::{code, decode};
 use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};
@@ -39,6 +42,8 @@ pub struct SvmCpu {
     physical_bits: u32,
     gib_pages: bool,
     has_keys: bool,
+    capabilities: Capabilities,
+    checked: CheckedEntries,
 }
 
 impl SvmCpu {
@@ -74,6 +79,8 @@ impl SvmCpu {
             physical_bits: physical_bits(),
             gib_pages: has_gib_pages(),
             has_keys: boot.own.cr4 & Cr4::PKE.bits() != 0,
+            capabilities: checks::capabilities(),
+            checked: CheckedEntries::default(),
         };
         cpu.deliver_nmi();
         Ok(cpu)
@@ -108,6 +115,9 @@ fn describe(out: &mut dyn Write) {
         vmcb.save.cr4,
         vmcb.save.efer,
     );
+    checks::broken(vmcb, &checks::capabilities(), &mut |broken| {
+        let _ = writeln!(out, "broken rule {broken}");
+    });
 }
 
 impl Vcpu for SvmCpu {
@@ -115,12 +125,19 @@ impl Vcpu for SvmCpu {
 
     #[inline]
     fn enter(&mut self) -> Exit {
+        if CHECKS_ENTRIES && !self.checked.paused {
+            self.check_before_entry();
+        }
         // SAFETY: `new` enabled SVM and filled the VMCBs; the nested tables
         // leave out the hypervisor.
         unsafe { enter::enter(self.frame) };
         self.vmcb_mut().control.tlb_control = TLB_KEEP;
         self.vmcb_mut().control.entry_event = 0;
-        decode(&self.vmcb().control, &self.frame.registers)
+        let exit = decode(&self.vmcb().control, &self.frame.registers);
+        if let Exit::EntryFailed(failure) = exit {
+            checks::explain(self.vmcb(), &self.capabilities, failure);
+        }
+        exit
     }
 
     #[inline]
@@ -169,6 +186,14 @@ impl Vcpu for SvmCpu {
         *save.segment_mut(name) = segment.into();
         if name == SegmentName::Ss {
             save.cpl = segment.dpl();
+        }
+    }
+
+    fn gdt(&self) -> TableRegister {
+        let table = &self.vmcb().save.gdtr;
+        TableRegister {
+            base: table.base,
+            limit: table.limit,
         }
     }
 
@@ -223,6 +248,11 @@ impl Vcpu for SvmCpu {
         }
     }
 
+    fn set_cr3(&mut self, cr3: u64, _: Option<[u64; 4]>) {
+        self.vmcb_mut().save.cr3 = cr3;
+        self.flush_nested();
+    }
+
     fn code_size(&self) -> CodeSize {
         let rights = segment(&self.vmcb().save.cs).rights;
         match rights {
@@ -265,6 +295,14 @@ impl Vcpu for SvmCpu {
         self.vmcb_mut().save.dr6 |= DR6_SINGLE_STEP;
         self.inject(Exception::Debug);
     }
+
+    fn note_task_switch(&mut self) {
+        self.vmcb_mut().save.cr0 |= Cr0::TS.bits();
+    }
+
+    /// Never asked: the guest's task switches do not exit here, and the CPU
+    /// keeps this state by itself.
+    fn block_nmis(&mut self, _: bool) {}
 
     fn inject(&mut self, exception: Exception) {
         if let Exception::PageFault { address, .. } = exception {
@@ -380,9 +418,38 @@ impl Vcpu for SvmCpu {
         // CR0, CR3, CR4 and EFER changed without the CPU's noticing.
         self.flush_nested();
     }
+
+    #[cfg(feature = "breakable")]
+    fn enter_broken(&mut self, row: usize) -> Option<x86::broken::Trial> {
+        super::breakage::enter_broken(self.frame, self.vmcb, &self.capabilities, row)
+    }
+
+    #[cfg(feature = "breakable")]
+    fn break_next_entry(&mut self) {
+        self.vmcb_mut().control.asid = 0;
+    }
+
+    #[cfg(feature = "breakable")]
+    fn checked_entries(&self) -> CheckedEntries {
+        self.checked
+    }
+
+    #[cfg(feature = "breakable")]
+    fn pause_entry_checks(&mut self) {
+        self.checked.paused = true;
+    }
 }
 
 impl SvmCpu {
+    fn check_before_entry(&mut self) {
+        self.checked.entries += 1;
+        let mut checked = self.checked;
+        checks::broken(self.vmcb(), &self.capabilities, &mut |broken| {
+            checked.note(&broken);
+        });
+        self.checked = checked;
+    }
+
     /// The VMCB, while the guest does not run.
     fn vmcb(&self) -> &Vmcb {
         // SAFETY: `new` placed the VMCB, which is static and this vCPU's alone.

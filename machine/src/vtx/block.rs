@@ -1,5 +1,6 @@
 //! The active VMCS, with typed fields.
 
+use crate::checked::CHECKS_ENTRIES;
 use core::arch::asm;
 use x86::segment::{Segment, SegmentName};
 use x86::vtx::field::{self, Field, Fields, Natural, ReadWrite, W16, W32, Width};
@@ -30,11 +31,38 @@ impl Vmcs {
             asm!("vmwrite {}, {}", in(reg) field.encoding(), in(reg) value, options(nostack));
         }
     }
+
+    /// Reads the field of this encoding, if this CPU's VMCS has it.
+    pub(crate) fn try_read(&self, encoding: u64) -> Option<u64> {
+        let (value, failed): (u64, u8);
+        // SAFETY: a VMCS is current, so VMREAD does not fault; it reads only,
+        // and says in the flags whether it did.
+        unsafe {
+            asm!("vmread {}, {}", "setbe {}", inout(reg) 0u64 => value, in(reg) encoding,
+                 out(reg_byte) failed, options(nomem, nostack));
+        }
+        (failed == 0).then_some(value)
+    }
+
+    /// The physical address of the VMCS.
+    pub(crate) fn address(&self) -> u64 {
+        let mut address = 0u64;
+        // SAFETY: in VMX operation VMPTRST stores eight bytes, which are ours.
+        unsafe { asm!("vmptrst [{}]", in(reg) &mut address, options(nostack)) };
+        address
+    }
 }
 
 impl Fields for Vmcs {
+    /// Reads a field that every CPU has on which Underlay runs: VMREAD of one
+    /// that it lacks fails and leaves the register as it was. On the way of
+    /// every exit nobody looks whether it failed, but in builds that check
+    /// themselves.
     #[inline]
     fn read<W: Width, D>(&self, field: Field<W, D>) -> W::Value {
+        if CHECKS_ENTRIES {
+            return W::from_raw(self.read_or_stop(field.encoding()));
+        }
         let value: u64;
         // SAFETY: a VMCS is current, so VMREAD does not fault; it reads only.
         unsafe {
@@ -42,6 +70,15 @@ impl Fields for Vmcs {
                  options(nomem, nostack));
         }
         W::from_raw(value)
+    }
+}
+
+impl Vmcs {
+    fn read_or_stop(&self, encoding: u64) -> u64 {
+        match self.try_read(encoding) {
+            Some(value) => value,
+            None => crate::exceptions::stop(format_args!("the VMCS has no field {encoding:#x}")),
+        }
     }
 }
 

@@ -2,6 +2,9 @@
 //! order. Intel SDM volume 3, part "Virtual-Machine Extensions".
 
 mod block;
+#[cfg(feature = "breakable")]
+mod breakage;
+mod checks;
 mod enter;
 mod setup;
 mod support;

@@ -1,10 +1,12 @@
 //! A vCPU on VT-x.
 
 use super::block::{self, Vmcs};
+use super::checks;
 use super::enter::{self, Frame};
 use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
+use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
 use crate::memory::GuestMemory;
 use crate::percpu::PerCpu;
 use crate::region::Page;
@@ -18,9 +20,10 @@ use x86::cpuid::Vendor;
 use x86::event;
 use x86::exit::EntryFailure;
 use x86::msr::DEBUG_CONTROL_BTF;
-use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, UNUSABLE};
+use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister, UNUSABLE};
+use x86::vtx::checks::Capabilities;
 use x86::vtx::control::{entry, processor};
-use x86::vtx::exit::decode;
+use x86::vtx::exit::{ENTRY_FAILED, decode};
 use x86::vtx::field::{self, Fields};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers};
@@ -49,6 +52,8 @@ pub struct VtxCpu {
     physical_bits: u32,
     gib_pages: bool,
     has_keys: bool,
+    capabilities: Capabilities,
+    checked: CheckedEntries,
 }
 
 impl VtxCpu {
@@ -78,6 +83,8 @@ impl VtxCpu {
             physical_bits: physical_bits(),
             gib_pages: has_gib_pages(),
             has_keys: boot.own.cr4 & Cr4::PKE.bits() != 0,
+            capabilities: checks::capabilities(),
+            checked: CheckedEntries::default(),
         };
         cpu.flush_nested();
         if cpu.percpu.has_nmi() {
@@ -100,6 +107,31 @@ impl VtxCpu {
         };
         self.vmcs.write(field::PROCESSOR_CONTROLS, word);
     }
+
+    fn check_before_entry(&mut self) {
+        let checked = &mut self.checked;
+        checked.entries += 1;
+        checks::broken(&self.vmcs, &self.capabilities, &mut |broken| {
+            checked.note(&broken);
+        });
+    }
+
+    /// The entry failed: `entered` says whether as an exit, or as an
+    /// instruction that did nothing.
+    #[cold]
+    fn failed(&self, entered: bool) -> Exit {
+        let exit = if entered {
+            let reason = self.vmcs.read(field::EXIT_REASON);
+            decode(reason, &self.frame.registers, &self.vmcs)
+        } else {
+            let number = self.vmcs.read(field::INSTRUCTION_ERROR);
+            Exit::EntryFailed(EntryFailure::Instruction(number))
+        };
+        if let Exit::EntryFailed(failure) = exit {
+            checks::explain(&self.vmcs, &self.capabilities, failure);
+        }
+        exit
+    }
 }
 
 /// Runs in the NMI handler: the VMCS is current on this CPU from before the
@@ -110,6 +142,16 @@ fn open_nmi_window() {
     let vmcs = unsafe { Vmcs::current() };
     let word = vmcs.read(field::PROCESSOR_CONTROLS);
     vmcs.write(field::PROCESSOR_CONTROLS, word | processor::NMI_WINDOW);
+    if let Some(percpu) = percpu::current() {
+        merge_behind_handler(&vmcs, percpu);
+    }
+}
+
+/// An NMI that came while the guest handles one waits alone.
+fn merge_behind_handler(vmcs: &Vmcs, percpu: &PerCpu) {
+    if vmcs.read(field::GUEST_INTERRUPTIBILITY) & BLOCKED_BY_NMI != 0 {
+        percpu.merge_nmis();
+    }
 }
 
 fn describe(out: &mut dyn Write) {
@@ -127,6 +169,9 @@ fn describe(out: &mut dyn Write) {
         vmcs.read(field::GUEST_CR4),
         vmcs.read(field::INSTRUCTION_ERROR),
     );
+    checks::broken(&vmcs, &checks::capabilities(), &mut |broken| {
+        let _ = writeln!(out, "broken rule {broken}");
+    });
 }
 
 impl Vcpu for VtxCpu {
@@ -134,18 +179,17 @@ impl Vcpu for VtxCpu {
 
     #[inline]
     fn enter(&mut self) -> Exit {
+        if CHECKS_ENTRIES && !self.checked.paused {
+            self.check_before_entry();
+        }
         // SAFETY: `new` made the VMCS current and led its host state to the
         // stub and this frame; the nested tables leave out the hypervisor.
-        match unsafe { enter::enter(self.frame) } {
-            0 => decode(
-                self.vmcs.read(field::EXIT_REASON),
-                &self.frame.registers,
-                &self.vmcs,
-            ),
-            _ => Exit::EntryFailed(EntryFailure::Instruction(
-                self.vmcs.read(field::INSTRUCTION_ERROR),
-            )),
+        let entered = unsafe { enter::enter(self.frame) } == 0;
+        let reason = self.vmcs.read(field::EXIT_REASON);
+        if !entered || reason & ENTRY_FAILED != 0 {
+            return self.failed(entered);
         }
+        decode(reason, &self.frame.registers, &self.vmcs)
     }
 
     #[inline]
@@ -192,6 +236,13 @@ impl Vcpu for VtxCpu {
     fn set_segment(&mut self, name: SegmentName, segment: Segment) {
         self.vmcs
             .write_segment(block::segment_fields(name), segment);
+    }
+
+    fn gdt(&self) -> TableRegister {
+        TableRegister {
+            base: self.vmcs.read(field::GUEST_GDTR_BASE),
+            limit: self.vmcs.read(field::GUEST_GDTR_LIMIT),
+        }
     }
 
     fn cpl(&self) -> u8 {
@@ -248,6 +299,18 @@ impl Vcpu for VtxCpu {
         }
     }
 
+    fn set_cr3(&mut self, cr3: u64, pdptes: Option<[u64; 4]>) {
+        self.vmcs.write(field::GUEST_CR3, cr3);
+        if let Some([first, second, third, fourth]) = pdptes {
+            self.vmcs.write(field::GUEST_PDPTE0, first);
+            self.vmcs.write(field::GUEST_PDPTE1, second);
+            self.vmcs.write(field::GUEST_PDPTE2, third);
+            self.vmcs.write(field::GUEST_PDPTE3, fourth);
+        }
+        // With EPT every cached translation is a combined one, and goes.
+        self.flush_nested();
+    }
+
     fn code_size(&self) -> CodeSize {
         let rights = self.vmcs.read(field::GUEST_CS_RIGHTS);
         match rights {
@@ -282,6 +345,18 @@ impl Vcpu for VtxCpu {
         let word = self.vmcs.read(field::GUEST_PENDING_DEBUG);
         self.vmcs
             .write(field::GUEST_PENDING_DEBUG, word | PENDING_SINGLE_STEP);
+    }
+
+    fn note_task_switch(&mut self) {
+        let cr0 = self.vmcs.read(field::GUEST_CR0) | Cr0::TS.bits();
+        self.vmcs.write(field::GUEST_CR0, cr0);
+        self.vmcs.write(field::GUEST_ACTIVITY, 0);
+    }
+
+    fn block_nmis(&mut self, blocked: bool) {
+        let word = self.vmcs.read(field::GUEST_INTERRUPTIBILITY) & !BLOCKED_BY_NMI;
+        let bit = if blocked { BLOCKED_BY_NMI } else { 0 };
+        self.vmcs.write(field::GUEST_INTERRUPTIBILITY, word | bit);
     }
 
     fn inject(&mut self, exception: Exception) {
@@ -329,6 +404,7 @@ impl Vcpu for VtxCpu {
 
     fn note_nmi(&mut self) {
         self.percpu.add_nmi();
+        merge_behind_handler(&self.vmcs, self.percpu);
         self.window(true);
         instructions::unblock_nmis();
     }
@@ -447,6 +523,26 @@ impl Vcpu for VtxCpu {
         instructions::write_cr2(0);
         // CR0, CR3, CR4 and EFER changed without the CPU's noticing.
         self.flush_nested();
+    }
+
+    #[cfg(feature = "breakable")]
+    fn enter_broken(&mut self, row: usize) -> Option<x86::broken::Trial> {
+        super::breakage::enter_broken(self.frame, &self.vmcs, &self.capabilities, row)
+    }
+
+    #[cfg(feature = "breakable")]
+    fn break_next_entry(&mut self) {
+        self.vmcs.write(field::VPID, 0);
+    }
+
+    #[cfg(feature = "breakable")]
+    fn checked_entries(&self) -> CheckedEntries {
+        self.checked
+    }
+
+    #[cfg(feature = "breakable")]
+    fn pause_entry_checks(&mut self) {
+        self.checked.paused = true;
     }
 }
 

@@ -66,6 +66,8 @@ pub mod code {
     pub const AVIC_INCOMPLETE: u64 = 0x401;
     pub const AVIC_ACCESS: u64 = 0x402;
     pub const INVALID: u64 = u64::MAX;
+    /// The same from QEMU 7.2, which writes only half of it.
+    pub const INVALID_32: u64 = 0xffff_ffff;
 }
 
 /// The exit that just happened.
@@ -118,7 +120,7 @@ fn decode_rare(control: &Control, registers: &Registers) -> Exit {
         | code::MCOMMIT
         | code::TLBSYNC => Exit::Virtualisation,
         code::SHUTDOWN => Exit::TripleFault,
-        code::INVALID => Exit::EntryFailed(EntryFailure::GuestState(0)),
+        code::INVALID | code::INVALID_32 => Exit::EntryFailed(EntryFailure::GuestState(0)),
         reason @ (code::AVIC_INCOMPLETE | code::AVIC_ACCESS) => Exit::Apic {
             reason,
             detail: control.exit_info1,

@@ -7,55 +7,104 @@ use crate::msr;
 
 /// Pin-based controls.
 pub mod pin {
+    pub const EXTERNAL_INTERRUPT_EXITING: u32 = 1 << 0;
     pub const NMI_EXITING: u32 = 1 << 3;
     pub const VIRTUAL_NMIS: u32 = 1 << 5;
+    pub const PREEMPTION_TIMER: u32 = 1 << 6;
+    pub const POSTED_INTERRUPTS: u32 = 1 << 7;
 }
 
 /// Primary processor-based controls.
 pub mod processor {
     pub const CR3_EXITS: u32 = 1 << 15 | 1 << 16;
+    pub const TERTIARY: u32 = 1 << 17;
+    pub const TPR_SHADOW: u32 = 1 << 21;
     pub const NMI_WINDOW: u32 = 1 << 22;
     pub const IO_BITMAPS: u32 = 1 << 25;
+    pub const MONITOR_TRAP: u32 = 1 << 27;
     pub const MSR_BITMAPS: u32 = 1 << 28;
     pub const SECONDARY: u32 = 1 << 31;
 }
 
 /// Secondary processor-based controls.
 pub mod secondary {
+    pub const APIC_ACCESSES: u32 = 1 << 0;
     pub const EPT: u32 = 1 << 1;
     pub const RDTSCP: u32 = 1 << 3;
+    pub const X2APIC_MODE: u32 = 1 << 4;
     pub const VPID: u32 = 1 << 5;
     pub const UNRESTRICTED: u32 = 1 << 7;
+    pub const APIC_REGISTERS: u32 = 1 << 8;
+    pub const INTERRUPT_DELIVERY: u32 = 1 << 9;
     pub const INVPCID: u32 = 1 << 12;
+    pub const VM_FUNCTIONS: u32 = 1 << 13;
+    pub const VMCS_SHADOWING: u32 = 1 << 14;
+    pub const PAGE_LOG: u32 = 1 << 17;
+    pub const VIRTUALISATION_EXCEPTION: u32 = 1 << 18;
     pub const XSAVES: u32 = 1 << 20;
+    pub const PASID_TRANSLATION: u32 = 1 << 21;
+    pub const MODE_BASED_EXECUTE: u32 = 1 << 22;
+    pub const SUB_PAGE_WRITES: u32 = 1 << 23;
+    pub const TRACE_GUEST_PHYSICAL: u32 = 1 << 24;
+    pub const TSC_SCALING: u32 = 1 << 25;
     pub const USER_WAIT: u32 = 1 << 26;
+}
+
+/// Tertiary processor-based controls.
+pub mod tertiary {
+    pub const HLAT: u64 = 1 << 1;
+    pub const PAGING_WRITE: u64 = 1 << 2;
+    pub const PAGING_VERIFICATION: u64 = 1 << 3;
+    pub const IPI_VIRTUALISATION: u64 = 1 << 4;
 }
 
 /// VM-exit controls.
 pub mod exit {
     pub const SAVE_DEBUG: u32 = 1 << 2;
     pub const HOST_64_BIT: u32 = 1 << 9;
+    pub const LOAD_PERFORMANCE: u32 = 1 << 12;
+    pub const ACKNOWLEDGE_INTERRUPT: u32 = 1 << 15;
     pub const SAVE_PAT: u32 = 1 << 18;
     pub const LOAD_PAT: u32 = 1 << 19;
     pub const SAVE_EFER: u32 = 1 << 20;
     pub const LOAD_EFER: u32 = 1 << 21;
+    pub const SAVE_PREEMPTION_TIMER: u32 = 1 << 22;
+    pub const CLEAR_BNDCFGS: u32 = 1 << 23;
+    pub const CLEAR_TRACE: u32 = 1 << 25;
+    pub const CLEAR_LBR: u32 = 1 << 26;
+    pub const LOAD_CET: u32 = 1 << 28;
+    pub const LOAD_PKRS: u32 = 1 << 29;
+    pub const SECONDARY: u32 = 1 << 31;
 }
 
 /// VM-entry controls.
 pub mod entry {
     pub const LOAD_DEBUG: u32 = 1 << 2;
     pub const LONG_MODE: u32 = 1 << 9;
+    pub const TO_SMM: u32 = 1 << 10;
+    pub const DEACTIVATE_DUAL_MONITOR: u32 = 1 << 11;
+    pub const LOAD_PERFORMANCE: u32 = 1 << 13;
     pub const LOAD_PAT: u32 = 1 << 14;
     pub const LOAD_EFER: u32 = 1 << 15;
+    pub const LOAD_BNDCFGS: u32 = 1 << 16;
+    pub const LOAD_TRACE: u32 = 1 << 18;
+    pub const LOAD_USER_INTERRUPT_VECTOR: u32 = 1 << 19;
+    pub const LOAD_CET: u32 = 1 << 20;
+    pub const LOAD_LBR: u32 = 1 << 21;
+    pub const LOAD_PKRS: u32 = 1 << 22;
 }
 
 /// IA32_VMX_EPT_VPID_CAP.
 pub mod ept {
     pub const FOUR_LEVELS: u64 = 1 << 6;
+    pub const FIVE_LEVELS: u64 = 1 << 7;
+    pub const UNCACHEABLE: u64 = 1 << 8;
     pub const WRITE_BACK: u64 = 1 << 14;
     pub const PAGES_2_MIB: u64 = 1 << 16;
     pub const PAGES_1_GIB: u64 = 1 << 17;
     pub const INVEPT: u64 = 1 << 20;
+    pub const ACCESSED_AND_DIRTY: u64 = 1 << 21;
+    pub const SUPERVISOR_SHADOW_STACK: u64 = 1 << 23;
     pub const INVEPT_SINGLE: u64 = 1 << 25;
     pub const INVVPID: u64 = 1 << 32;
     pub const INVVPID_SINGLE: u64 = 1 << 41;

@@ -10,7 +10,8 @@ use crate::exit::{
 };
 use crate::{Gpa, Gva, Registers};
 
-const ENTRY_FAILED: u32 = 1 << 31;
+/// In an exit reason: the guest was not entered.
+pub const ENTRY_FAILED: u32 = 1 << 31;
 
 /// Basic exit reasons.
 #[allow(missing_docs)]

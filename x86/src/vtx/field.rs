@@ -83,6 +83,12 @@ impl<W: Width, D> Field<W, D> {
     }
 }
 
+/// The name that a field has here, by its encoding.
+pub fn name(encoding: u64) -> &'static str {
+    let known = ALL.iter().find(|(known, _)| u64::from(*known) == encoding);
+    known.map_or("unknown", |(_, name)| name)
+}
+
 /// Something from which fields can be read: the active VMCS, or a fake.
 pub trait Fields {
     /// The value of `field`.
@@ -96,6 +102,8 @@ macro_rules! fields {
             pub const $name: Field<$width, $direction> =
                 Field::new($encoding, fields!(@$direction));
         )*)*
+        /// Every field of this table: encoding and name.
+        pub const ALL: &[(u32, &str)] = &[$($(($encoding, stringify!($name)),)*)*];
     };
     (@ReadOnly) => { true };
     (@ReadWrite) => { false };
@@ -104,6 +112,8 @@ macro_rules! fields {
 fields! {
     W16 ReadWrite {
         VPID = 0x0000,
+        POSTED_INTERRUPT_VECTOR = 0x0002,
+        LAST_PID_INDEX = 0x0008,
         GUEST_ES = 0x0800,
         GUEST_CS = 0x0802,
         GUEST_SS = 0x0804,
@@ -112,6 +122,7 @@ fields! {
         GUEST_GS = 0x080a,
         GUEST_LDTR = 0x080c,
         GUEST_TR = 0x080e,
+        GUEST_USER_INTERRUPT_VECTOR = 0x0814,
         HOST_ES = 0x0c00,
         HOST_CS = 0x0c02,
         HOST_SS = 0x0c04,
@@ -124,18 +135,45 @@ fields! {
         IO_BITMAP_A = 0x2000,
         IO_BITMAP_B = 0x2002,
         MSR_BITMAP = 0x2004,
+        EXIT_MSR_STORE_AREA = 0x2006,
+        EXIT_MSR_LOAD_AREA = 0x2008,
+        ENTRY_MSR_LOAD_AREA = 0x200a,
+        PAGE_LOG = 0x200e,
+        VIRTUAL_APIC = 0x2012,
+        APIC_ACCESS = 0x2014,
+        POSTED_INTERRUPT_DESCRIPTOR = 0x2016,
+        VM_FUNCTIONS = 0x2018,
         EPT_POINTER = 0x201a,
+        EPTP_LIST = 0x2024,
+        VMREAD_BITMAP = 0x2026,
+        VMWRITE_BITMAP = 0x2028,
+        VIRTUALISATION_EXCEPTION = 0x202a,
         XSS_EXITING_BITMAP = 0x202c,
+        SUB_PAGE_POINTER = 0x2030,
+        TSC_MULTIPLIER = 0x2032,
+        TERTIARY_CONTROLS = 0x2034,
+        LOW_PASID_DIRECTORY = 0x2038,
+        HIGH_PASID_DIRECTORY = 0x203a,
+        HLAT_POINTER = 0x2040,
+        PID_POINTER_TABLE = 0x2042,
+        SECONDARY_EXIT_CONTROLS = 0x2044,
         VMCS_LINK = 0x2800,
         GUEST_DEBUG_CONTROL = 0x2802,
         GUEST_PAT = 0x2804,
         GUEST_EFER = 0x2806,
+        GUEST_PERFORMANCE_CONTROL = 0x2808,
         GUEST_PDPTE0 = 0x280a,
         GUEST_PDPTE1 = 0x280c,
         GUEST_PDPTE2 = 0x280e,
         GUEST_PDPTE3 = 0x2810,
+        GUEST_BNDCFGS = 0x2812,
+        GUEST_TRACE_CONTROL = 0x2814,
+        GUEST_LBR_CONTROL = 0x2816,
+        GUEST_PKRS = 0x2818,
         HOST_PAT = 0x2c00,
         HOST_EFER = 0x2c02,
+        HOST_PERFORMANCE_CONTROL = 0x2c04,
+        HOST_PKRS = 0x2c06,
     }
     W64 ReadOnly {
         GUEST_PHYSICAL_ADDRESS = 0x2400,
@@ -155,6 +193,7 @@ fields! {
         ENTRY_EVENT = 0x4016,
         ENTRY_EVENT_CODE = 0x4018,
         ENTRY_INSTRUCTION_LENGTH = 0x401a,
+        TPR_THRESHOLD = 0x401c,
         SECONDARY_CONTROLS = 0x401e,
         GUEST_ES_LIMIT = 0x4800,
         GUEST_CS_LIMIT = 0x4802,
@@ -213,6 +252,9 @@ fields! {
         GUEST_PENDING_DEBUG = 0x6822,
         GUEST_SYSENTER_ESP = 0x6824,
         GUEST_SYSENTER_EIP = 0x6826,
+        GUEST_S_CET = 0x6828,
+        GUEST_SSP = 0x682a,
+        GUEST_SSP_TABLE = 0x682c,
         HOST_CR0 = 0x6c00,
         HOST_CR3 = 0x6c02,
         HOST_CR4 = 0x6c04,
@@ -225,6 +267,9 @@ fields! {
         HOST_SYSENTER_EIP = 0x6c12,
         HOST_RSP = 0x6c14,
         HOST_RIP = 0x6c16,
+        HOST_S_CET = 0x6c18,
+        HOST_SSP = 0x6c1a,
+        HOST_SSP_TABLE = 0x6c1c,
     }
     Natural ReadOnly {
         EXIT_QUALIFICATION = 0x6400,

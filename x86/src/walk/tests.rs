@@ -320,6 +320,25 @@ fn pae_entries_from_memory_have_reserved_bits() {
 }
 
 #[test]
+fn pae_entries_are_loaded_together_or_not_at_all() {
+    let paging = Paging {
+        efer: Efer::empty(),
+        ..long()
+    };
+    assert!(paging.loads_pdptes());
+    assert!(!long().loads_pdptes());
+    let entries = |second| [(0x60, 0x2001), (0x68, second), (0x70, 0x3019), (0x78, 0)];
+    let load = |second| paging.load_pdptes(0x7f, &Memory::with(&entries(second)));
+    // What is not present may hold anything.
+    assert_eq!(load(0x1e6), Some([0x2001, 0x1e6, 0x3019, 0]));
+    for reserved in [1 << 1, 1 << 2, 1 << 5, 1 << 8, 1 << 40, 1 << 63] {
+        assert_eq!(load(PRESENT | reserved), None, "{reserved:#x}");
+    }
+    let (short, absent) = (Memory::with(&entries(0)[..3]), 0x60);
+    assert_eq!(paging.load_pdptes(absent, &short), None);
+}
+
+#[test]
 fn an_entry_that_never_rests_ends_the_walk() {
     struct Restless(Memory);
     impl Entries for Restless {

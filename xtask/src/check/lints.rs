@@ -41,7 +41,7 @@ pub fn targets(_: &Sources) -> Findings {
     let rows: [(&str, &[&str]); 3] = [
         (UEFI, &["--package", "loader", "--package", "tests"]),
         (BARE, &["--package", "hypervisor", "--package", "machine"]),
-        (LINUX, &["--package", "underlay"]),
+        (LINUX, &["--package", "underlay", "--package", "mixed-load"]),
     ];
     let mut all = Vec::new();
     for (target, packages) in rows {

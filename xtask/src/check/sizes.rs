@@ -13,7 +13,7 @@ const FUNCTION_MAX: usize = 110;
 const FILE_MAX: usize = 600;
 
 /// Files that are mostly a table of definitions.
-const TABLES: [&str; 0] = [];
+const TABLES: [&str; 1] = ["x86/src/vtx/checks/breakages.rs"];
 
 /// Everything measured of one file.
 struct Measured<'a> {

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The first process of the guest: prepares the file systems, then runs /exec
 # and reports its output and status on the third serial port, or gives a shell
-# on the console.
+# on the console. /at-end runs before the machine goes away.
 export PATH=/bin HOME=/root TERM=linux
 
 mount -t proc proc /proc
@@ -13,9 +13,21 @@ if [ -f /exec ]; then
     exec 3>/dev/ttyS2
     cd /root
     sh /exec </dev/null >&3 2>&1 3>&-
-    printf '\036UNDERLAY-RESULT %d\036\n' $? >&3
+    status=$?
+    [ ! -f /at-end ] || sh /at-end
+    printf '\036UNDERLAY-RESULT %d\036\n' $status >&3
     exec 3>&-
     poweroff -f
+fi
+
+# A line from the far side says that the person leaves.
+if [ -f /at-end ]; then
+    stty -F /dev/ttyS2 raw -echo 115200
+    {
+        read -r _ </dev/ttyS2
+        sh /at-end
+        printf '\036UNDERLAY-RESULT 0\036\n' >/dev/ttyS2
+    } &
 fi
 
 # The kernel's messages would land on the prompt; its last words still come.

@@ -98,6 +98,14 @@ impl Machine {
         !matches!(self, Self::Vtx)
     }
 
+    /// What makes a reset boot again instead of ending the emulator.
+    pub fn boots_again(self) -> Vec<String> {
+        match self {
+            Self::Vtx => Vec::new(),
+            Self::Svm | Self::Kvm => ["-action", "reboot=reset"].map(str::to_owned).to_vec(),
+        }
+    }
+
     /// Parameters that Linux needs on this machine with CPU model `cpu`.
     pub fn kernel_parameters(self, cpu: Option<&str>) -> Vec<String> {
         match self {

@@ -19,6 +19,9 @@ use crate::setup::Guest;
 use crate::stage::{Boot, Stage};
 use crate::transcript::tail;
 
+/// Seconds that a guest's second may take on a busy computer.
+const PACE: u64 = 4;
+
 /// What every test needs.
 pub struct Bench {
     pub artefacts: Artefacts,
@@ -47,9 +50,12 @@ impl Bench {
     /// Runs `row` on `machine`. Files of failed tests are kept.
     pub fn run(&self, row: &Row, machine: Machine) -> Outcome {
         let dir = Self::dir(row, machine);
-        let result = paths::empty_dir(&dir).and_then(|()| match &row.check {
-            Some(check) => checks::run(check, self, row, machine),
-            None => self.boots(row, machine),
+        let result = paths::empty_dir(&dir).and_then(|()| match (&row.check, &row.guest) {
+            (Some(check), _) => checks::run(check, self, row, machine),
+            (None, Some(guest)) if row.same_as_native => {
+                checks::transcript::run(self, row, machine, guest)
+            }
+            _ => self.boots(row, machine),
         });
         match result {
             Ok(()) => {
@@ -62,7 +68,8 @@ impl Bench {
         }
     }
 
-    fn dir(row: &Row, machine: Machine) -> PathBuf {
+    /// Where the files of `row` are while it runs.
+    pub fn dir(row: &Row, machine: Machine) -> PathBuf {
         let name = format!("{}-{}", row.name, machine.name());
         paths::underlay().join("test").join(name)
     }
@@ -92,6 +99,13 @@ impl Bench {
         Ok(())
     }
 
+    /// How long one boot may take.
+    fn patience(&self, machine: Machine) -> Duration {
+        const LONG: u32 = 20;
+        let usual = Duration::from_secs(machine.patience());
+        if self.long { usual * LONG } else { usual }
+    }
+
     /// Boots once to the end.
     pub fn boot(&self, row: &Row, machine: Machine, variant: Variant<'_>) -> Result<Report> {
         let dir = Self::dir(row, machine).join(variant.name);
@@ -110,6 +124,11 @@ impl Bench {
         stage
             .esp(&self.artefacts, &self.guest)?
             .write(&disk, esp::FAST_CLUSTER)?;
+        let arguments = if row.resets {
+            machine.boots_again()
+        } else {
+            Vec::new()
+        };
         let report = session::run(Plan {
             machine,
             spec: Spec {
@@ -119,17 +138,19 @@ impl Bench {
                 dir: &dir,
                 serial: Default::default(),
                 cpu,
-                arguments: &[],
+                arguments: &arguments,
             },
             interactive: false,
             wants_result: true,
+            at_end: false,
             output: None,
             ends_with: row.ends_with.clone(),
-            timeout: Some(Duration::from_secs(machine.patience())),
+            timeout: Some(self.patience(machine) + Duration::from_secs(PACE * row.lasts)),
             console: dir.join("console.txt"),
             log: dir.join("log.txt"),
         })?;
         fs::remove_file(&disk)?;
+        fs::write(dir.join("output.txt"), &report.output)?;
         if let Ending::Signal(_) = report.ending {
             bail!(Interrupted);
         }

@@ -48,9 +48,15 @@ pub struct Row {
     #[serde(default)]
     pub native: bool,
     #[serde(default)]
+    pub same_as_native: bool,
+    #[serde(default)]
+    pub resets: bool,
+    #[serde(default)]
     pub repeat: BTreeMap<Machine, u32>,
     #[serde(default)]
     pub repeat_long: BTreeMap<Machine, u32>,
+    #[serde(default)]
+    pub lasts: u64,
     #[serde(default)]
     pub long: bool,
 }

@@ -6,7 +6,7 @@
 mod info;
 mod options;
 
-use options::{Command, Options};
+use options::{Command, Options, Trace};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -26,6 +26,12 @@ fn main() -> ExitCode {
         }
         Err(Trouble::Absent(absent)) => fail(3, advise(absent)),
         Err(Trouble::Call(name, failure)) => fail(1, format!("{name}: {failure}")),
+        Err(Trouble::Stuck(left)) => fail(
+            1,
+            format!(
+                "trace: the log's port takes no more (`log` in underlay.conf); {left} records are left"
+            ),
+        ),
         Err(Trouble::Output(error)) => fail(1, format!("cannot write the output: {error}")),
     }
 }
@@ -37,6 +43,8 @@ enum Trouble {
     Absent(NotPresent),
     Call(&'static str, Failure),
     Output(io::Error),
+    /// The log's port takes no more; so many records are left.
+    Stuck(u64),
 }
 
 impl From<NotPresent> for Trouble {
@@ -53,6 +61,8 @@ fn run(options: &Options) -> Result<String, Trouble> {
         Command::Hello => hello(find(options)?),
         Command::Ping => ping(find(options)?),
         Command::Info { json } => info::show(find(options)?, json),
+        Command::Statistics => statistics(find(options)?),
+        Command::Trace(what) => trace(find(options)?, what),
         Command::Raw { number, arguments } => raw(options, number, arguments),
     }
 }
@@ -76,6 +86,43 @@ fn hello(underlay: Underlay) -> Result<String, Trouble> {
 fn ping(underlay: Underlay) -> Result<String, Trouble> {
     let version = underlay.ping().map_err(|f| Trouble::Call("ping", f))?;
     Ok(format!("ABI version {version}\n"))
+}
+
+fn statistics(underlay: Underlay) -> Result<String, Trouble> {
+    let done = underlay.statistics();
+    done.map_err(|f| Trouble::Call("statistics", f))?;
+    Ok(String::new())
+}
+
+fn trace(underlay: Underlay, what: Trace) -> Result<String, Trouble> {
+    match what {
+        Trace::On => underlay.switch_trace(true).map_err(of_trace)?,
+        Trace::Off => underlay.switch_trace(false).map_err(of_trace)?,
+        Trace::Write => write_trace(underlay)?,
+    }
+    Ok(String::new())
+}
+
+fn of_trace(failure: Failure) -> Trouble {
+    Trouble::Call("trace", failure)
+}
+
+/// Calls in a row that may bring nothing: each waits for the port a little.
+const ATTEMPTS: u32 = 100;
+
+/// Writes what is there, in as many calls as it takes. The calls may be traced
+/// themselves, but each adds less than it writes.
+fn write_trace(underlay: Underlay) -> Result<(), Trouble> {
+    let (mut left, mut in_vain) = (u64::MAX, 0);
+    while left > 0 {
+        let now = underlay.write_trace().map_err(of_trace)?;
+        in_vain = if now < left { 0 } else { in_vain + 1 };
+        if in_vain == ATTEMPTS {
+            return Err(Trouble::Stuck(now));
+        }
+        left = now;
+    }
+    Ok(())
 }
 
 /// Calls by number, whether or not anything announced itself, and lets the CPU

@@ -13,6 +13,10 @@ Commands:
   hello              make the hypervisor greet: in its log, and here
   ping               show the version of the call interface
   info [--json]      show how it is reached and which services it has
+  statistics         make it write to its log what its exits cost
+  trace on|off|write start or stop recording its exits, or make it write the
+                     records to the port of its log (its config must say
+                     `trace = on`)
   raw NUMBER [ARGUMENT]...
                      call a service by its number, with up to 5 numbers as
                      arguments (RBX RCX RDX RSI RDI), and show the registers
@@ -54,7 +58,17 @@ pub enum Command {
     Hello,
     Ping,
     Info { json: bool },
+    Statistics,
+    Trace(Trace),
     Raw { number: u64, arguments: [u64; 5] },
+}
+
+/// What to do with the trace.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Trace {
+    On,
+    Off,
+    Write,
 }
 
 /// Understands the command line; the first element is the program's name.
@@ -98,8 +112,15 @@ fn command(words: &[String], json: bool) -> Result<Command, lexopt::Error> {
         (["help"], _) => Ok(Command::Help),
         (["hello"], _) => Ok(Command::Hello),
         (["ping"], _) => Ok(Command::Ping),
+        (["statistics"], _) => Ok(Command::Statistics),
+        (["trace", "on"], _) => Ok(Command::Trace(Trace::On)),
+        (["trace", "off"], _) => Ok(Command::Trace(Trace::Off)),
+        (["trace", "write"], _) => Ok(Command::Trace(Trace::Write)),
+        (["trace", ..], _) => Err("`trace` needs one of on, off, write".into()),
         (["raw", numbers @ ..], _) => raw(numbers),
-        (["hello" | "ping" | "info", extra, ..], _) => Err(format!("`{extra}` is too much").into()),
+        (["hello" | "ping" | "info" | "statistics", extra, ..], _) => {
+            Err(format!("`{extra}` is too much").into())
+        }
         ([unknown, ..], _) => Err(format!("no command is called `{unknown}`").into()),
     }
 }
@@ -151,6 +172,7 @@ mod tests {
         );
         let ping = parsed("ping --instruction vmmcall").unwrap();
         assert_eq!(ping.instruction, Some(Instruction::Vmmcall));
+        assert_eq!(parsed("trace off"), Ok(plain(Command::Trace(Trace::Off))));
         assert_eq!(parsed("nonsense -h"), Ok(plain(Command::Help)));
     }
 
@@ -173,6 +195,9 @@ mod tests {
         let error = parsed("helo").unwrap_err();
         assert_eq!(error, "no command is called `helo`");
         assert!(parsed("hello there").unwrap_err().contains("there"));
+        for wrong in ["trace", "trace of", "trace on off"] {
+            assert!(parsed(wrong).unwrap_err().contains("on, off, write"));
+        }
         assert!(parsed("ping --json").unwrap_err().contains("info"));
         assert!(
             parsed("ping --instruction x")

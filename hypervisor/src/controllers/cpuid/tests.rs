@@ -81,18 +81,22 @@ fn features_without_their_control_are_hidden() {
 
 #[test]
 fn leaves_of_the_hypervisor() {
-    let signature = presence_leaf(LEAF_SIGNATURE, Vendor::Intel);
-    assert_eq!(signature.eax, LEAF_FEATURES);
+    let signature = presence_leaf(LEAF_SIGNATURE, Vendor::Intel, None);
+    assert_eq!(signature.eax, LEAF_PRINT);
     let spelt = [signature.ebx, signature.ecx, signature.edx]
         .map(u32::to_le_bytes)
         .concat();
     assert_eq!(spelt, b"UnderlayHV\0\0");
-    assert_eq!(presence_leaf(LEAF_FEATURES, Vendor::Intel).ebx, 1);
-    assert_eq!(presence_leaf(LEAF_FEATURES, Vendor::Amd).ebx, 2);
-    assert_eq!(
-        presence_leaf(LEAF_FEATURES + 1, Vendor::Amd),
-        Leaf::default()
-    );
+    assert_eq!(presence_leaf(LEAF_FEATURES, Vendor::Intel, None).ebx, 1);
+    assert_eq!(presence_leaf(LEAF_FEATURES, Vendor::Amd, None).ebx, 2);
+    for leaf in [LEAF_PRINT, LEAF_PRINT + 1] {
+        assert_eq!(presence_leaf(leaf, Vendor::Amd, None), Leaf::default());
+    }
+    let printer = Printer::new(x86::Gpa(0x12_3456_7000));
+    let features = presence_leaf(LEAF_FEATURES, Vendor::Amd, Some(&printer));
+    assert_eq!(features.ebx, 6);
+    let print = presence_leaf(LEAF_PRINT, Vendor::Amd, Some(&printer));
+    assert_eq!((print.eax, print.ecx, print.ebx), (0xe9, 0x12, 0x3456_7000));
     assert!(is_ours(LEAF_SIGNATURE, Presence::Leaf));
     assert!(!is_ours(LEAF_SIGNATURE, Presence::Hidden));
     assert!(!is_ours(LEAF_RANGE_END + 1, Presence::Leaf));

@@ -1,0 +1,181 @@
+//! Instructions that the policy runs in the CPU's place, because an operand of
+//! theirs lies in memory or at a port that a controller watches.
+//!
+//! The instruction is fetched and decoded through the guest's own tables, all
+//! its operands are found and checked, and only then is anything read or
+//! written: a fault leaves registers and memory as they were. The part of a
+//! memory operand that is watched goes to the controller's [`Device`], the rest
+//! to the guest's memory.
+//!
+//! Known are MOV in all forms but those that load a segment register, MOVZX,
+//! MOVSX, MOVBE, MOVNTI, CMOVcc, SETcc, the two-operand and one-operand
+//! arithmetic, shifts, rotations and bit tests, XCHG, XADD, CMPXCHG, CMPXCHG8B,
+//! PUSH, POP, and the string instructions. Anything else raises #UD, and is an
+//! oddity: the device is one that no CPU's instruction of that kind can reach,
+//! which is how a guest learns at the very place and with nothing changed. To
+//! skip it or to make up a result would be found out later, elsewhere.
+
+mod address;
+mod arithmetic;
+mod execute;
+mod operand;
+mod operation;
+mod string;
+mod width;
+
+use crate::caller::Caller;
+use crate::instruction::{Fetched, fetch};
+use crate::oddities::Oddity;
+use crate::outcome::Outcome;
+use crate::vm::{Cpu, Vm};
+use core::ops::Range;
+use iced_x86::Instruction;
+use machine::{Memory, Vcpu};
+use operation::{Operation, Text};
+use x86::control::Rflags;
+use x86::exit::{NestedFault, PortAccess};
+use x86::{Exception, Gpa};
+
+/// What answers for a watched range of memory or for ports.
+pub trait Device {
+    /// Reads `size` bytes (1 to 8) at `at`: an offset in the watched range, or
+    /// a port. Higher bits of the answer are ignored.
+    fn read(&mut self, at: u64, size: u8) -> u64;
+    /// Writes the low `size` bytes of `value` there.
+    fn write(&mut self, at: u64, size: u8, value: u64);
+}
+
+/// One instruction being run.
+struct Emulator<'a, V, M, D> {
+    vcpu: &'a mut V,
+    caller: Caller<'a, M>,
+    watched: Range<Gpa>,
+    /// The port of INS and OUTS, where those are what is watched.
+    port: Option<u16>,
+    device: &'a mut D,
+    /// Whether the device was asked.
+    reached: bool,
+}
+
+/// How far an instruction came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// To its end.
+    Finished,
+    /// More rounds are to come.
+    Unfinished,
+}
+
+/// Runs the instruction that touched `watched`, the whole or part of a page
+/// that exits, with `device` in its place.
+pub fn memory<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    fault: &NestedFault,
+    watched: Range<Gpa>,
+    device: &mut impl Device,
+) -> Outcome {
+    // What the CPU does by itself, without an instruction: it delivers an
+    // event, walks tables, fetches code. A device's registers are no place for
+    // any of it, and an access that nobody answers is #GP.
+    if cpu.vcpu.event().is_some() || fault.walk || fault.access.fetch {
+        let what = format_args!("{fault:?}, rip {:#x}", cpu.vcpu.rip());
+        vm.oddities.note(Oddity::NoInstruction, what);
+        return Outcome::Fault(Exception::GeneralProtection(0));
+    }
+    let emulator = Emulator {
+        caller: Caller::new(vm, &cpu.vcpu),
+        vcpu: &mut cpu.vcpu,
+        watched,
+        port: None,
+        device,
+        reached: false,
+    };
+    emulate(vm, emulator)
+}
+
+/// Runs IN, OUT, INS or OUTS on a watched port, with `device` in its place.
+pub fn port<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    access: &PortAccess,
+    device: &mut impl Device,
+) -> Outcome {
+    if access.string {
+        let emulator = Emulator {
+            caller: Caller::new(vm, &cpu.vcpu),
+            vcpu: &mut cpu.vcpu,
+            watched: Gpa(0)..Gpa(0),
+            port: Some(access.port),
+            device,
+            reached: false,
+        };
+        return emulate(vm, emulator);
+    }
+    let at = u64::from(access.port);
+    if access.input {
+        let value = device.read(at, access.size);
+        let registers = cpu.vcpu.registers_mut();
+        registers.rax = match access.size {
+            1 => width::Width::Byte.merge(registers.rax, value),
+            2 => width::Width::Word.merge(registers.rax, value),
+            _ => width::Width::Double.cut(value),
+        };
+    } else {
+        device.write(at, access.size, u64::from(access.value));
+    }
+    match access.next {
+        Some(next) => Outcome::Emulated {
+            length: next.wrapping_sub(cpu.vcpu.rip()) as u8,
+        },
+        None => Outcome::Done,
+    }
+}
+
+fn emulate<V: Vcpu, M: Memory, D: Device>(
+    vm: &Vm<M>,
+    mut emulator: Emulator<'_, V, M, D>,
+) -> Outcome {
+    let fetched = match fetch(&emulator.caller, emulator.vcpu) {
+        Ok(fetched) => fetched,
+        Err(exception) => return Outcome::Fault(exception),
+    };
+    let Some((instruction, operation)) = known(&fetched, emulator.port.is_some()) else {
+        return unknown(vm, emulator.vcpu, &fetched);
+    };
+    match emulator.execute(instruction, operation) {
+        Ok(Progress::Finished) => Outcome::Emulated {
+            length: instruction.len() as u8,
+        },
+        Ok(Progress::Unfinished) => Outcome::Again,
+        Err(exception) => Outcome::Fault(exception),
+    }
+}
+
+/// Ports are for INS and OUTS, memory is for all others: an INS from a port
+/// that is the guest's own into watched memory would have to do the port access
+/// on the guest's behalf.
+fn known(fetched: &Fetched, at_port: bool) -> Option<(&Instruction, Operation)> {
+    let instruction = fetched.instruction.as_ref()?;
+    let operation = Operation::of(instruction)?;
+    let uses_port = matches!(operation, Operation::String(Text::Input | Text::Output));
+    (uses_port == at_port).then_some((instruction, operation))
+}
+
+fn unknown<V: Vcpu, M>(vm: &Vm<M>, vcpu: &V, fetched: &Fetched) -> Outcome {
+    let (bytes, rip, size) = (fetched.bytes(), vcpu.rip(), vcpu.code_size());
+    let what = format_args!("{bytes:02x?}, rip {rip:#x}, {size:?}");
+    vm.oddities.note(Oddity::UnknownForm, what);
+    Outcome::Fault(Exception::InvalidOpcode)
+}
+
+impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
+    /// Replaces the status flags, of which `flags` has the new ones.
+    fn set_status(&mut self, flags: Rflags) {
+        let others = self.vcpu.rflags() - arithmetic::STATUS;
+        self.vcpu.set_rflags(others | (flags & arithmetic::STATUS));
+    }
+}
+
+#[cfg(test)]
+mod tests;
