@@ -27,6 +27,15 @@ pub const STATISTICS: u64 = 4;
 /// trace.
 pub const TRACE: u64 = 5;
 
+/// Added to a service's number: a memory argument that is not accessible raises
+/// the exception of an ordinary access, as it always does for programs, instead
+/// of being an error, as it else is for a kernel.
+pub const MAY_FAULT: u64 = 1 << 31;
+
+/// The most bytes of a buffer that one call uses; of a longer one it uses the
+/// beginning, and says how much that was.
+pub const TRANSFER_MAX: usize = 64 << 10;
+
 /// The longest name of a service, in bytes, without the NUL.
 pub const NAME_MAX: usize = 255;
 

@@ -371,7 +371,12 @@ impl FakeMemory {
 
     /// Maps the page at linear `at` (below 2 MiB) to itself, as at first.
     pub fn map(&self, at: u64) {
-        self.entry(0x10_3000 + at / 4096 * 8, at | 7);
+        self.remap(at, at | 7);
+    }
+
+    /// Sets the page-table entry of linear `at` (below 2 MiB).
+    pub fn remap(&self, at: u64, entry: u64) {
+        self.entry(0x10_3000 + at / 4096 * 8, entry);
     }
 
     /// Makes the page at linear `at` (below 2 MiB) absent.
@@ -403,6 +408,11 @@ impl Memory for FakeMemory {
         self.written.borrow_mut().push((gpa, from.len()));
         self.bytes.borrow_mut()[range].copy_from_slice(from);
         Ok(())
+    }
+    fn copy(&self, to: Gpa, from: Gpa, size: u64) -> Result<(), Unreachable> {
+        let mut bytes = vec![0; size as usize];
+        self.read(from, &mut bytes)?;
+        self.write(to, &bytes)
     }
     fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable> {
         self.range(gpa, size as usize).map(drop)

@@ -13,10 +13,12 @@
     clippy::indexing_slicing
 )]
 
+pub mod buffer;
 pub mod caller;
 pub mod chain;
 pub mod controllers;
 pub mod emulator;
+pub mod failure;
 pub mod instruction;
 pub mod oddities;
 pub mod outcome;

@@ -21,6 +21,8 @@ pub trait Memory: Entries {
     fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), Unreachable>;
     /// Writes `from` to `gpa`. An error has written nothing.
     fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), Unreachable>;
+    /// Copies `size` bytes from `from` to `to`. An error has written nothing.
+    fn copy(&self, to: Gpa, from: Gpa, size: u64) -> Result<(), Unreachable>;
     /// Whether `size` bytes at `gpa` are memory of the guest's.
     fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable>;
     /// The hypervisor's own memory, where the guest has none.
@@ -96,6 +98,13 @@ impl Memory for GuestMemory {
         // SAFETY: as for `read`.
         let copied = unsafe { guarded::copy(to, from.as_ptr(), from.len()) };
         copied.then_some(()).ok_or(Unreachable(gpa))
+    }
+
+    fn copy(&self, to: Gpa, from: Gpa, size: u64) -> Result<(), Unreachable> {
+        let (to_direct, from) = (self.direct(to, size)?, self.direct(from, size)?);
+        // SAFETY: as for `read`; a copy by instructions may overlap.
+        let copied = unsafe { guarded::copy(to_direct, from, size as usize) };
+        copied.then_some(()).ok_or(Unreachable(to))
     }
 
     fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable> {

@@ -1,7 +1,8 @@
 //! The call instruction: from registers to a service and back.
 
+use crate::failure::Failure;
 use crate::outcome::Outcome;
-use crate::services::{self, Failure};
+use crate::services;
 use crate::vm::{Cpu, Vm};
 use abi::handoff::Presence;
 use machine::{Memory, Vcpu};
@@ -19,10 +20,10 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
     match services::serve(vm, cpu) {
         Ok(value) => cpu.vcpu.registers_mut().rax = value,
         Err(Failure::Refused(errno)) => cpu.vcpu.registers_mut().rax = errno.to_register(),
-        Err(Failure::BadAddress(gva)) => {
+        Err(Failure::BadAddress(address)) => {
             let registers = cpu.vcpu.registers_mut();
             registers.rax = abi::Errno::BadAddress.to_register();
-            registers.rbx = gva.0;
+            registers.rbx = address;
         }
         Err(Failure::Fault(exception)) => return Outcome::Fault(exception),
     }

@@ -10,37 +10,12 @@ mod statistics;
 mod trace;
 
 use crate::caller::Caller;
+use crate::failure::Failure;
 use crate::vm::{Cpu, Vm};
 use abi::Errno;
 use abi::call::{self, SERVICES, Who};
 use machine::{Memory, Vcpu};
-use x86::walk::Denied;
-use x86::{Exception, Gva, Registers};
-
-/// Why a call did not succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The caller made a mistake.
-    Refused(Errno),
-    /// A memory argument is not accessible, and the caller is told so.
-    BadAddress(Gva),
-    /// A memory argument is not accessible, and the call raises what an
-    /// ordinary instruction would have raised; it runs again afterwards.
-    Fault(Exception),
-}
-
-impl Failure {
-    /// A memory argument at `gva` was denied to `caller`: a user program
-    /// faults like any instruction of its own, so that its page can come in; a
-    /// kernel gets an error.
-    fn denied<M>(caller: &Caller<M>, gva: Gva, denied: Denied) -> Self {
-        if caller.user {
-            Self::Fault(denied.exception())
-        } else {
-            Self::BadAddress(gva)
-        }
-    }
-}
+use x86::Registers;
 
 /// Serves the call that `cpu` stopped at. The value goes to RAX.
 #[inline]
@@ -50,8 +25,10 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Fa
     if number == call::PING {
         return Ok(u64::from(call::VERSION));
     }
-    let caller = Caller::new(vm, &cpu.vcpu);
+    let mut caller = Caller::new(vm, &cpu.vcpu);
     let number = caller.argument(number);
+    caller.faults |= number & call::MAY_FAULT != 0;
+    let number = number & !call::MAY_FAULT;
     #[cfg(feature = "breakable")]
     if let Ok(value) = breakable::serve(vm, cpu, number) {
         return Ok(value);
@@ -80,8 +57,8 @@ fn may_call<M>(
     let row = SERVICES.iter().find(|service| service.number == number);
     Ok(match row.ok_or(Failure::Refused(Errno::NoService))?.who {
         Who::Any => true,
-        Who::Kernel => !caller.user,
-        Who::Owner => !caller.user || vm.token.opens(registers.r8, registers.r9),
+        Who::Kernel => caller.kernel,
+        Who::Owner => caller.kernel || vm.token.opens(registers.r8, registers.r9),
     })
 }
 

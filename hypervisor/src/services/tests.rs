@@ -14,7 +14,7 @@ use machine::CodeSize;
 use proptest::prelude::*;
 use x86::exception::page_fault;
 use x86::exit::Instruction;
-use x86::{Exit, Registers};
+use x86::{Exception, Exit};
 
 fn vm(presence: Presence) -> Vm<FakeMemory> {
     Vm::new(FakeMemory::new(), presence, Features::ALL)
@@ -227,6 +227,22 @@ fn a_kernel_gets_an_error_with_the_address() {
         (cpu.registers.rax, cpu.registers.rbx),
         (Errno::BadAddress.to_register(), 1 << 63)
     );
+}
+
+#[test]
+fn a_kernel_that_asks_for_the_fault_gets_it() {
+    let vm = vm(Presence::Leaf);
+    vm.memory.unmap(0x9000);
+    let number = call::RESOLVE | call::MAY_FAULT;
+    let cpu = call(&vm, 0, number, 0x9123);
+    let fault = Exception::PageFault {
+        address: 0x9123,
+        code: 0,
+    };
+    assert_eq!((cpu.injected, cpu.rip), (vec![fault], 0x1000));
+    vm.memory.put(0x8000, b"ping\0");
+    succeeded(&call(&vm, 0, number, 0x8000), call::PING);
+    succeeded(&call(&vm, 3, call::PING | call::MAY_FAULT, 0), 1);
 }
 
 #[test]
