@@ -10,6 +10,7 @@ pub mod discovery;
 pub mod errno;
 pub mod greeting;
 pub mod handoff;
+pub mod record;
 pub mod refusal;
 pub mod report;
 pub mod token;

@@ -7,7 +7,7 @@ use abi::Errno;
 use machine::{CodeSize, Memory, Vcpu};
 use x86::control::Cr0;
 use x86::walk::{Denied, Intent, Paging, Translation, walk};
-use x86::{Gva, PAGE_SIZE};
+use x86::{Gva, PAGE_SIZE, Registers};
 
 /// A caller: its privilege and its view of memory, as they were at the call.
 pub struct Caller<'a, M> {
@@ -45,6 +45,19 @@ impl<'a, M: Memory> Caller<'a, M> {
         } else {
             register & 0xffff_ffff
         }
+    }
+
+    /// The arguments that `registers` hold.
+    pub fn arguments(&self, registers: &Registers) -> [u64; 5] {
+        let Registers {
+            rbx,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            ..
+        } = *registers;
+        [rbx, rcx, rdx, rsi, rdi].map(|register| self.argument(register))
     }
 
     /// The last of `length` bytes at `address`, an argument; refused if they

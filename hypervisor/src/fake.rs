@@ -349,14 +349,20 @@ impl FakeMemory {
             followed: Cell::new(0),
             fits: Cell::new(true),
         };
-        memory.entry(Self::ROOT, 0x10_1000 | 7);
-        memory.entry(0x10_1000, 0x10_2000 | 7);
-        memory.entry(0x10_2000, 0x10_3000 | 7);
-        memory.entry(0x10_2008, 0x20_0000 | 0x87);
-        for page in 0..512 {
-            memory.map(page * 4096);
-        }
+        memory.restore();
         memory
+    }
+
+    /// Makes the page tables what they were at first.
+    pub fn restore(&self) {
+        self.put(Self::ROOT, &[0; 0x4000]);
+        self.entry(Self::ROOT, 0x10_1000 | 7);
+        self.entry(0x10_1000, 0x10_2000 | 7);
+        self.entry(0x10_2000, 0x10_3000 | 7);
+        self.entry(0x10_2008, 0x20_0000 | 0x87);
+        for page in 0..512 {
+            self.map(page * 4096);
+        }
     }
 
     fn entry(&self, at: u64, value: u64) {

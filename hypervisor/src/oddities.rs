@@ -33,6 +33,8 @@ oddities! {
     UnknownForm "unknown-instruction-form",
     /// An event, a page walk or a fetch that reached watched memory.
     NoInstruction "access-without-instruction",
+    /// A call that its caller may not make.
+    RefusedCall "refused-call",
     /// An INIT signal to the boot processor.
     Init "init",
 }

@@ -94,6 +94,8 @@ fn serve<V: Vcpu>(
             return Err(refusal);
         }
     };
+    vm.cpus = boot.handoff.cpus;
+    vm.memory_used = boot.used();
     let mut cpu = Cpu::watched(vcpu, statistics, trace);
     log::info!(
         "{} of {} KiB used; presence {presence:?}; the guest goes on",

@@ -35,6 +35,11 @@ pub struct Vm<M> {
     pub oddities: Oddities,
     /// Ticks of the time-stamp counter a second. Set before the guest runs.
     pub ticks_per_second: u64,
+    /// CPUs that are handled. Set before the guest runs.
+    pub cpus: u32,
+    /// Bytes of the hypervisor's memory that are in use. Set before the guest
+    /// runs; nothing is allocated later.
+    pub memory_used: u64,
 }
 
 /// Features of the CPU that a guest can use only with a control of VT-x.
@@ -74,6 +79,8 @@ impl<M: Memory> Vm<M> {
             mirror: [AtomicU64::new(0), AtomicU64::new(0)],
             oddities: Oddities::default(),
             ticks_per_second: 0,
+            cpus: 1,
+            memory_used: 0,
         }
     }
 }

@@ -11,19 +11,20 @@ mod trace;
 
 use crate::caller::Caller;
 use crate::failure::Failure;
+use crate::reply::Reply;
 use crate::vm::{Cpu, Vm};
 use abi::Errno;
 use abi::call::{self, SERVICES, Who};
 use machine::{Memory, Vcpu};
 use x86::Registers;
 
-/// Serves the call that `cpu` stopped at. The value goes to RAX.
+/// Serves the call that `cpu` stopped at.
 #[inline]
-pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Failure> {
+pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<Reply, Failure> {
     let number = cpu.vcpu.registers().rax;
     // The cheapest call does not even ask who calls.
     if number == call::PING {
-        return Ok(u64::from(call::VERSION));
+        return Ok(u64::from(call::VERSION).into());
     }
     let mut caller = Caller::new(vm, &cpu.vcpu);
     let number = caller.argument(number);
@@ -31,18 +32,33 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Fa
     let number = number & !call::MAY_FAULT;
     #[cfg(feature = "breakable")]
     if let Ok(value) = breakable::serve(vm, cpu, number) {
-        return Ok(value);
+        return Ok(value.into());
     }
     if !may_call(vm, &caller, cpu.vcpu.registers(), number)? {
         return Err(Failure::Refused(Errno::NotPermitted));
     }
+    let arguments = caller.arguments(cpu.vcpu.registers());
+    dispatch(vm, cpu, &caller, number, arguments)
+}
+
+/// Gives the call to its service, with its arguments as the service names them.
+#[inline]
+fn dispatch<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    caller: &Caller<M>,
+    number: u64,
+    [rbx, rcx, rdx, _rsi, _rdi]: [u64; 5],
+) -> Result<Reply, Failure> {
     match number {
-        call::RESOLVE => info::resolve(&caller, caller.argument(cpu.vcpu.registers().rbx)),
-        call::PING => Ok(u64::from(call::VERSION)),
-        call::PRINT => print::print(vm, cpu.vcpu.registers().rbx as u8),
-        call::HELLO => Ok(hello::hello(vm, cpu.statistics)),
-        call::STATISTICS => Ok(statistics::write(vm, cpu)),
-        call::TRACE => trace::serve(vm, cpu, caller.argument(cpu.vcpu.registers().rbx)),
+        call::RESOLVE => info::resolve(caller, rbx),
+        call::PING => Ok(u64::from(call::VERSION).into()),
+        call::PRINT => print::print(vm, rbx as u8),
+        call::HELLO => Ok(hello::hello(vm, cpu.statistics).into()),
+        call::STATISTICS => Ok(statistics::write(vm, cpu).into()),
+        call::TRACE => trace::serve(vm, cpu, rbx),
+        call::INFO => info::info(vm, cpu, caller, rbx, rcx),
+        call::LIST => info::list(caller, rbx, rcx, rdx),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }

@@ -3,6 +3,7 @@
 //! trace in the config; and its ring would lose everything else to it.
 
 use super::Failure;
+use crate::reply::Reply;
 use crate::vm::{Cpu, Vm};
 use abi::{Errno, report};
 use core::fmt::Arguments;
@@ -13,17 +14,17 @@ use machine::{Vcpu, percpu, write_to_log_port};
 const BATCH: usize = 16;
 
 /// Does what `command` says, see [`abi::call::TRACE`].
-pub fn serve<V: Vcpu, M>(vm: &Vm<M>, cpu: &mut Cpu<V>, command: u64) -> Result<u64, Failure> {
+pub fn serve<V: Vcpu, M>(vm: &Vm<M>, cpu: &mut Cpu<V>, command: u64) -> Result<Reply, Failure> {
     if !cpu.trace.is_possible() {
         return Err(Failure::Refused(Errno::NotPermitted));
     }
     match command {
         0 => cpu.trace.switch(false),
         1 => cpu.trace.switch(true),
-        2 => return Ok(write_out(vm, cpu, &mut write_to_log_port)),
+        2 => return Ok(write_out(vm, cpu, &mut write_to_log_port).into()),
         _ => return Err(Failure::Refused(Errno::InvalidArgument)),
     }
-    Ok(0)
+    Ok(0.into())
 }
 
 /// Gives the next records to `line`, and how far that is. Returns how many are
