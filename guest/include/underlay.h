@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0 */
+/*
+ * Calls to Underlay from C, in a program or in a Linux module.
+ *
+ * Made by `cargo xtask generate` from the tables in `abi`; docs/SERVICES.md is
+ * made from the same and says more.
+ */
+#ifndef UNDERLAY_H
+#define UNDERLAY_H
+
+#ifdef __KERNEL__
+#include <linux/types.h>
+#else
+#include <stdint.h>
+#endif
+
+/* Version of the call interface. */
+#define UNDERLAY_VERSION 1
+
+/*
+ * Added to a number by a kernel that wants a page fault instead of an error
+ * where an argument's memory is not accessible. Programs get the fault always.
+ */
+#define UNDERLAY_MAY_FAULT 0x80000000u
+
+/* The most bytes of a buffer that one call uses. */
+#define UNDERLAY_TRANSFER_MAX 65536
+
+/*
+ * resolve, for any: gives the number of a service by its name.
+ *   takes RBX name: the name, at most 255 bytes and a NUL
+ *   returns RAX number: its number, or 0 if there is no such service
+ */
+#define UNDERLAY_RESOLVE 0
+
+/*
+ * ping, for any: returns the version of the call interface.
+ *   returns RAX version: the version
+ */
+#define UNDERLAY_PING 1
+
+/*
+ * hello, for any: writes a logo and a greeting to the log and counts the greetings.
+ *   returns RAX greetings: greetings so far
+ */
+#define UNDERLAY_HELLO 2
+
+/*
+ * print, for any: prints a byte to the log, which shows whole lines, if the config says print = on.
+ *   takes RBX byte: the byte
+ *   returns RAX zero: 0
+ */
+#define UNDERLAY_PRINT 3
+
+/*
+ * statistics, for any: writes to the log what this CPU's exits cost.
+ *   returns RAX zero: 0
+ */
+#define UNDERLAY_STATISTICS 4
+
+/*
+ * trace, for any: switches the trace of this CPU's exits that the config asks for, or writes it to the log's port.
+ *   takes RBX command: 0 stops it, 1 starts it, 2 writes some of its records
+ *   returns RAX left: records that are still to be written
+ */
+#define UNDERLAY_TRACE 5
+
+/*
+ * info, for any: tells what there is beneath.
+ *   takes RBX buffer: where an `underlay_info` is written
+ *   takes RCX bytes: the room there
+ *   returns RAX size: the size of the whole record, of which as much was written as there was room
+ */
+#define UNDERLAY_INFO 6
+
+/*
+ * list, for any: tells which services there are.
+ *   takes RBX buffer: where records `underlay_service` are written
+ *   takes RCX bytes: the room there
+ *   takes RDX first: the first service to tell of, counted from 0
+ *   returns RAX written: how many records were written
+ *   returns RBX all: how many services there are
+ */
+#define UNDERLAY_LIST 7
+
+/* What there is beneath, as `info` tells it. */
+struct underlay_info {
+	/* Version of the call interface. */
+	uint32_t abi;
+	/* Whose hardware virtualises: 1 Intel VT-x, 2 AMD-V. */
+	uint32_t vendor;
+	/* 1 VMCALL is the instruction, 2 VMMCALL is; added: 4 the guest may print, 8 exits can be traced. */
+	uint32_t features;
+	/* CPUs that Underlay handles. */
+	uint32_t cpus;
+	/* Bytes of memory that Underlay keeps to itself. */
+	uint64_t memory;
+	/* Bytes of these that are in use. */
+	uint64_t used;
+	/* The time-stamp counter's ticks a second. */
+	uint64_t ticks_per_second;
+	/* Version of the hypervisor. */
+	char version[32];
+};
+_Static_assert(sizeof(struct underlay_info) == 72, "underlay_info");
+
+/* A service, as `list` tells of it. */
+struct underlay_service {
+	/* Its number. */
+	uint32_t number;
+	/* Who may call it: 0 any, 1 kernel, 2 owner. */
+	uint32_t who;
+	/* How many arguments it takes. */
+	uint32_t arguments;
+	/* How many results it returns. */
+	uint32_t results;
+	/* Its name. */
+	char name[48];
+	/* What it does. */
+	char sentence[192];
+};
+_Static_assert(sizeof(struct underlay_service) == 256, "underlay_service");
+
+/* The registers of a call, and of its reply. */
+struct underlay_call {
+	/* The service's number; then its result or a negative errno. */
+	uint64_t rax;
+	/* Arguments 1 to 5; then results. */
+	uint64_t rbx, rcx, rdx, rsi, rdi;
+	/* The owner token, where a program has it. */
+	uint64_t r8, r9;
+};
+
+static inline void underlay_cpuid(uint32_t leaf, uint32_t registers[4])
+{
+	__asm__ volatile("cpuid"
+			 : "=a"(registers[0]), "=b"(registers[1]),
+			   "=c"(registers[2]), "=d"(registers[3])
+			 : "a"(leaf), "c"(0));
+}
+
+/*
+ * What a call needs: 0 if there is no Underlay of this version, else which
+ * instruction it answers (1 VMCALL, 2 VMMCALL).
+ */
+static inline uint32_t underlay_find(void)
+{
+	uint32_t r[4];
+
+	underlay_cpuid(0x40000000, r);
+	if (r[1] != 0x65646e55 || r[2] != 0x79616c72 || r[3] != 0x5648)
+		return 0;
+	underlay_cpuid(0x40000001, r);
+	if (r[0] != UNDERLAY_VERSION)
+		return 0;
+	return r[1] & (1 | 2);
+}
+
+/*
+ * Calls with the instruction that underlay_find() named, which must not be 0:
+ * a CPU without Underlay raises #UD. Returns RAX.
+ */
+static inline int64_t underlay_call(uint32_t instruction, struct underlay_call *call)
+{
+	register uint64_t r8 __asm__("r8") = call->r8;
+	register uint64_t r9 __asm__("r9") = call->r9;
+
+	if (instruction & 1)
+		__asm__ volatile("vmcall"
+				 : "+a"(call->rax), "+b"(call->rbx), "+c"(call->rcx),
+				   "+d"(call->rdx), "+S"(call->rsi), "+D"(call->rdi)
+				 : "r"(r8), "r"(r9)
+				 : "memory");
+	else
+		__asm__ volatile("vmmcall"
+				 : "+a"(call->rax), "+b"(call->rbx), "+c"(call->rcx),
+				   "+d"(call->rdx), "+S"(call->rsi), "+D"(call->rdi)
+				 : "r"(r8), "r"(r9)
+				 : "memory");
+	return (int64_t)call->rax;
+}
+
+#endif
