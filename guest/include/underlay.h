@@ -83,6 +83,82 @@
  */
 #define UNDERLAY_LIST 7
 
+/*
+ * memory_copy, for any: copies between two buffers of the caller's, with its own rights.
+ *   takes RBX into: where to
+ *   takes RCX from: where from
+ *   takes RDX bytes: how many
+ *   returns RAX done: how many were copied
+ */
+#define UNDERLAY_MEMORY_COPY 8
+
+/*
+ * memory_read_physical, for owner: copies guest-physical memory into the caller's buffer.
+ *   takes RBX buffer: where to
+ *   takes RCX from: where from
+ *   takes RDX bytes: how many
+ *   returns RAX done: how many were copied
+ */
+#define UNDERLAY_MEMORY_READ_PHYSICAL 9
+
+/*
+ * memory_write_physical, for owner: copies the caller's buffer into guest-physical memory.
+ *   takes RBX buffer: where from
+ *   takes RCX into: where to
+ *   takes RDX bytes: how many
+ *   returns RAX done: how many were copied
+ */
+#define UNDERLAY_MEMORY_WRITE_PHYSICAL 10
+
+/*
+ * memory_read_pages, for owner: copies a list of guest-physical pages into the caller's buffer.
+ *   takes RBX buffer: where to
+ *   takes RCX list: the pages' guest-physical addresses in their order, 8 bytes each
+ *   takes RDX bytes: how many
+ *   takes RSI offset: where in the first page they begin
+ *   returns RAX done: how many were copied
+ */
+#define UNDERLAY_MEMORY_READ_PAGES 11
+
+/*
+ * memory_write_pages, for owner: copies the caller's buffer into a list of guest-physical pages.
+ *   takes RBX buffer: where from
+ *   takes RCX list: the pages' guest-physical addresses in their order, 8 bytes each
+ *   takes RDX bytes: how many
+ *   takes RSI offset: where in the first page they begin
+ *   returns RAX done: how many were copied
+ */
+#define UNDERLAY_MEMORY_WRITE_PAGES 12
+
+/*
+ * memory_read_space, for owner: copies from another address space into the caller's buffer, as a kernel there could read it; what is absent there is -EFAULT.
+ *   takes RBX buffer: where to
+ *   takes RCX from: where from, a linear address there
+ *   takes RDX bytes: how many
+ *   takes RSI root: the address space, as CR3 would hold it; the paging mode is the caller's
+ *   returns RAX done: how many were copied
+ */
+#define UNDERLAY_MEMORY_READ_SPACE 13
+
+/*
+ * memory_write_space, for owner: copies the caller's buffer into another address space, as a kernel there could write it; what is absent or read-only there is -EFAULT.
+ *   takes RBX buffer: where from
+ *   takes RCX into: where to, a linear address there
+ *   takes RDX bytes: how many
+ *   takes RSI root: the address space, as CR3 would hold it; the paging mode is the caller's
+ *   returns RAX done: how many were copied
+ */
+#define UNDERLAY_MEMORY_WRITE_SPACE 14
+
+/*
+ * memory_translate, for owner: gives the guest-physical address of a linear one, as a kernel there could read it; what is absent there is -EFAULT.
+ *   takes RBX address: the linear address
+ *   takes RCX root: the address space, as CR3 would hold it; the paging mode is the caller's
+ *   returns RAX physical: where it lies
+ *   returns RBX left: how many bytes of its page begin there
+ */
+#define UNDERLAY_MEMORY_TRANSLATE 15
+
 /* What there is beneath, as `info` tells it. */
 struct underlay_info {
 	/* Version of the call interface. */

@@ -69,6 +69,51 @@ services! {
          bytes: Bytes "the room there",
          first: Number "the first service to tell of, counted from 0") ->
         (written: Number "how many records were written", all: Number "how many services there are");
+    8 MEMORY_COPY "memory_copy" Any
+        "copies between two buffers of the caller's, with its own rights"
+        (into: Gva "where to", from: Gva "where from", bytes: Bytes "how many") ->
+        (done: Bytes "how many were copied");
+    9 MEMORY_READ_PHYSICAL "memory_read_physical" Owner
+        "copies guest-physical memory into the caller's buffer"
+        (buffer: Gva "where to", from: Gpa "where from", bytes: Bytes "how many") ->
+        (done: Bytes "how many were copied");
+    10 MEMORY_WRITE_PHYSICAL "memory_write_physical" Owner
+        "copies the caller's buffer into guest-physical memory"
+        (buffer: Gva "where from", into: Gpa "where to", bytes: Bytes "how many") ->
+        (done: Bytes "how many were copied");
+    11 MEMORY_READ_PAGES "memory_read_pages" Owner
+        "copies a list of guest-physical pages into the caller's buffer"
+        (buffer: Gva "where to",
+         list: Gva "the pages' guest-physical addresses in their order, 8 bytes each",
+         bytes: Bytes "how many",
+         offset: Bytes "where in the first page they begin") ->
+        (done: Bytes "how many were copied");
+    12 MEMORY_WRITE_PAGES "memory_write_pages" Owner
+        "copies the caller's buffer into a list of guest-physical pages"
+        (buffer: Gva "where from",
+         list: Gva "the pages' guest-physical addresses in their order, 8 bytes each",
+         bytes: Bytes "how many",
+         offset: Bytes "where in the first page they begin") ->
+        (done: Bytes "how many were copied");
+    13 MEMORY_READ_SPACE "memory_read_space" Owner
+        "copies from another address space into the caller's buffer, as a kernel there could read it; what is absent there is -EFAULT"
+        (buffer: Gva "where to",
+         from: Number "where from, a linear address there",
+         bytes: Bytes "how many",
+         root: Gpa "the address space, as CR3 would hold it; the paging mode is the caller's") ->
+        (done: Bytes "how many were copied");
+    14 MEMORY_WRITE_SPACE "memory_write_space" Owner
+        "copies the caller's buffer into another address space, as a kernel there could write it; what is absent or read-only there is -EFAULT"
+        (buffer: Gva "where from",
+         into: Number "where to, a linear address there",
+         bytes: Bytes "how many",
+         root: Gpa "the address space, as CR3 would hold it; the paging mode is the caller's") ->
+        (done: Bytes "how many were copied");
+    15 MEMORY_TRANSLATE "memory_translate" Owner
+        "gives the guest-physical address of a linear one, as a kernel there could read it; what is absent there is -EFAULT"
+        (address: Number "the linear address",
+         root: Gpa "the address space, as CR3 would hold it; the paging mode is the caller's") ->
+        (physical: Gpa "where it lies", left: Bytes "how many bytes of its page begin there");
 }
 
 #[cfg(test)]

@@ -232,7 +232,7 @@ proptest! {
         for page in 0..32 {
             // An odd multiple permutes the pages.
             let moved = page * (2 * shuffle + 1) % 32;
-            vm.memory.remap(0x1_0000 + page * 4096, 0x8_0000 + moved * 4096 | 7);
+            vm.memory.remap(0x1_0000 + page * 4096, (0x8_0000 + moved * 4096) | 7);
             vm.memory.put(0x8_0000 + moved * 4096, &[page as u8; 4096]);
         }
         let caller = caller(&vm, 3);

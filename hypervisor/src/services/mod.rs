@@ -5,6 +5,7 @@
 mod breakable;
 mod hello;
 mod info;
+mod memory;
 mod print;
 mod statistics;
 mod trace;
@@ -16,6 +17,7 @@ use crate::vm::{Cpu, Vm};
 use abi::Errno;
 use abi::call::{self, SERVICES, Who};
 use machine::{Memory, Vcpu};
+use memory::Way;
 use x86::Registers;
 
 /// Serves the call that `cpu` stopped at.
@@ -48,7 +50,7 @@ fn dispatch<V: Vcpu, M: Memory>(
     cpu: &mut Cpu<V>,
     caller: &Caller<M>,
     number: u64,
-    [rbx, rcx, rdx, _rsi, _rdi]: [u64; 5],
+    [rbx, rcx, rdx, rsi, _]: [u64; 5],
 ) -> Result<Reply, Failure> {
     match number {
         call::RESOLVE => info::resolve(caller, rbx),
@@ -59,6 +61,14 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::TRACE => trace::serve(vm, cpu, rbx),
         call::INFO => info::info(vm, cpu, caller, rbx, rcx),
         call::LIST => info::list(caller, rbx, rcx, rdx),
+        call::MEMORY_COPY => memory::copy(caller, [rbx, rcx, rdx]),
+        call::MEMORY_READ_PHYSICAL => memory::physical(caller, Way::Read, [rbx, rcx, rdx]),
+        call::MEMORY_WRITE_PHYSICAL => memory::physical(caller, Way::Write, [rbx, rcx, rdx]),
+        call::MEMORY_READ_PAGES => memory::pages(caller, Way::Read, [rbx, rcx, rdx, rsi]),
+        call::MEMORY_WRITE_PAGES => memory::pages(caller, Way::Write, [rbx, rcx, rdx, rsi]),
+        call::MEMORY_READ_SPACE => memory::space(caller, Way::Read, [rbx, rcx, rdx, rsi]),
+        call::MEMORY_WRITE_SPACE => memory::space(caller, Way::Write, [rbx, rcx, rdx, rsi]),
+        call::MEMORY_TRANSLATE => memory::translate(caller, rbx, rcx),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }

@@ -1,6 +1,7 @@
 //! Calls on the desk: through the loop, as a guest makes them.
 
 mod info;
+mod memory;
 
 use super::*;
 use crate::fake::{FakeMemory, FakeVtx};
@@ -37,7 +38,6 @@ const PROGRAM: Guest = Guest {
     token: [8, 9],
 };
 const KERNEL: Guest = Guest { cpl: 0, ..PROGRAM };
-#[expect(dead_code, reason = "no service is the owner's alone yet")]
 const OWNER: Guest = Guest {
     token: TOKEN.0,
     ..PROGRAM
