@@ -21,6 +21,9 @@ pub const MAY_FAULT: u64 = 1 << 31;
 /// beginning, and says how much that was.
 pub const TRANSFER_MAX: usize = 64 << 10;
 
+/// The most bytes of a line that a guest writes into the log.
+pub const LOG_TEXT_MAX: usize = 200;
+
 /// The longest name of a service, in bytes, without the NUL.
 pub const NAME_MAX: usize = 255;
 

@@ -159,6 +159,32 @@
  */
 #define UNDERLAY_MEMORY_TRANSLATE 15
 
+/*
+ * log_read, for owner: reads whole lines of the log; a buffer in which not even the first fits is -EINVAL.
+ *   takes RBX buffer: where to
+ *   takes RCX bytes: the room there
+ *   takes RDX line: the first line's number, counted from 0
+ *   returns RAX done: how many bytes were written; each line ends with a newline
+ *   returns RBX next: the number of the line to go on with
+ *   returns RCX lost: lines before it that were overwritten unread
+ */
+#define UNDERLAY_LOG_READ 16
+
+/*
+ * log_write, for any: writes a line into the log, marked with who wrote it; who does it too often gets -EAGAIN.
+ *   takes RBX text: the line
+ *   takes RCX bytes: its length; at most 200 are used
+ *   returns RAX done: how many were used
+ */
+#define UNDERLAY_LOG_WRITE 17
+
+/*
+ * log_level, for owner: sets how important a line of the log must be.
+ *   takes RBX level: 0 nothing is logged, 1 errors, 2 and warnings, 3 and what is worth knowing, 4 and what an engineer asks for, 5 everything
+ *   returns RAX before: what it was
+ */
+#define UNDERLAY_LOG_LEVEL 18
+
 /* What there is beneath, as `info` tells it. */
 struct underlay_info {
 	/* Version of the call interface. */

@@ -23,6 +23,7 @@ pub mod instruction;
 pub mod oddities;
 pub mod outcome;
 pub mod printer;
+pub mod ration;
 pub mod reply;
 pub mod run;
 pub mod services;

@@ -3,6 +3,7 @@
 use crate::oddities::Oddities;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
+use crate::ration::Ration;
 use crate::statistics::Statistics;
 use crate::trace::ring::Reader;
 use crate::trace::{Before, Trace};
@@ -24,6 +25,10 @@ pub struct Vm<M> {
     pub token: Token,
     /// What the guest prints, where it is offered that. Never changes.
     pub printer: Option<Printer>,
+    /// Lines that the guest's kernel may write into the log.
+    pub kernel_lines: Ration,
+    /// Lines that its programs may.
+    pub program_lines: Ration,
     /// Greetings so far. Counted by the service `hello` on any CPU.
     pub greetings: AtomicU64,
     /// The page that shows another one, and that one; 0 if there is none. Set
@@ -74,6 +79,8 @@ impl<M: Memory> Vm<M> {
             features,
             token: Token::NONE,
             printer: None,
+            kernel_lines: Ration::default(),
+            program_lines: Ration::default(),
             greetings: AtomicU64::new(0),
             #[cfg(feature = "breakable")]
             mirror: [AtomicU64::new(0), AtomicU64::new(0)],

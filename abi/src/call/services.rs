@@ -114,6 +114,22 @@ services! {
         (address: Number "the linear address",
          root: Gpa "the address space, as CR3 would hold it; the paging mode is the caller's") ->
         (physical: Gpa "where it lies", left: Bytes "how many bytes of its page begin there");
+    16 LOG_READ "log_read" Owner
+        "reads whole lines of the log; a buffer in which not even the first fits is -EINVAL"
+        (buffer: Gva "where to",
+         bytes: Bytes "the room there",
+         line: Number "the first line's number, counted from 0") ->
+        (done: Bytes "how many bytes were written; each line ends with a newline",
+         next: Number "the number of the line to go on with",
+         lost: Number "lines before it that were overwritten unread");
+    17 LOG_WRITE "log_write" Any
+        "writes a line into the log, marked with who wrote it; who does it too often gets -EAGAIN"
+        (text: Gva "the line", bytes: Bytes "its length; at most 200 are used") ->
+        (done: Bytes "how many were used");
+    18 LOG_LEVEL "log_level" Owner
+        "sets how important a line of the log must be"
+        (level: Number "0 nothing is logged, 1 errors, 2 and warnings, 3 and what is worth knowing, 4 and what an engineer asks for, 5 everything") ->
+        (before: Number "what it was");
 }
 
 #[cfg(test)]

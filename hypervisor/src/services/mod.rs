@@ -5,6 +5,7 @@
 mod breakable;
 mod hello;
 mod info;
+mod log;
 mod memory;
 mod print;
 mod statistics;
@@ -16,7 +17,7 @@ use crate::reply::Reply;
 use crate::vm::{Cpu, Vm};
 use abi::Errno;
 use abi::call::{self, SERVICES, Who};
-use machine::{Memory, Vcpu};
+use machine::{Memory, Vcpu, read_log};
 use memory::Way;
 use x86::Registers;
 
@@ -69,6 +70,9 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::MEMORY_READ_SPACE => memory::space(caller, Way::Read, [rbx, rcx, rdx, rsi]),
         call::MEMORY_WRITE_SPACE => memory::space(caller, Way::Write, [rbx, rcx, rdx, rsi]),
         call::MEMORY_TRANSLATE => memory::translate(caller, rbx, rcx),
+        call::LOG_READ => log::read(caller, &read_log, [rbx, rcx, rdx]),
+        call::LOG_WRITE => log::write(vm, cpu, caller, &log::say, [rbx, rcx]),
+        call::LOG_LEVEL => log::level(rbx),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }
