@@ -2,6 +2,7 @@
 //! gaps, each field at a multiple of its size.
 
 use crate::call::Service;
+use crate::report::{BUCKETS, Exits, Oddity, Record};
 use core::fmt;
 
 /// What a field is made of.
@@ -231,6 +232,42 @@ impl From<&Service> for ServiceRecord {
     }
 }
 
+impl From<Exits<'_>> for ExitsRecord {
+    fn from(exits: Exits<'_>) -> Self {
+        Self {
+            kind: Text::new(exits.kind),
+            count: exits.count,
+            total: exits.total,
+            most: exits.most,
+            buckets: exits.buckets,
+        }
+    }
+}
+
+impl From<Oddity<'_>> for OddityRecord {
+    fn from(oddity: Oddity<'_>) -> Self {
+        Self {
+            name: Text::new(oddity.name),
+            count: oddity.count,
+        }
+    }
+}
+
+impl From<Record<'_>> for TraceRecord {
+    fn from(record: Record<'_>) -> Self {
+        Self {
+            number: record.number,
+            begin: record.begin,
+            end: record.end,
+            rip: record.rip,
+            payload: record.payload,
+            kind: Text::new(record.kind),
+            outcome: Text::new(record.outcome),
+            cpu: record.cpu,
+        }
+    }
+}
+
 /// [`Info::features`]: the guest may print.
 pub const FEATURE_PRINT: u32 = 4;
 /// [`Info::features`]: exits can be traced.
@@ -266,6 +303,31 @@ records! {
         results: u32, "How many results it returns";
         name: Text<48>, "Its name";
         sentence: Text<192>, "What it does";
+    }
+    /// The exits of one kind, as `statistics_read` tells of them. Times are the
+    /// ticks from an exit to the next entry.
+    ExitsRecord "exits" {
+        kind: Text<24>, "The kind's name";
+        count: u64, "How many there were";
+        total: u64, "What they took together";
+        most: u64, "What the longest took";
+        buckets: [u64; BUCKETS], "How their times are spread: bucket n counts what took 2^n to 2^(n+1) - 1 ticks, the first also what took none, the last whatever took longer";
+    }
+    /// Something odd, as `oddities_read` tells of it.
+    OddityRecord "oddity" {
+        name: Text<40>, "Its name";
+        count: u64, "How often it happened";
+    }
+    /// An exit, as `trace_read` tells of it.
+    TraceRecord "trace" {
+        number: u64, "Its number on this CPU, without gaps but for what was lost";
+        begin: u64, "Time-stamp counter after the exit";
+        end: u64, "Time-stamp counter before the next entry";
+        rip: u64, "RIP at the exit";
+        payload: [u64; 2], "What the exit carried";
+        kind: Text<24>, "The kind's name";
+        outcome: Text<12>, "The word with which it was answered";
+        cpu: u32, "The CPU";
     }
 }
 

@@ -185,6 +185,51 @@
  */
 #define UNDERLAY_LOG_LEVEL 18
 
+/*
+ * statistics_read, for owner: tells what the exits of this CPU cost.
+ *   takes RBX buffer: where records `underlay_exits` are written, one for each kind of exit
+ *   takes RCX bytes: the room there
+ *   takes RDX first: the first kind to tell of, counted from 0
+ *   returns RAX written: how many records were written
+ *   returns RBX all: how many kinds there are
+ *   returns RCX cpu: the CPU
+ */
+#define UNDERLAY_STATISTICS_READ 19
+
+/*
+ * oddities_read, for owner: tells how often the guest did what no ordinary system does.
+ *   takes RBX buffer: where records `underlay_oddity` are written, one for each kind
+ *   takes RCX bytes: the room there
+ *   takes RDX first: the first kind to tell of, counted from 0
+ *   returns RAX written: how many records were written
+ *   returns RBX all: how many kinds there are
+ */
+#define UNDERLAY_ODDITIES_READ 20
+
+/*
+ * statistics_reset, for owner: makes all that is counted of this CPU's exits 0.
+ *   returns RAX exits: how many exits had been counted
+ */
+#define UNDERLAY_STATISTICS_RESET 21
+
+/*
+ * trace_read, for owner: reads the trace of this CPU's exits; without `trace` in the config it is -ENOSYS.
+ *   takes RBX buffer: where records `underlay_trace` are written
+ *   takes RCX bytes: the room there
+ *   takes RDX record: the first record's number, counted from 0
+ *   returns RAX written: how many records were written
+ *   returns RBX next: the number of the record to go on with
+ *   returns RCX lost: records before it that were overwritten unread
+ */
+#define UNDERLAY_TRACE_READ 22
+
+/*
+ * trace_switch, for owner: starts or stops the trace of this CPU's exits; without `trace` in the config it is -ENOSYS.
+ *   takes RBX on: 1 starts it, 0 stops it
+ *   returns RAX before: what it was
+ */
+#define UNDERLAY_TRACE_SWITCH 23
+
 /* What there is beneath, as `info` tells it. */
 struct underlay_info {
 	/* Version of the call interface. */
@@ -222,6 +267,51 @@ struct underlay_service {
 	char sentence[192];
 };
 _Static_assert(sizeof(struct underlay_service) == 256, "underlay_service");
+
+/* The exits of one kind, as `statistics_read` tells of them. Times are the ticks from an exit to the next entry. */
+struct underlay_exits {
+	/* The kind's name. */
+	char kind[24];
+	/* How many there were. */
+	uint64_t count;
+	/* What they took together. */
+	uint64_t total;
+	/* What the longest took. */
+	uint64_t most;
+	/* How their times are spread: bucket n counts what took 2^n to 2^(n+1) - 1 ticks, the first also what took none, the last whatever took longer. */
+	uint64_t buckets[32];
+};
+_Static_assert(sizeof(struct underlay_exits) == 304, "underlay_exits");
+
+/* Something odd, as `oddities_read` tells of it. */
+struct underlay_oddity {
+	/* Its name. */
+	char name[40];
+	/* How often it happened. */
+	uint64_t count;
+};
+_Static_assert(sizeof(struct underlay_oddity) == 48, "underlay_oddity");
+
+/* An exit, as `trace_read` tells of it. */
+struct underlay_trace {
+	/* Its number on this CPU, without gaps but for what was lost. */
+	uint64_t number;
+	/* Time-stamp counter after the exit. */
+	uint64_t begin;
+	/* Time-stamp counter before the next entry. */
+	uint64_t end;
+	/* RIP at the exit. */
+	uint64_t rip;
+	/* What the exit carried. */
+	uint64_t payload[2];
+	/* The kind's name. */
+	char kind[24];
+	/* The word with which it was answered. */
+	char outcome[12];
+	/* The CPU. */
+	uint32_t cpu;
+};
+_Static_assert(sizeof(struct underlay_trace) == 88, "underlay_trace");
 
 /* The registers of a call, and of its reply. */
 struct underlay_call {

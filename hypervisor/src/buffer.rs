@@ -66,6 +66,20 @@ impl<'a, M: Memory> Buffer<'a, M> {
         Ok(buffer)
     }
 
+    /// Room for whole records of `size` bytes, to be written at `address`: at
+    /// most `wanted` of them, and no more than fit into `bytes` or into one
+    /// call.
+    pub fn for_records(
+        caller: &Caller<'a, M>,
+        [address, bytes]: [u64; 2],
+        size: usize,
+        wanted: u64,
+    ) -> Result<Self, Failure> {
+        let records = (transfer(bytes) / size) as u64;
+        let bytes = records.min(wanted) * size as u64;
+        Self::at_gva(caller, address, bytes, Access::Write)
+    }
+
     /// The first [`TRANSFER_MAX`] of `bytes` at the guest-physical `address`.
     /// The caller's right to it is the service's to check.
     pub fn at_gpa(memory: &'a M, address: u64, bytes: u64) -> Result<Self, Failure> {
@@ -213,6 +227,23 @@ impl<'a, M: Memory> Buffer<'a, M> {
         }
         Ok(done)
     }
+}
+
+/// Writes as many records as there is room for, of `rows` from number `first`
+/// on. Returns how many.
+pub fn write_records<M: Memory, const SIZE: usize>(
+    caller: &Caller<M>,
+    room: [u64; 2],
+    rows: impl ExactSizeIterator<Item = [u8; SIZE]>,
+    first: u64,
+) -> Result<u64, Failure> {
+    let rows = rows.skip(usize::try_from(first).unwrap_or(usize::MAX));
+    let buffer = Buffer::for_records(caller, room, SIZE, rows.len() as u64)?;
+    let places = (0..buffer.length()).step_by(SIZE);
+    for (place, row) in places.zip(rows) {
+        buffer.write(place, &row)?;
+    }
+    Ok((buffer.length() / SIZE) as u64)
 }
 
 #[cfg(test)]

@@ -57,12 +57,18 @@ impl Oddities {
 
     /// Those that happened.
     pub fn rows(&self) -> impl Iterator<Item = report::Oddity<'static>> {
-        let rows = self.0.iter().zip(NAMES);
-        rows.map(|(count, name)| report::Oddity {
-            name,
-            count: count.load(Ordering::Relaxed),
-        })
-        .filter(|row| row.count > 0)
+        self.all().filter(|row| row.count > 0)
+    }
+
+    /// All kinds.
+    pub fn all(&self) -> impl ExactSizeIterator<Item = report::Oddity<'static>> {
+        self.0
+            .iter()
+            .zip(NAMES)
+            .map(|(count, name)| report::Oddity {
+                name,
+                count: count.load(Ordering::Relaxed),
+            })
     }
 }
 

@@ -130,6 +130,36 @@ services! {
         "sets how important a line of the log must be"
         (level: Number "0 nothing is logged, 1 errors, 2 and warnings, 3 and what is worth knowing, 4 and what an engineer asks for, 5 everything") ->
         (before: Number "what it was");
+    19 STATISTICS_READ "statistics_read" Owner
+        "tells what the exits of this CPU cost"
+        (buffer: Gva "where records `underlay_exits` are written, one for each kind of exit",
+         bytes: Bytes "the room there",
+         first: Number "the first kind to tell of, counted from 0") ->
+        (written: Number "how many records were written",
+         all: Number "how many kinds there are",
+         cpu: Number "the CPU");
+    20 ODDITIES_READ "oddities_read" Owner
+        "tells how often the guest did what no ordinary system does"
+        (buffer: Gva "where records `underlay_oddity` are written, one for each kind",
+         bytes: Bytes "the room there",
+         first: Number "the first kind to tell of, counted from 0") ->
+        (written: Number "how many records were written", all: Number "how many kinds there are");
+    21 STATISTICS_RESET "statistics_reset" Owner
+        "makes all that is counted of this CPU's exits 0"
+        () ->
+        (exits: Number "how many exits had been counted");
+    22 TRACE_READ "trace_read" Owner
+        "reads the trace of this CPU's exits; without `trace` in the config it is -ENOSYS"
+        (buffer: Gva "where records `underlay_trace` are written",
+         bytes: Bytes "the room there",
+         record: Number "the first record's number, counted from 0") ->
+        (written: Number "how many records were written",
+         next: Number "the number of the record to go on with",
+         lost: Number "records before it that were overwritten unread");
+    23 TRACE_SWITCH "trace_switch" Owner
+        "starts or stops the trace of this CPU's exits; without `trace` in the config it is -ENOSYS"
+        (on: Number "1 starts it, 0 stops it") ->
+        (before: Number "what it was");
 }
 
 #[cfg(test)]

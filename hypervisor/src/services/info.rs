@@ -1,12 +1,12 @@
 //! Services that tell what there is.
 
 use super::Failure;
-use crate::buffer::{Access, Buffer};
+use crate::buffer::{Access, Buffer, write_records};
 use crate::caller::Caller;
 use crate::reply::Reply;
 use crate::vm::{Cpu, Vm};
 use abi::Errno;
-use abi::call::{NAME_MAX, SERVICES, TRANSFER_MAX, VERSION};
+use abi::call::{NAME_MAX, SERVICES, VERSION};
 use abi::discovery::{FEATURE_VMCALL, FEATURE_VMMCALL};
 use abi::record::{FEATURE_PRINT, FEATURE_TRACE, Info, ServiceRecord, Text};
 use machine::{Memory, Vcpu};
@@ -58,27 +58,11 @@ fn about<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &Cpu<V>) -> Info {
     }
 }
 
-/// Rows that one call writes.
-const LIST_MAX: u64 = (TRANSFER_MAX / ServiceRecord::SIZE) as u64;
-
 /// Writes as many rows of the table as there is room for, from row `first` on.
-pub fn list<M: Memory>(
-    caller: &Caller<M>,
-    address: u64,
-    bytes: u64,
-    first: u64,
-) -> Result<Reply, Failure> {
-    let skipped = usize::try_from(first).unwrap_or(usize::MAX);
-    let rows = SERVICES.iter().skip(skipped);
-    let room = bytes / ServiceRecord::SIZE as u64;
-    let written = (rows.len() as u64).min(room).min(LIST_MAX);
-    let bytes = written * ServiceRecord::SIZE as u64;
-    let buffer = Buffer::at_gva(caller, address, bytes, Access::Write)?;
-    let places = (0..buffer.length()).step_by(ServiceRecord::SIZE);
-    for (place, service) in places.zip(rows) {
-        let record = ServiceRecord::from(service);
-        buffer.write(place, &record.to_bytes())?;
-    }
+pub fn list<M: Memory>(caller: &Caller<M>, room: [u64; 2], first: u64) -> Result<Reply, Failure> {
+    let rows = SERVICES.iter();
+    let records = rows.map(|service| ServiceRecord::from(service).to_bytes());
+    let written = write_records(caller, room, records, first)?;
     Ok(Reply::from(written).rbx(SERVICES.len() as u64))
 }
 

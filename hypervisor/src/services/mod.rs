@@ -61,7 +61,7 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::STATISTICS => Ok(statistics::write(vm, cpu).into()),
         call::TRACE => trace::serve(vm, cpu, rbx),
         call::INFO => info::info(vm, cpu, caller, rbx, rcx),
-        call::LIST => info::list(caller, rbx, rcx, rdx),
+        call::LIST => info::list(caller, [rbx, rcx], rdx),
         call::MEMORY_COPY => memory::copy(caller, [rbx, rcx, rdx]),
         call::MEMORY_READ_PHYSICAL => memory::physical(caller, Way::Read, [rbx, rcx, rdx]),
         call::MEMORY_WRITE_PHYSICAL => memory::physical(caller, Way::Write, [rbx, rcx, rdx]),
@@ -73,6 +73,11 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::LOG_READ => log::read(caller, &read_log, [rbx, rcx, rdx]),
         call::LOG_WRITE => log::write(vm, cpu, caller, &log::say, [rbx, rcx]),
         call::LOG_LEVEL => log::level(rbx),
+        call::STATISTICS_READ => statistics::read(cpu, caller, [rbx, rcx], rdx),
+        call::ODDITIES_READ => statistics::oddities(vm, caller, [rbx, rcx], rdx),
+        call::STATISTICS_RESET => Ok(statistics::reset(cpu).into()),
+        call::TRACE_READ => trace::read(cpu, caller, [rbx, rcx], rdx),
+        call::TRACE_SWITCH => trace::switch(cpu, rbx),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }

@@ -3,6 +3,7 @@
 mod info;
 mod log;
 mod memory;
+mod statistics;
 
 use super::*;
 use crate::fake::{FakeMemory, FakeVtx};

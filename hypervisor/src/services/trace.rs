@@ -1,13 +1,18 @@
-//! The switch of the trace, and its way out: straight to the log's port. The
-//! log's ration does not hold there, because the machine's owner asked for a
-//! trace in the config; and its ring would lose everything else to it.
+//! The switch of the trace, and its ways out: into the owner's buffer, or
+//! straight to the log's port. The log's ration does not hold there, because
+//! the machine's owner asked for a trace in the config; and its ring would lose
+//! everything else to it.
 
 use super::Failure;
+use crate::buffer::Buffer;
+use crate::caller::Caller;
 use crate::reply::Reply;
+use crate::trace::ring::Reader;
 use crate::vm::{Cpu, Vm};
+use abi::record::TraceRecord;
 use abi::{Errno, report};
 use core::fmt::Arguments;
-use machine::{Vcpu, percpu, write_to_log_port};
+use machine::{Memory, Vcpu, percpu, write_to_log_port};
 
 /// Records written in one call. A serial port takes a tenth of a second for
 /// them, in which the guest gets no interrupts.
@@ -53,4 +58,46 @@ pub(super) fn write_out<V: Vcpu, M>(
     };
     let taken = line(format_args!("{written}"));
     cpu.trace.left(&cpu.trace_reader).max(u64::from(!taken))
+}
+
+/// Writes the records from number `next` on, as far as there is room. A number
+/// that no record has yet is waited for, like the next one.
+pub fn read<V: Vcpu, M: Memory>(
+    cpu: &Cpu<V>,
+    caller: &Caller<M>,
+    room: [u64; 2],
+    next: u64,
+) -> Result<Reply, Failure> {
+    offered(cpu)?;
+    let mut reader = Reader { next, lost: 0 };
+    let left = match next < cpu.trace.next() {
+        true => cpu.trace.left(&reader),
+        false => 0,
+    };
+    let buffer = Buffer::for_records(caller, room, TraceRecord::SIZE, left)?;
+    let mut written = 0;
+    for place in (0..buffer.length()).step_by(TraceRecord::SIZE) {
+        let Some(record) = cpu.trace.read(&mut reader, percpu::number()) else {
+            break;
+        };
+        buffer.write(place, &TraceRecord::from(record).to_bytes())?;
+        written += 1;
+    }
+    Ok(Reply::from(written).rbx(reader.next).rcx(reader.lost))
+}
+
+/// Starts or stops it. Returns what it was.
+pub fn switch<V: Vcpu>(cpu: &Cpu<V>, on: u64) -> Result<Reply, Failure> {
+    offered(cpu)?;
+    let before = cpu.trace.is_on();
+    match on {
+        0 | 1 => cpu.trace.switch(on == 1),
+        _ => return Err(Errno::InvalidArgument.into()),
+    }
+    Ok(u64::from(before).into())
+}
+
+fn offered<V: Vcpu>(cpu: &Cpu<V>) -> Result<(), Failure> {
+    let offered = cpu.trace.is_possible();
+    offered.then_some(()).ok_or(Errno::NoService.into())
 }
