@@ -5,6 +5,7 @@ use crate::nested::{Nested, OutOfTables};
 use crate::tables::DIRECT_MAP;
 use crate::{guarded, mtrrs};
 use abi::handoff::{self, MEMORY_MAX};
+use core::cmp::Reverse;
 use core::ops::Range;
 use spin::Mutex;
 use x86::walk::Entries;
@@ -43,7 +44,8 @@ pub struct GuestMemory {
     nested: Mutex<Nested>,
     reserved: Range<Gpa>,
     /// What of all addresses is memory. The rest is devices, of which a read
-    /// may change something, and holes. Never changes.
+    /// may change something, and holes. The largest comes first: most searches
+    /// end there. Never changes.
     memory: [handoff::Memory; MEMORY_MAX],
 }
 
@@ -57,8 +59,9 @@ impl GuestMemory {
     pub(crate) unsafe fn new(
         nested: Nested,
         reserved: Range<Gpa>,
-        memory: [handoff::Memory; MEMORY_MAX],
+        mut memory: [handoff::Memory; MEMORY_MAX],
     ) -> Self {
+        memory.sort_unstable_by_key(|range| Reverse(range.end.saturating_sub(range.start)));
         Self {
             nested: Mutex::new(nested),
             reserved,

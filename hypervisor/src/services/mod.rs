@@ -82,14 +82,15 @@ fn dispatch<V: Vcpu, M: Memory>(
     }
 }
 
-/// Whether the row of `number` lets `caller` in, who has these registers.
+/// Whether row `number` lets `caller` in, who has these registers.
 fn may_call<M>(
     vm: &Vm<M>,
     caller: &Caller<M>,
     registers: &Registers,
     number: u64,
 ) -> Result<bool, Failure> {
-    let row = SERVICES.iter().find(|service| service.number == number);
+    let row = usize::try_from(number).ok();
+    let row = row.and_then(|row| SERVICES.get(row));
     Ok(match row.ok_or(Failure::Refused(Errno::NoService))?.who {
         Who::Any => true,
         Who::Kernel => caller.kernel,

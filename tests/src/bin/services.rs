@@ -420,21 +420,31 @@ fn program(report: &mut Report, bits: u8) {
     }
 }
 
-/// For people: what a copy costs. An emulator's tick is an instruction.
+/// For people: what copies cost beside the cheapest call, in ticks. An
+/// emulator's tick is an instruction.
 fn costs(report: &mut Report) {
     let (from, into) = (Pages::boxed(), Pages::boxed());
-    for bytes in [0, 8, PAGE, 2 * PAGE] {
-        let arguments = [address(&*into), address(&*from), bytes, 0, 0];
+    let least = |number, arguments| {
         // SAFETY: RDTSC reads a clock, which every CPU here has.
         let ticks = || unsafe { _rdtsc() };
-        let least = (0..10).map(|_| {
+        let tries = (0..10).map(|_| {
             let before = ticks();
-            let _ = call(call::MEMORY_COPY, arguments);
+            let _ = call(number, arguments);
             ticks() - before
         });
-        let least = least.min().unwrap_or(0);
-        report.say(format_args!(
-            "memory_copy of {bytes} bytes: {least} ticks with the test's own"
-        ));
+        tries.min().unwrap_or(0)
+    };
+    let ping = least(call::PING, [0; 5]);
+    for (name, number) in [
+        ("memory_copy", call::MEMORY_COPY),
+        ("memory_read_physical", call::MEMORY_READ_PHYSICAL),
+    ] {
+        for bytes in [0, 8, PAGE, 2 * PAGE] {
+            let arguments = [address(&*into), address(&*from), bytes, 0, 0];
+            let more = least(number, arguments).saturating_sub(ping);
+            report.say(format_args!(
+                "{name} of {bytes} bytes: {more} ticks more than ping"
+            ));
+        }
     }
 }
