@@ -1,7 +1,7 @@
 //! Calls on the desk: through the loop, as a guest makes them.
 
 mod info;
-mod log;
+mod lines;
 mod memory;
 mod statistics;
 

@@ -28,7 +28,7 @@ fn read(oldest: u64, bytes: u64, next: u64) -> (Result<[u64; 3], Failure>, Strin
     let vm = vm(Presence::Leaf);
     let cpu = KERNEL.at_call(call::LOG_READ, [0; 5]);
     let caller = Caller::new(&vm, &cpu);
-    let reply = crate::services::log::read(&caller, &lines(oldest), [BUFFER, bytes, next]);
+    let reply = log::read(&caller, &lines(oldest), [BUFFER, bytes, next]);
     let mut registers = Registers::default();
     let found = reply.map(|reply| {
         reply.apply(&mut registers);
@@ -115,7 +115,7 @@ fn a_line_says_who_wrote_it_and_holds_nothing_but_text() {
         let caller = Caller::new(&vm, &cpu.vcpu);
         let say = |line: Arguments<'_>| lines.borrow_mut().push(line.to_string());
         let address = [BUFFER, text.len() as u64];
-        let reply = crate::services::log::write(&vm, &cpu, &caller, &say, address);
+        let reply = log::write(&vm, &cpu, &caller, &say, address);
         assert_eq!(reply, Ok(used.into()));
     }
     let long = format!("the guest's kernel writes: {}", "k".repeat(200));
