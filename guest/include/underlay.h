@@ -53,8 +53,9 @@
 #define UNDERLAY_PRINT 3
 
 /*
- * statistics, for any: writes to the log what this CPU's exits cost.
- *   returns RAX zero: 0
+ * statistics, for any: writes to the log what this CPU's exits cost, some lines a call.
+ *   takes RBX line: 0, or the line to go on with
+ *   returns RAX next: the number of the next line, or 0 at the end
  */
 #define UNDERLAY_STATISTICS 4
 

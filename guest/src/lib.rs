@@ -84,9 +84,15 @@ impl Underlay {
     ///
     /// Any [`Failure`] that the hypervisor answers with; none is expected.
     pub fn statistics(self) -> Result<(), Failure> {
-        // SAFETY: `statistics` takes no arguments and touches no memory of ours.
-        let reply = unsafe { self.call(abi::call::STATISTICS, [0; 5]) };
-        reply.result().map(drop)
+        let mut line = 0;
+        loop {
+            // SAFETY: `statistics` takes a number and touches no memory of ours.
+            let reply = unsafe { self.call(abi::call::STATISTICS, [line, 0, 0, 0, 0]) };
+            line = reply.result()?;
+            if line == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Switches the trace of this CPU's exits.

@@ -56,6 +56,8 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub debug_registers: [u64; 8],
     pub machine_check: bool,
     pub ticks: Cell<u64>,
+    /// By how many they go on whenever somebody looks.
+    pub pace: u64,
     pub nmis: u32,
     pub cr0_shadow: Option<u64>,
     pub msrs: BTreeMap<u32, u64>,
@@ -97,6 +99,7 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             debug_registers: [0; 8],
             machine_check: false,
             ticks: Cell::new(0),
+            pace: 1,
             nmis: 0,
             cr0_shadow: None,
             msrs: BTreeMap::new(),
@@ -182,9 +185,8 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn cr0(&self) -> Cr0 {
         self.cr0
     }
-    /// Goes on by one whenever somebody looks.
     fn ticks(&self) -> u64 {
-        self.ticks.replace(self.ticks.get() + 1)
+        self.ticks.replace(self.ticks.get() + self.pace)
     }
     fn cr4(&self) -> Cr4 {
         self.cr4
@@ -215,9 +217,6 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn code_size(&self) -> CodeSize {
         self.size
-    }
-    fn code_base(&self) -> u64 {
-        0
     }
     fn instruction_length(&self) -> Option<u64> {
         self.length

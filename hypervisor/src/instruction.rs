@@ -6,6 +6,7 @@ use crate::caller::Caller;
 use crate::vm::Vm;
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction};
 use machine::{CodeSize, Memory, Vcpu};
+use x86::segment::SegmentName;
 use x86::{Exception, Gva};
 
 /// The longest instruction, in bytes.
@@ -34,7 +35,7 @@ impl Fetched {
 pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched, Exception> {
     let width = vcpu.code_size();
     let rip = vcpu.rip();
-    let start = linear(vcpu.code_base().wrapping_add(rip), width);
+    let start = linear(code_base(vcpu, width).wrapping_add(rip), width);
     let mut code = [0; LONGEST];
     let mut size = 0;
     let instruction = loop {
@@ -62,6 +63,15 @@ pub fn length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Result<u64, Exception
     let fetched = fetch(&Caller::new(vm, vcpu), vcpu)?;
     let instruction = fetched.instruction.ok_or(Exception::InvalidOpcode)?;
     Ok(instruction.len() as u64)
+}
+
+/// 64-bit code has no base, though the register's hidden part keeps the one of
+/// its descriptor. Intel SDM volume 3, "Segmentation in IA-32e Mode".
+fn code_base<V: Vcpu>(vcpu: &V, width: CodeSize) -> u64 {
+    match width {
+        CodeSize::Bits64 => 0,
+        _ => vcpu.segment(SegmentName::Cs).base,
+    }
 }
 
 fn linear(address: u64, size: CodeSize) -> u64 {
@@ -107,6 +117,24 @@ pub fn warm_up() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::{FakeMemory, FakeVtx};
+    use crate::vm::Features;
+    use abi::handoff::Presence;
+
+    #[test]
+    fn the_base_of_a_code_segment_counts_but_in_64_bit_code() {
+        let vm = Vm::new(FakeMemory::new(), Presence::Leaf, Features::ALL);
+        vm.memory.put(0x1000, &[0x0f, 0xa2]);
+        vm.memory.put(0x5000, &[0x90]);
+        for (size, expected) in [(CodeSize::Bits64, 2), (CodeSize::Bits32, 1)] {
+            let mut vcpu = FakeVtx {
+                size,
+                ..FakeVtx::default()
+            };
+            vcpu.segments[SegmentName::Cs as usize].base = 0x4000;
+            assert_eq!(super::length(&vm, &vcpu), Ok(expected), "{size:?}");
+        }
+    }
 
     fn length(code: &[u8], size: CodeSize) -> Option<usize> {
         match decode(code, size, 0) {

@@ -55,20 +55,18 @@ impl Oddities {
         }
     }
 
-    /// Those that happened.
-    pub fn rows(&self) -> impl Iterator<Item = report::Oddity<'static>> {
-        self.all().filter(|row| row.count > 0)
-    }
-
     /// All kinds.
     pub fn all(&self) -> impl ExactSizeIterator<Item = report::Oddity<'static>> {
-        self.0
-            .iter()
-            .zip(NAMES)
-            .map(|(count, name)| report::Oddity {
-                name,
-                count: count.load(Ordering::Relaxed),
-            })
+        let rows = self.0.iter().zip(NAMES);
+        rows.map(|(count, name)| report::Oddity {
+            name,
+            count: count.load(Ordering::Relaxed),
+        })
+    }
+
+    /// All kinds; None for those that did not happen.
+    pub fn kinds(&self) -> impl Iterator<Item = Option<report::Oddity<'static>>> {
+        self.all().map(|row| Some(row).filter(|row| row.count > 0))
     }
 }
 
@@ -82,7 +80,11 @@ mod tests {
         oddities.note(Oddity::Init, format_args!(""));
         oddities.note(Oddity::Trespass, format_args!(""));
         oddities.note(Oddity::Init, format_args!(""));
-        let counts: Vec<_> = oddities.rows().map(|row| (row.name, row.count)).collect();
+        let counts: Vec<_> = oddities
+            .kinds()
+            .flatten()
+            .map(|row| (row.name, row.count))
+            .collect();
         assert_eq!(counts, [("access-to-underlay", 1), ("init", 2)]);
     }
 }

@@ -41,9 +41,15 @@ impl Statistics {
         counts.fold(0, u64::wrapping_add)
     }
 
+    /// What there is of each kind, of all kinds; None for those that did not
+    /// happen.
+    pub fn kinds(&self) -> impl Iterator<Item = Option<Exits<'static>>> {
+        self.all().map(|row| Some(row).filter(|row| row.count > 0))
+    }
+
     /// What there is of each kind that happened.
     pub fn rows(&self) -> impl Iterator<Item = Exits<'static>> {
-        self.all().filter(|row| row.count > 0)
+        self.kinds().flatten()
     }
 
     /// What there is of each kind, in the order of their numbers.

@@ -52,10 +52,14 @@ impl<'a, V: Vcpu, M: Memory> Watches<'a, V, M> {
         self.outcome = self.outcome.and(watched);
     }
 
-    /// The exception with this vector exits before the guest sees it. Who
-    /// watches one passes on what is not its own: `exceptions` raises it.
-    pub fn exception(&mut self, vector: u8) {
-        self.vcpu.intercept_exception(vector, true);
+    /// The fault with this vector exits before the guest sees it. Who watches
+    /// one passes on what is not its own: `exceptions` raises it. Traps (#DB,
+    /// #BP, #OF) are not faults: raised again, they would not come behind
+    /// their instruction, so they are never watched.
+    pub fn fault(&mut self, vector: u8) {
+        if !matches!(vector, 1 | 3 | 4) {
+            self.vcpu.intercept_exception(vector, true);
+        }
     }
 
     /// Whether everything that was declared can be watched.

@@ -131,6 +131,14 @@ extern "C" fn handle(frame: &mut Frame) {
         return;
     }
     match guarded::resume_after(frame.rip) {
+        // The access to the guest's memory did not happen, and the guest is to
+        // hear why.
+        Some(resume) if frame.vector == MACHINE_CHECK => {
+            if let Some(percpu) = percpu::current() {
+                percpu.note_machine_check();
+            }
+            frame.rip = resume;
+        }
         Some(resume) => frame.rip = resume,
         None => report(frame),
     }

@@ -45,12 +45,17 @@ impl Clock {
     }
 }
 
+/// Microseconds for which a port that took nothing is left alone.
+const SHUT: u64 = 10_000_000;
+
 /// How many lines may go to the port now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ration {
     left: u64,
     held: u64,
     refilled: u64,
+    /// The port is left alone until then: it did not take a line in time.
+    shut_until: u64,
 }
 
 /// What the ration says to a line.
@@ -67,7 +72,14 @@ impl Ration {
         left: RATION,
         held: 0,
         refilled: 0,
+        shut_until: 0,
     };
+
+    /// A port that takes nothing would cost the guest its patience for each
+    /// line: it is tried again after some seconds.
+    fn shut(&mut self, micros: u64) {
+        self.shut_until = micros + SHUT;
+    }
 
     fn take(&mut self, micros: u64) -> Share {
         // The guest may set the clock back.
@@ -77,7 +89,9 @@ impl Ration {
             self.left = (self.left + fresh).min(RATION);
             self.refilled = micros;
         }
-        if self.left == 0 {
+        let wait = self.shut_until.saturating_sub(micros);
+        let is_shut = (1..=SHUT).contains(&wait);
+        if self.left == 0 || is_shut {
             self.held += 1;
             return Share::Hold;
         }
@@ -139,8 +153,10 @@ impl Ring {
         self.text.keep(b"\n");
         if let Share::Print { held } = self.ration.take(micros) {
             self.tell_held(held);
-            self.port.write(line.bytes());
-            self.port.write(b"\r\n");
+            let taken = self.port.write(line.bytes()) && self.port.write(b"\r\n");
+            if !taken {
+                self.ration.shut(micros);
+            }
         }
     }
 
@@ -266,11 +282,21 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_takes_nothing_is_left_alone_for_a_while() {
+        let mut ration = Ration::FULL;
+        ration.shut(10);
+        assert_eq!(ration.take(11), Share::Hold);
+        assert_eq!(ration.take(9 + SHUT), Share::Hold);
+        assert_eq!(ration.take(10 + SHUT), Share::Print { held: 2 });
+    }
+
+    #[test]
     fn a_clock_that_is_set_back_does_not_mute_the_port() {
         let mut ration = Ration {
             left: 0,
             held: 0,
             refilled: u64::MAX / 2,
+            shut_until: u64::MAX / 2,
         };
         assert_eq!(ration.take(0), Share::Hold);
         assert_eq!(ration.take(1_000_000), Share::Print { held: 1 });

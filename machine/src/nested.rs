@@ -166,18 +166,18 @@ impl Nested {
     }
 
     /// Lets the guest reach the scrap page wherever it touches the region. An
-    /// error leaves those parts closed that have a watched page in them.
+    /// error leaves parts of it closed, and the next call tries again.
     pub fn open_scrap(&mut self) -> Result<(), OutOfTables> {
         if self.scrap_is_open {
             return Ok(());
         }
-        self.scrap_is_open = true;
         let mut at = self.plan.reserved.start;
         while at < self.plan.reserved.end {
             let table = self.scrap_table(at)?;
             self.set_directory_entry(at, table | self.plan.format.table());
             at += span(2);
         }
+        self.scrap_is_open = true;
         Ok(())
     }
 

@@ -67,8 +67,6 @@ pub trait Vcpu {
     fn set_cr3(&mut self, cr3: u64, pdptes: Option<[u64; 4]>);
     /// How wide the running code is.
     fn code_size(&self) -> CodeSize;
-    /// Base of CS; 0 in 64-bit mode.
-    fn code_base(&self) -> u64;
 
     /// Bytes of the instruction that exited, where the hardware says so.
     fn instruction_length(&self) -> Option<u64>;

@@ -139,6 +139,11 @@ pub enum Merged {
 /// Merges an exception with the event in whose delivery it was raised. Intel
 /// SDM volume 3, "Interrupt 8—Double Fault Exception (#DF)".
 pub const fn merge(first: Event, second: Exception) -> Merged {
+    let second = if first.is_instruction() {
+        second
+    } else {
+        second.external()
+    };
     if !matches!(first.kind, EventType::Exception) {
         return Merged::Second(second);
     }
@@ -174,6 +179,7 @@ mod tests {
     }
 
     const GP: Exception = Exception::GeneralProtection(0);
+    const EXTERNAL_GP: Exception = Exception::GeneralProtection(1);
     const PF: Exception = Exception::PageFault {
         address: 0x1000,
         code: 2,
@@ -207,10 +213,10 @@ mod tests {
     /// The manual's table of conditions for a double fault.
     #[test]
     fn exceptions_merge_as_the_manual_says() {
-        let benign = [1, 3, 6, 7, 16, 17, 18, 19];
+        let benign = [1, 6, 7, 16, 17, 18, 19];
         let contributory = [0, 10, 11, 12, 13];
         for vector in benign {
-            assert_eq!(merge(exception(vector), GP), Merged::Second(GP));
+            assert_eq!(merge(exception(vector), GP), Merged::Second(EXTERNAL_GP));
             assert_eq!(merge(exception(vector), PF), Merged::Second(PF));
         }
         for vector in contributory {
@@ -235,7 +241,9 @@ mod tests {
                 vector: 13,
                 error: None,
             };
-            assert_eq!(merge(first, GP), Merged::Second(GP));
+            let asked_for = kind == EventType::Software;
+            let expected = if asked_for { GP } else { EXTERNAL_GP };
+            assert_eq!(merge(first, GP), Merged::Second(expected));
         }
     }
 }

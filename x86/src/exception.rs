@@ -57,6 +57,19 @@ pub mod page_fault {
 }
 
 impl Exception {
+    /// The same, raised in the delivery of an event that the running program
+    /// did not ask for: error codes that hold a selector say so in bit 0, EXT.
+    /// Intel SDM volume 3, "Error Code".
+    pub const fn external(self) -> Self {
+        match self {
+            Self::InvalidTaskState(code) => Self::InvalidTaskState(code | 1),
+            Self::SegmentNotPresent(code) => Self::SegmentNotPresent(code | 1),
+            Self::StackFault(code) => Self::StackFault(code | 1),
+            Self::GeneralProtection(code) => Self::GeneralProtection(code | 1),
+            other => other,
+        }
+    }
+
     /// The exception that `event` is, where `detail` is CR2 if it is #PF.
     pub const fn from_event(event: Event, detail: u64) -> Self {
         match (event.vector, event.error) {

@@ -52,9 +52,9 @@ services! {
         (byte: Number "the byte") ->
         (zero: Number "0");
     4 STATISTICS "statistics" Any
-        "writes to the log what this CPU's exits cost"
-        () ->
-        (zero: Number "0");
+        "writes to the log what this CPU's exits cost, some lines a call"
+        (line: Number "0, or the line to go on with") ->
+        (next: Number "the number of the next line, or 0 at the end");
     5 TRACE "trace" Any
         "switches the trace of this CPU's exits that the config asks for, or writes it to the log's port"
         (command: Number "0 stops it, 1 starts it, 2 writes some of its records") ->

@@ -4,6 +4,7 @@ use crate::fake::{FakeMemory, FakeSvm, FakeVtx};
 use crate::outcome::Stop;
 use crate::run::run;
 use crate::vm::{Cpu, Features, Vm};
+use crate::watches::Watches;
 use abi::handoff::Presence;
 use machine::Vcpu;
 use x86::control::Cr4;
@@ -114,9 +115,20 @@ fn an_exception_that_nobody_wants_is_the_guests() {
     let vcpu = after(FakeVtx::default(), exception(14, Some(6), 0x1234));
     let address = 0x1234;
     assert_eq!(vcpu.injected, [Exception::PageFault { address, code: 6 }]);
-    let stepped = after(FakeVtx::default(), exception(1, None, 1 << 14));
-    assert_eq!(stepped.debug_registers[6], 1 << 14);
-    assert_eq!(stepped.injected[0].vector(), 1);
+}
+
+#[test]
+fn traps_cannot_be_watched_and_faults_can() {
+    let vm = Vm::new(FakeMemory::new(), Presence::Leaf, Features::ALL);
+    let mut vcpu = FakeVtx::default();
+    let mut watches = Watches::new(&vm, &mut vcpu);
+    for vector in 0..32 {
+        watches.fault(vector);
+    }
+    let traps: Vec<u8> = (0..32)
+        .filter(|vector| !vcpu.exceptions.contains(vector))
+        .collect();
+    assert_eq!(traps, [1, 3, 4]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ const GENERAL_PROTECTION: u8 = 13;
 /// #UD. AMD APM volume 3, "VMRUN" and its neighbours, exceptions.
 pub fn watches<V: Vcpu, M: Memory>(watches: &mut Watches<V, M>) {
     if watches.vendor() == Vendor::Amd {
-        watches.exception(GENERAL_PROTECTION);
+        watches.fault(GENERAL_PROTECTION);
     }
 }
 

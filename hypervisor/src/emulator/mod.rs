@@ -50,8 +50,8 @@ struct Emulator<'a, V, M, D> {
     vcpu: &'a mut V,
     caller: Caller<'a, M>,
     watched: Range<Gpa>,
-    /// The port of INS and OUTS, where those are what is watched.
-    port: Option<u16>,
+    /// The access of INS and OUTS, where those are what is watched.
+    port: Option<PortAccess>,
     device: &'a mut D,
     /// Whether the device was asked.
     reached: bool,
@@ -106,7 +106,7 @@ pub fn port<V: Vcpu, M: Memory>(
             caller: Caller::new(vm, &cpu.vcpu),
             vcpu: &mut cpu.vcpu,
             watched: Gpa(0)..Gpa(0),
-            port: Some(access.port),
+            port: Some(*access),
             device,
             reached: false,
         };
@@ -143,6 +143,12 @@ fn emulate<V: Vcpu, M: Memory, D: Device>(
     let Some((instruction, operation)) = known(&fetched, emulator.port.is_some()) else {
         return unknown(vm, emulator.vcpu, &fetched);
     };
+    if emulator
+        .port
+        .is_some_and(|access| !is_same(&access, instruction, operation))
+    {
+        return Outcome::Resume;
+    }
     match emulator.execute(instruction, operation) {
         Ok(Progress::Finished) => Outcome::Emulated {
             length: instruction.len() as u8,
@@ -160,6 +166,15 @@ fn known(fetched: &Fetched, at_port: bool) -> Option<(&Instruction, Operation)> 
     let operation = Operation::of(instruction)?;
     let uses_port = matches!(operation, Operation::String(Text::Input | Text::Output));
     (uses_port == at_port).then_some((instruction, operation))
+}
+
+/// Whether this string instruction is the one that exited. The CPU has asked the
+/// task's map of ports for that one; code that has changed since runs again, so
+/// that it is asked for the ports that a wider one reaches.
+fn is_same(access: &PortAccess, instruction: &Instruction, operation: Operation) -> bool {
+    let input = operation == Operation::String(Text::Input);
+    let width = operation::memory_width(instruction);
+    input == access.input && width.is_some_and(|width| width.bytes() == access.size)
 }
 
 fn unknown<V: Vcpu, M>(vm: &Vm<M>, vcpu: &V, fetched: &Fetched) -> Outcome {

@@ -20,9 +20,11 @@ const RCX: u8 = 1;
 const RSI: u8 = 6;
 const RDI: u8 = 7;
 
-/// Rounds of one exit, so that interrupts wait no longer than for an ordinary
-/// instruction of some thousand cycles.
+/// Rounds of one exit.
 const ROUNDS: u32 = 256;
+/// Ticks after which no other round begins, so that interrupts wait no longer
+/// than for one round of a slow device: a line of the log takes milliseconds.
+const TICKS: u64 = 1_000_000;
 
 /// When a repeated instruction ends but for its count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +104,7 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
         if count == 0 {
             return Ok(Progress::Finished);
         }
+        let begin = self.vcpu.ticks();
         for done in 0..ROUNDS {
             self.reached = false;
             match self.round(&rounds) {
@@ -116,7 +119,8 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
             if count == 0 || ends(rounds.until, flags) {
                 return Ok(Progress::Finished);
             }
-            if !self.reached || flags.contains(Rflags::TF) {
+            let late = self.vcpu.ticks().saturating_sub(begin) > TICKS;
+            if !self.reached || late || flags.contains(Rflags::TF) {
                 break;
             }
         }
@@ -194,14 +198,18 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
 
     fn read_port(&mut self, width: Width) -> u64 {
         self.reached = true;
-        let port = self.port.unwrap_or(0);
-        self.device.read(u64::from(port), width.bytes())
+        let port = self.port_number();
+        self.device.read(port, width.bytes())
     }
 
     fn write_port(&mut self, width: Width, value: u64) {
         self.reached = true;
-        let port = self.port.unwrap_or(0);
-        self.device.write(u64::from(port), width.bytes(), value);
+        let port = self.port_number();
+        self.device.write(port, width.bytes(), value);
+    }
+
+    fn port_number(&self) -> u64 {
+        self.port.map_or(0, |access| u64::from(access.port))
     }
 }
 

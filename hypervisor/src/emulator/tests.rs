@@ -428,6 +428,19 @@ fn string(count: u64) -> FakeVtx {
     vcpu
 }
 
+/// Whoever may print can make each round a line of the log.
+#[test]
+fn interrupts_wait_for_no_second_round_of_a_slow_device() {
+    let mut device = Recorder::new();
+    let slow = FakeVtx {
+        pace: 1 << 20,
+        ..string(3)
+    };
+    let (outcome, after) = run(&REP_STOSB, slow, &mut device);
+    assert_eq!((outcome, after.registers.rcx), (Outcome::Again, 2));
+    assert_eq!(device.asked.len(), 1);
+}
+
 #[test]
 fn a_long_repetition_stops_for_interrupts_and_goes_on() {
     let mut device = Recorder::new();
@@ -608,6 +621,24 @@ fn a_string_at_a_port_that_is_no_longer_there_is_ud() {
     let access = access(true, true, 1);
     let (outcome, _) = run_port(&vm(), &STORE, cpu(), &access, &mut device);
     assert_eq!(outcome, UD);
+}
+
+/// A user's INSB that another CPU turns into INSD reaches ports beside the one
+/// that the task's map of ports allows.
+#[test]
+fn a_string_that_is_not_the_one_that_exited_runs_again() {
+    const INSD: [u8; 1] = [0x6d];
+    const OUTSB: [u8; 1] = [0x6e];
+    for code in [INSD, OUTSB] {
+        let mut device = Recorder::new();
+        let before = string(3);
+        let registers = before.registers;
+        let access = access(true, true, 1);
+        let (outcome, after) = run_port(&vm(), &code, before, &access, &mut device);
+        assert_eq!(outcome, Outcome::Resume, "{code:02x?}");
+        assert!(device.asked.is_empty());
+        assert_eq!((after.rip, after.registers), (CODE, registers));
+    }
 }
 
 /// A failed comparison writes what it read, as the bus sees it from a CPU.

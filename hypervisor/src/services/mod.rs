@@ -58,7 +58,7 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::PING => Ok(u64::from(call::VERSION).into()),
         call::PRINT => print::print(vm, rbx as u8),
         call::HELLO => Ok(hello::hello(vm, cpu.statistics).into()),
-        call::STATISTICS => Ok(statistics::write(vm, cpu).into()),
+        call::STATISTICS => Ok(statistics::write(vm, cpu, rbx).into()),
         call::TRACE => trace::serve(vm, cpu, rbx),
         call::INFO => info::info(vm, cpu, caller, rbx, rcx),
         call::LIST => info::list(caller, [rbx, rcx], rdx),

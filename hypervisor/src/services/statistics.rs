@@ -8,25 +8,62 @@ use crate::reply::Reply;
 use crate::vm::{Cpu, Vm};
 use abi::record::{ExitsRecord, OddityRecord};
 use abi::report;
+use core::fmt::Arguments;
 use machine::{Memory, Vcpu, percpu};
 
-/// Writes the table of this CPU, with what was odd on any. The caller learns
-/// nothing, and the log's ration holds back who asks too often.
-pub fn write<V: Vcpu, M>(vm: &Vm<M>, cpu: &Cpu<V>) -> u64 {
-    let lines = cpu.statistics.rows().count() + vm.oddities.rows().count();
-    let head = report::Statistics {
-        cpu: percpu::number(),
-        hz: vm.ticks_per_second,
-        lines: lines as u64,
-    };
-    log::info!("{head}");
-    for row in cpu.statistics.rows() {
-        log::info!("{row}");
+/// Lines written in one call: the guest gets no interrupts while a serial port
+/// takes them.
+const BATCH: usize = 2;
+
+/// Writes some lines of this CPU's table, with what was odd on any, from the
+/// one with the number `first`. Returns the number of the next line, or 0 at
+/// the end. The caller learns nothing else, and the log's ration holds back who
+/// asks too often.
+pub fn write<V: Vcpu, M>(vm: &Vm<M>, cpu: &Cpu<V>, first: u64) -> u64 {
+    write_to(vm, cpu, first, &mut |line| log::info!("{line}"))
+}
+
+/// The same, to `line`. Every kind of exit has a number, so that one which
+/// happens for the first time between two calls moves no other.
+pub(super) fn write_to<V: Vcpu, M>(
+    vm: &Vm<M>,
+    cpu: &Cpu<V>,
+    first: u64,
+    line: &mut dyn FnMut(Arguments<'_>),
+) -> u64 {
+    let first = usize::try_from(first).unwrap_or(usize::MAX);
+    let mut left = BATCH;
+    if first == 0 {
+        let lines = cpu.statistics.rows().count() + vm.oddities.kinds().flatten().count();
+        let head = report::Statistics {
+            cpu: percpu::number(),
+            hz: vm.ticks_per_second,
+            lines: lines as u64,
+        };
+        line(format_args!("{head}"));
+        left -= 1;
     }
-    for row in vm.oddities.rows() {
-        log::info!("{row}");
+    let exits = cpu.statistics.kinds().map(|row| row.map(Row::Exits));
+    let oddities = vm.oddities.kinds().map(|row| row.map(Row::Oddity));
+    let rows = (1..).zip(exits.chain(oddities));
+    for (number, row) in rows.skip(first.saturating_sub(1)) {
+        let Some(row) = row else { continue };
+        if left == 0 {
+            return number;
+        }
+        left -= 1;
+        match row {
+            Row::Exits(row) => line(format_args!("{row}")),
+            Row::Oddity(row) => line(format_args!("{row}")),
+        }
     }
     0
+}
+
+#[allow(clippy::large_enum_variant)] // one at a time, on the stack
+enum Row {
+    Exits(report::Exits<'static>),
+    Oddity(report::Oddity<'static>),
 }
 
 /// Writes what there is of the kinds of exits from number `first` on, as far as

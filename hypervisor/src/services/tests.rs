@@ -1,12 +1,13 @@
 //! Calls on the desk: through the loop, as a guest makes them.
 
+mod counted;
 mod info;
 mod lines;
 mod memory;
-mod statistics;
 
 use super::*;
 use crate::fake::{FakeMemory, FakeVtx};
+use crate::oddities::Oddity;
 use crate::outcome::Stop;
 use crate::run::run;
 use crate::trace::Trace;
@@ -139,9 +140,33 @@ fn unknown_numbers_are_enosys() {
     }
 }
 
+/// Some lines a call, each once, whatever the caller asks for.
 #[test]
-fn statistics_say_nothing_to_the_caller() {
-    succeeded(&call(&vm(Presence::Leaf), 3, call::STATISTICS, 0), 0);
+fn statistics_come_in_parts_and_end() {
+    let vm = vm(Presence::Leaf);
+    let mut cpu = watched(Trace::new(&[]));
+    let kinds = [Instruction::Invd, Instruction::Hlt, Instruction::Pause];
+    cpu.vcpu.exits = kinds.map(Exit::Instruction).into();
+    assert_eq!(run(&vm, &mut cpu), Stop::Reset);
+    vm.oddities.note(Oddity::Init, format_args!("for the test"));
+    let mut lines = Vec::new();
+    let mut next = 0;
+    loop {
+        let before = lines.len();
+        next = statistics::write_to(&vm, &cpu, next, &mut |line| lines.push(line.to_string()));
+        assert!(lines.len() - before <= 2);
+        if next == 0 {
+            break;
+        }
+    }
+    assert_eq!(lines.len(), 1 + 4 + 1);
+    let names = ["invd", "hlt", "pause", "triple-fault", "init"];
+    assert!(
+        names
+            .iter()
+            .all(|name| lines.iter().any(|line| line.contains(name)))
+    );
+    assert_eq!(statistics::write_to(&vm, &cpu, u64::MAX, &mut |_| {}), 0);
 }
 
 #[test]
@@ -182,11 +207,11 @@ fn a_trace_is_written_out_whole_though_the_port_is_busy_and_says_what_was_lost()
     assert_eq!(run(&vm, &mut cpu), Stop::Reset);
     let mut lines = Vec::new();
     let mut port = 0..;
-    // Every fifth line finds the port busy, and is cut.
-    let mut busy = || port.next().is_some_and(|n| n % 5 == 4);
+    // Every seventh line finds the port busy, and is cut.
+    let mut busy = || port.next().is_some_and(|n| n % 7 == 6);
     let mut line = |text: Arguments<'_>| {
         let (text, cut) = (text.to_string(), busy());
-        lines.push(if cut { text[..20].to_owned() } else { text });
+        lines.push(if cut { text[..10].to_owned() } else { text });
         !cut
     };
     while trace::write_out(&vm, &mut cpu, &mut line) > 0 {}

@@ -14,9 +14,9 @@ use abi::{Errno, report};
 use core::fmt::Arguments;
 use machine::{Memory, Vcpu, percpu, write_to_log_port};
 
-/// Records written in one call. A serial port takes a tenth of a second for
-/// them, in which the guest gets no interrupts.
-const BATCH: usize = 16;
+/// Records written in one call. A serial port takes some hundredths of a second
+/// for them, in which the guest gets no interrupts.
+const BATCH: usize = 4;
 
 /// Does what `command` says, see [`abi::call::TRACE`].
 pub fn serve<V: Vcpu, M>(vm: &Vm<M>, cpu: &mut Cpu<V>, command: u64) -> Result<Reply, Failure> {

@@ -264,3 +264,26 @@ fn a_page_that_does_not_fit_is_not_watched() {
 fn too_few_tables_are_an_error() {
     assert!(build(plan(Format::Ept), &Mtrrs::none(), 3).is_err());
 }
+
+/// A guest that changes memory types can use up the tables. The next touch of
+/// the region must then be refused like the first: taken for opened, it would
+/// exit for ever.
+#[test]
+fn a_scrap_page_that_does_not_fit_stays_closed_and_says_so_each_time() {
+    let mtrrs = Mtrrs::none();
+    let plan = plan(Format::Ept);
+    let mut roomy = build(plan.clone(), &mtrrs, 64).expect("enough");
+    roomy
+        .nested
+        .watch(plan.reserved.start, &mtrrs)
+        .expect("enough");
+    let mut built = build(plan.clone(), &mtrrs, roomy.nested.tables()).expect("enough");
+    built
+        .nested
+        .watch(plan.reserved.start, &mtrrs)
+        .expect("just enough");
+    for _ in 0..2 {
+        assert_eq!(built.nested.open_scrap(), Err(OutOfTables));
+        assert_eq!(built.translate(plan.reserved.start + PAGE_SIZE), None);
+    }
+}

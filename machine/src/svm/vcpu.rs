@@ -262,13 +262,6 @@ impl Vcpu for SvmCpu {
         }
     }
 
-    fn code_base(&self) -> u64 {
-        match self.code_size() {
-            CodeSize::Bits64 => 0,
-            _ => self.vmcb().save.cs.base,
-        }
-    }
-
     /// For IN and OUT every CPU says where the next instruction is, in the
     /// second word. AMD APM volume 2, "IOIO Intercept".
     #[inline]

@@ -320,10 +320,6 @@ impl Vcpu for VtxCpu {
         }
     }
 
-    fn code_base(&self) -> u64 {
-        self.vmcs.read(field::GUEST_CS_BASE)
-    }
-
     #[inline]
     fn instruction_length(&self) -> Option<u64> {
         Some(u64::from(self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH)))
