@@ -39,6 +39,8 @@ errors! {
     BadAddress 14 "EFAULT" "bad address",
     /// An argument has no meaning.
     InvalidArgument 22 "EINVAL" "invalid argument",
+    /// There is no room for more of these.
+    NoSpace 28 "ENOSPC" "no room for more",
     /// A name is longer than 255 bytes.
     NameTooLong 36 "ENAMETOOLONG" "name too long",
     /// There is no service with this number.

@@ -231,6 +231,32 @@
  */
 #define UNDERLAY_TRACE_SWITCH 23
 
+/*
+ * buffer_share, for kernel: keeps a list of guest-physical pages as a buffer for further calls; after 8 of them it is -ENOSPC.
+ *   takes RBX list: the pages' guest-physical addresses in their order, 8 bytes each
+ *   takes RCX bytes: how long the buffer is; more than one call uses is -EINVAL
+ *   takes RDX offset: where in the first page it begins
+ *   returns RAX handle: its number, from 1 on
+ */
+#define UNDERLAY_BUFFER_SHARE 24
+
+/*
+ * buffer_release, for kernel: forgets a buffer, whose pages may then be used for something else.
+ *   takes RBX handle: the buffer
+ *   returns RAX zero: 0
+ */
+#define UNDERLAY_BUFFER_RELEASE 25
+
+/*
+ * log_fill, for kernel: reads whole lines of the log into a shared buffer; one in which not even the first fits is -EINVAL.
+ *   takes RBX handle: the buffer
+ *   takes RCX line: the first line's number, counted from 0
+ *   returns RAX done: how many bytes were written; each line ends with a newline
+ *   returns RBX next: the number of the line to go on with
+ *   returns RCX lost: lines before it that were overwritten unread
+ */
+#define UNDERLAY_LOG_FILL 26
+
 /* What there is beneath, as `info` tells it. */
 struct underlay_info {
 	/* Version of the call interface. */

@@ -30,6 +30,13 @@ pub enum Access {
 /// Guest memory that a call may use, page by page.
 pub struct Buffer<'a, M> {
     memory: &'a M,
+    place: Place,
+}
+
+/// Where a buffer lies, found and checked; what of the machine's addresses is
+/// the guest's memory never changes.
+#[derive(Clone, Copy)]
+pub struct Place {
     /// The pages that it touches, in its order.
     pages: [Gpa; PAGES],
     /// Where it begins in the first.
@@ -125,21 +132,31 @@ impl<'a, M: Memory> Buffer<'a, M> {
     }
 
     fn new(memory: &'a M, address: u64, length: usize) -> Self {
-        Self {
-            memory,
+        let place = Place {
             pages: [Gpa(0); PAGES],
             offset: Gpa(address).page_offset() as usize,
             length,
-        }
+        };
+        Self { memory, place }
+    }
+
+    /// One that was made before.
+    pub fn at(memory: &'a M, place: Place) -> Self {
+        Self { memory, place }
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Those that `length` bytes touch.
     fn pages_mut(&mut self) -> &mut [Gpa] {
-        let used = match self.length {
+        let used = match self.place.length {
             0 => 0,
-            length => (self.offset + length).div_ceil(PAGE),
+            length => (self.place.offset + length).div_ceil(PAGE),
         };
-        self.pages.get_mut(..used).unwrap_or(&mut [])
+        self.place.pages.get_mut(..used).unwrap_or(&mut [])
     }
 
     /// Walks to `gva`, which is the byte number `found`, and notes the pages up
@@ -157,11 +174,11 @@ impl<'a, M: Memory> Buffer<'a, M> {
             ..Intent::default()
         };
         let translation = caller.translate(gva, intent)?;
-        let left = translation.left.min((self.length - found) as u64) as usize;
+        let left = translation.left.min((self.place.length - found) as u64) as usize;
         let mut at = translation.gpa;
         let mut size = 0;
-        let pages = self.pages.iter_mut();
-        for page in pages.skip((self.offset + found) / PAGE) {
+        let pages = self.place.pages.iter_mut();
+        for page in pages.skip((self.place.offset + found) / PAGE) {
             *page = at.page();
             match caller.memory().check(*page, PAGE_SIZE) {
                 Err(unreachable) if size == 0 => return Err(Denied::NoMemory(unreachable.0)),
@@ -178,16 +195,16 @@ impl<'a, M: Memory> Buffer<'a, M> {
 
     /// Its length in bytes.
     pub fn length(&self) -> usize {
-        self.length
+        self.place.length
     }
 
     /// Where byte number `at` lies, and how many of the `most` that follow lie
     /// in the same page.
     fn piece(&self, at: usize, most: usize) -> Option<(Gpa, usize)> {
-        let place = self.offset + at;
-        let page = self.pages.get(place / PAGE)?;
+        let place = self.place.offset + at;
+        let page = self.place.pages.get(place / PAGE)?;
         let inside = place % PAGE;
-        let left = self.length.checked_sub(at)?;
+        let left = self.place.length.checked_sub(at)?;
         let size = (PAGE - inside).min(left).min(most);
         (size > 0).then_some((Gpa(page.0 + inside as u64), size))
     }

@@ -27,6 +27,7 @@ pub mod ration;
 pub mod reply;
 pub mod run;
 pub mod services;
+pub mod shared;
 pub mod start;
 pub mod statistics;
 pub mod trace;

@@ -4,6 +4,7 @@ use crate::oddities::Oddities;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::ration::Ration;
+use crate::shared::Shared;
 use crate::statistics::Statistics;
 use crate::trace::ring::Reader;
 use crate::trace::{Before, Trace};
@@ -25,6 +26,8 @@ pub struct Vm<M> {
     pub token: Token,
     /// What the guest prints, where it is offered that. Never changes.
     pub printer: Option<Printer>,
+    /// Buffers that its kernel shares. Kept and released by services.
+    pub shared: Shared,
     /// Lines that the guest's kernel may write into the log.
     pub kernel_lines: Ration,
     /// Lines that its programs may.
@@ -79,6 +82,7 @@ impl<M: Memory> Vm<M> {
             features,
             token: Token::NONE,
             printer: None,
+            shared: Shared::default(),
             kernel_lines: Ration::default(),
             program_lines: Ration::default(),
             greetings: AtomicU64::new(0),

@@ -160,6 +160,22 @@ services! {
         "starts or stops the trace of this CPU's exits; without `trace` in the config it is -ENOSYS"
         (on: Number "1 starts it, 0 stops it") ->
         (before: Number "what it was");
+    24 BUFFER_SHARE "buffer_share" Kernel
+        "keeps a list of guest-physical pages as a buffer for further calls; after 8 of them it is -ENOSPC"
+        (list: Gva "the pages' guest-physical addresses in their order, 8 bytes each",
+         bytes: Bytes "how long the buffer is; more than one call uses is -EINVAL",
+         offset: Bytes "where in the first page it begins") ->
+        (handle: Number "its number, from 1 on");
+    25 BUFFER_RELEASE "buffer_release" Kernel
+        "forgets a buffer, whose pages may then be used for something else"
+        (handle: Number "the buffer") ->
+        (zero: Number "0");
+    26 LOG_FILL "log_fill" Kernel
+        "reads whole lines of the log into a shared buffer; one in which not even the first fits is -EINVAL"
+        (handle: Number "the buffer", line: Number "the first line's number, counted from 0") ->
+        (done: Bytes "how many bytes were written; each line ends with a newline",
+         next: Number "the number of the line to go on with",
+         lost: Number "lines before it that were overwritten unread");
 }
 
 #[cfg(test)]

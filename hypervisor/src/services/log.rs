@@ -14,15 +14,24 @@ use machine::{LOG_LINE_MAX, LogLine, Memory, Vcpu};
 /// Where lines come from: a line's number and the place for its text.
 type Source<'a> = &'a dyn Fn(u64, &mut [u8]) -> LogLine;
 
-/// Writes the whole lines from number `next` on that fit into the buffer. What
-/// is gone is counted; a buffer in which not even the first line fits is a
-/// mistake.
+/// Fills the caller's buffer with lines.
 pub fn read<M: Memory>(
     caller: &Caller<M>,
     source: Source<'_>,
-    [buffer, bytes, mut next]: [u64; 3],
+    [buffer, bytes, line]: [u64; 3],
 ) -> Result<Reply, Failure> {
     let buffer = Buffer::at_gva(caller, buffer, bytes, Access::Write)?;
+    fill(&buffer, source, line)
+}
+
+/// Writes the whole lines from number `next` on that fit into the buffer. What
+/// is gone is counted; a buffer in which not even the first line fits is a
+/// mistake.
+pub fn fill<M: Memory>(
+    buffer: &Buffer<M>,
+    source: Source<'_>,
+    mut next: u64,
+) -> Result<Reply, Failure> {
     let (mut done, mut lost) = (0, 0);
     let mut text = [0; LOG_LINE_MAX];
     loop {

@@ -1,10 +1,13 @@
-//! Copies between the caller's memory and other memory of the guest's. Both
-//! sides are checked before a byte moves.
+//! Copies between the caller's memory and other memory of the guest's, both
+//! sides of which are checked before a byte moves; and buffers that are kept.
 
 use super::Failure;
 use crate::buffer::{Access, Buffer};
 use crate::caller::Caller;
 use crate::reply::Reply;
+use crate::vm::Vm;
+use abi::Errno;
+use abi::call::TRANSFER_MAX;
 use machine::Memory;
 use x86::Gva;
 use x86::walk::Intent;
@@ -92,4 +95,30 @@ pub fn translate<M: Memory>(caller: &Caller<M>, gva: u64, root: u64) -> Result<R
         .translate(Gva(gva), Intent::default())
         .map_err(|_| Failure::BadAddress(gva))?;
     Ok(Reply::from(found.gpa.0).rbx(found.left))
+}
+
+/// Keeps a list of pages as a buffer. Returns its handle.
+pub fn share<M: Memory>(
+    vm: &Vm<M>,
+    caller: &Caller<M>,
+    [list, bytes, offset]: [u64; 3],
+) -> Result<Reply, Failure> {
+    if bytes > TRANSFER_MAX as u64 {
+        return Err(Errno::InvalidArgument.into());
+    }
+    let buffer = Buffer::of_pages(caller, list, offset, bytes)?;
+    let handle = vm.shared.keep(*buffer.place());
+    Ok(handle.ok_or(Errno::NoSpace)?.into())
+}
+
+/// The buffer with this handle.
+pub fn shared<M: Memory>(vm: &Vm<M>, handle: u64) -> Result<Buffer<'_, M>, Failure> {
+    let place = vm.shared.find(handle).ok_or(Errno::InvalidArgument)?;
+    Ok(Buffer::at(&vm.memory, place))
+}
+
+/// Forgets it.
+pub fn release<M>(vm: &Vm<M>, handle: u64) -> Result<Reply, Failure> {
+    let released = vm.shared.release(handle).map(|_| Reply::from(0));
+    released.ok_or(Errno::InvalidArgument.into())
 }

@@ -78,6 +78,9 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::STATISTICS_RESET => Ok(statistics::reset(cpu).into()),
         call::TRACE_READ => trace::read(cpu, caller, [rbx, rcx], rdx),
         call::TRACE_SWITCH => trace::switch(cpu, rbx),
+        call::BUFFER_SHARE => memory::share(vm, caller, [rbx, rcx, rdx]),
+        call::BUFFER_RELEASE => memory::release(vm, rbx),
+        call::LOG_FILL => log::fill(&memory::shared(vm, rbx)?, &read_log, rcx),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }

@@ -4,6 +4,7 @@ mod counted;
 mod info;
 mod lines;
 mod memory;
+mod shared;
 
 use super::*;
 use crate::fake::{FakeMemory, FakeVtx};

@@ -28,6 +28,7 @@ fn check(report: &mut Report) {
     spaces(report);
     refusals(report);
     log(report);
+    shared(report);
     counted(report);
     for bits in [64, 32] {
         program(report, bits);
@@ -287,6 +288,34 @@ fn log(report: &mut Report) {
     report.equal(
         "no such level",
         none,
+        Ok(Errno::InvalidArgument.to_register() as i64),
+    );
+}
+
+/// The log by way of pages that are shared once.
+fn shared(report: &mut Report) {
+    let pages = Pages::boxed();
+    let list = [address(&pages.0[2]), address(&pages.0[0])];
+    let offset = PAGE - 16;
+    let arguments = [address(&list), PAGE, offset, 0, 0];
+    let handle = rax(call::BUFFER_SHARE, arguments);
+    report.holds("a buffer is shared", handle.is_ok_and(|handle| handle > 0));
+    let handle = handle.unwrap_or(0) as u64;
+    let done = rax(call::LOG_FILL, [handle, 0, 0, 0, 0]);
+    let filled = done.is_ok_and(|done| (16..=PAGE as i64).contains(&done));
+    report.holds("the log's lines fill it", filled);
+    report.equal("from where it begins", pages.0[2][offset as usize], b'[');
+    let end = pages.0[0][done.unwrap_or(0).max(17) as usize - 17];
+    report.equal("to the end of a line", end, b'\n');
+    report.equal(
+        "it is released",
+        rax(call::BUFFER_RELEASE, [handle, 0, 0, 0, 0]),
+        Ok(0),
+    );
+    let gone = rax(call::LOG_FILL, [handle, 0, 0, 0, 0]);
+    report.equal(
+        "and gone",
+        gone,
         Ok(Errno::InvalidArgument.to_register() as i64),
     );
 }
