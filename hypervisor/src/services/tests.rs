@@ -1,9 +1,9 @@
 //! Calls on the desk: through the loop, as a guest makes them.
 
+mod copies;
 mod counted;
 mod info;
 mod lines;
-mod memory;
 mod shared;
 
 use super::*;

@@ -1,7 +1,6 @@
 //! Buffers that a kernel keeps open.
 
 use super::*;
-use crate::services::memory::shared;
 use abi::call::TRANSFER_MAX;
 
 const LIST: u64 = 0x3_4000;
@@ -18,7 +17,7 @@ fn a_buffer_is_what_it_was_when_it_was_shared() {
     let handle = share(&vm, KERNEL, [0x6000, 0x4000], 4).registers.rax;
     vm.memory.put(LIST, &[0; 16]);
     vm.memory.unmap(0x6000);
-    let buffer = shared(&vm, handle).expect("shared");
+    let buffer = memory::shared(&vm, handle).expect("shared");
     buffer.write(0, b"abcd").expect("checked");
     let bytes = vm.memory.snapshot();
     assert_eq!(
