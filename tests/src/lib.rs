@@ -19,9 +19,11 @@ pub extern crate alloc;
 pub mod attempt;
 pub mod call;
 pub mod cases;
+pub mod chain;
 pub mod cpu;
 #[cfg(target_os = "uefi")]
 pub mod emulated;
+pub mod firmware_tables;
 pub mod linear;
 pub mod machine;
 #[cfg(target_os = "uefi")]

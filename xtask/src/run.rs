@@ -167,6 +167,9 @@ pub fn run(args: &Args) -> Result<(Report, u8)> {
         cpu: None,
         boot: boot(args)?,
     };
+    if stage.gives_tables() {
+        artefacts::build_firmware_tables()?;
+    }
     let disk = place.dir.join("disk.img");
     stage
         .esp(&artefacts, &guest)?

@@ -2,7 +2,7 @@
 //! what boots next.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -96,8 +96,7 @@ impl Stage {
                 (r"\guest.efi", arguments.clone())
             }
         };
-        let first = self.first.as_deref().unwrap_or(&artefacts.loader);
-        esp.add_file("EFI/BOOT/BOOTX64.EFI", first)?;
+        esp.add_file("EFI/BOOT/BOOTX64.EFI", self.first(artefacts))?;
         esp.add_file("EFI/underlay/underlay.efi", &artefacts.loader)?;
         if let Some(bytes) = self.hypervisor(artefacts)? {
             esp.add("EFI/underlay/underlay.elf", bytes);
@@ -113,6 +112,21 @@ impl Stage {
         }
         esp.add("EFI/underlay/underlay.conf", text.into_bytes());
         Ok(esp)
+    }
+
+    /// Whether the firmware is given ACPI tables before the loader starts, with
+    /// Underlay and without. Linux wants them; test guests know what is there.
+    pub fn gives_tables(&self) -> bool {
+        let is_linux = matches!(self.boot, Boot::Linux { .. });
+        is_linux && !self.machine.has_tables() && self.first.is_none()
+    }
+
+    fn first<'a>(&'a self, artefacts: &'a Artefacts) -> &'a Path {
+        match &self.first {
+            Some(first) => first,
+            None if self.gives_tables() => &artefacts.firmware_tables,
+            None => &artefacts.loader,
+        }
     }
 
     fn add_linux(

@@ -98,6 +98,11 @@ impl Machine {
         !matches!(self, Self::Vtx)
     }
 
+    /// Whether its firmware has ACPI tables. OVMF takes them from QEMU.
+    pub const fn has_tables(self) -> bool {
+        !matches!(self, Self::Vtx)
+    }
+
     /// What makes a reset boot again instead of ending the emulator.
     pub fn boots_again(self) -> Vec<String> {
         match self {
