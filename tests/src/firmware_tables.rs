@@ -144,3 +144,55 @@ fn interrupts() -> PackageBuilder {
     }
     routes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: usize = 36;
+
+    #[test]
+    fn headers_are_what_acpi_wants() {
+        let [facs, others @ ..] = all(&[0]);
+        assert_eq!(&facs[..4], b"FACS");
+        for (table, signature) in others.iter().zip([b"DSDT", b"FACP", b"APIC"]) {
+            assert_eq!(&table[..4], signature);
+            let length = u32::from_le_bytes(table[4..8].try_into().unwrap());
+            assert_eq!(length as usize, table.len());
+            let sum = table.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+            assert_eq!(sum, 0, "{signature:?}");
+        }
+    }
+
+    /// Type, length and the rest of each entry of the MADT.
+    fn entries(apics: &[u8]) -> Vec<Vec<u8>> {
+        let madt = bytes(&madt(apics));
+        let mut rest = &madt[HEADER + 8..];
+        let mut entries = Vec::new();
+        while let [_, length, ..] = *rest {
+            let (entry, behind) = rest.split_at(length.into());
+            entries.push(entry.to_vec());
+            rest = behind;
+        }
+        entries
+    }
+
+    #[test]
+    fn each_processor_has_its_entry() {
+        let entries = entries(&[0, 2, 4]);
+        let local: Vec<_> = entries.iter().filter(|entry| entry[0] == 0).collect();
+        let found: Vec<_> = local
+            .iter()
+            .map(|entry| (entry[2], entry[3], entry[4]))
+            .collect();
+        assert_eq!(found, [(0, 0, 1), (1, 2, 1), (2, 4, 1)]);
+    }
+
+    #[test]
+    fn the_io_apic_has_a_number_of_its_own() {
+        let entries = entries(&[0, 2, 1]);
+        let io: Vec<_> = entries.iter().filter(|entry| entry[0] == 1).collect();
+        assert_eq!(io.len(), 1);
+        assert_eq!(io[0][2], 3);
+    }
+}

@@ -46,14 +46,24 @@ pub use uefi;
 #[macro_export]
 macro_rules! guest {
     ($check:path) => {
+        $crate::program!(|| $crate::run($check));
+    };
+}
+
+/// Makes `$run`, a `fn() -> Status`, the whole program. What it returns goes to
+/// the firmware.
+#[macro_export]
+macro_rules! program {
+    ($run:expr) => {
         #[cfg(target_os = "uefi")]
         #[$crate::uefi::entry]
         fn main() -> $crate::uefi::Status {
-            $crate::run($check)
+            let run: fn() -> $crate::uefi::Status = $run;
+            run()
         }
         #[cfg(not(target_os = "uefi"))]
         fn main() {
-            let _: fn(&mut $crate::Report) = $check;
+            let _: fn() -> $crate::uefi::Status = $run;
         }
     };
 }

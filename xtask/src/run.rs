@@ -192,6 +192,7 @@ pub fn run(args: &Args) -> Result<(Report, u8)> {
         },
         interactive,
         wants_result,
+        powers_off: stage.powers_off(),
         at_end: args.at_end().is_some(),
         output: wants_result.then_some(&mut out as &mut dyn Write),
         ends_with: None,

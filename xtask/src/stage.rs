@@ -121,6 +121,11 @@ impl Stage {
         is_linux && !self.machine.has_tables() && self.first.is_none()
     }
 
+    /// Whether the guest's power-off ends the emulator.
+    pub fn powers_off(&self) -> bool {
+        self.machine.has_tables() || self.gives_tables()
+    }
+
     fn first<'a>(&'a self, artefacts: &'a Artefacts) -> &'a Path {
         match &self.first {
             Some(first) => first,

@@ -29,6 +29,11 @@ pub fn kernel_parameters(cpu: Option<&str>) -> Vec<String> {
     parameters
 }
 
+/// Bochs ends with a panic when its guest switches it off.
+pub fn was_switched_off(said: &[u8]) -> bool {
+    String::from_utf8_lossy(said).contains("ACPI control: soft power off")
+}
+
 /// Bochs with its configuration written to `spec.dir`.
 pub fn command(spec: &Spec<'_>) -> Result<Command> {
     let configuration = spec.dir.join("bochsrc");
