@@ -210,3 +210,35 @@ pub fn template() -> Result<String> {
     let path = paths::workspace().join("loader/underlay.conf");
     fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gives_tables(machine: Machine, first: Option<&str>, boot: Boot) -> bool {
+        let stage = Stage {
+            machine,
+            native: true,
+            conf: Vec::new(),
+            first: first.map(PathBuf::from),
+            damage: Damage::None,
+            cpu: None,
+            boot,
+        };
+        stage.gives_tables()
+    }
+
+    #[test]
+    fn linux_gets_tables_where_the_firmware_has_none() {
+        let linux = || Boot::exec("true");
+        assert!(gives_tables(Machine::Vtx, None, linux()));
+        assert!(!gives_tables(Machine::Svm, None, linux()));
+        assert!(!gives_tables(Machine::Kvm, None, linux()));
+        assert!(!gives_tables(Machine::Vtx, Some("a.efi"), linux()));
+        let guest = Boot::Efi {
+            program: PathBuf::from("a.efi"),
+            arguments: String::new(),
+        };
+        assert!(!gives_tables(Machine::Vtx, None, guest));
+    }
+}

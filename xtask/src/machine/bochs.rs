@@ -90,3 +90,16 @@ fn text(spec: &Spec<'_>) -> Result<String> {
     lines.extend(spec.arguments.iter().cloned());
     Ok(lines.join("\n") + "\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_power_off_is_told_from_other_panics() {
+        let off = b"02475989796p[ACPI  ] >>PANIC<< ACPI control: soft power off\n";
+        assert!(was_switched_off(off));
+        let other = b"00000000000p[HD    ] >>PANIC<< ata0-0: could not open hard drive image\n";
+        assert!(!was_switched_off(other));
+    }
+}
