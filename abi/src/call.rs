@@ -5,27 +5,24 @@
 //! Number 0 and the registers are the convention of BitVisor's VMM calls, so
 //! that clients written for those work unchanged.
 
+mod services;
+
+pub use services::*;
+
 /// Version of the call interface, as CPUID and `ping` report it.
 pub const VERSION: u32 = 1;
 
-/// `resolve`: RBX = gva of a NUL-terminated name; RAX = the service's number,
-/// or 0 if there is no such service.
-pub const RESOLVE: u64 = 0;
-/// `ping`: RAX = [`VERSION`].
-pub const PING: u64 = 1;
-/// `hello`: writes a logo and a greeting to the log; RAX = greetings so far.
-pub const HELLO: u64 = 2;
-/// `print`: prints the byte in RBX to the log, which shows whole lines; RAX =
-/// 0. Offered where `print = on`.
-pub const PRINT: u64 = 3;
-/// `statistics`: writes what this CPU's exits cost to the log, as lines of
-/// [`crate::report`].
-pub const STATISTICS: u64 = 4;
-/// `trace`: RBX = 0 stops tracing this CPU's exits, 1 starts it, 2 writes some
-/// of the records to the log's port, as lines of [`crate::report`]; RAX = how
-/// many are still to be written. Not permitted unless the config asks for a
-/// trace.
-pub const TRACE: u64 = 5;
+/// Added to a service's number: a memory argument that is not accessible raises
+/// the exception of an ordinary access, as it always does for programs, instead
+/// of being an error, as it else is for a kernel.
+pub const MAY_FAULT: u64 = 1 << 31;
+
+/// The most bytes of a buffer that one call uses; of a longer one it uses the
+/// beginning, and says how much that was.
+pub const TRANSFER_MAX: usize = 64 << 10;
+
+/// The most bytes of a line that a guest writes into the log.
+pub const LOG_TEXT_MAX: usize = 200;
 
 /// The longest name of a service, in bytes, without the NUL.
 pub const NAME_MAX: usize = 255;
@@ -41,6 +38,58 @@ pub enum Who {
     Owner,
 }
 
+impl Who {
+    /// Its word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Kernel => "kernel",
+            Self::Owner => "owner",
+        }
+    }
+}
+
+/// What an argument or a result is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A number, as its sentence says.
+    Number,
+    /// A count of bytes.
+    Bytes,
+    /// A linear address, which is used with the caller's own rights.
+    Gva,
+    /// A guest-physical address.
+    Gpa,
+}
+
+impl Kind {
+    /// Its word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Bytes => "bytes",
+            Self::Gva => "gva",
+            Self::Gpa => "gpa",
+        }
+    }
+}
+
+/// An argument or a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// What it means.
+    pub sentence: &'static str,
+}
+
+/// The registers of arguments, in their order.
+pub const ARGUMENTS: [&str; 5] = ["RBX", "RCX", "RDX", "RSI", "RDI"];
+/// The registers of results, in their order.
+pub const RESULTS: [&str; 6] = ["RAX", "RBX", "RCX", "RDX", "RSI", "RDI"];
+
 /// What a client may know of a service before it calls it.
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
@@ -52,59 +101,9 @@ pub struct Service {
     pub who: Who,
     /// What it does, in one sentence.
     pub sentence: &'static str,
-}
-
-/// Every service of this version, in the order of their numbers.
-pub const SERVICES: &[Service] = &[
-    Service {
-        number: RESOLVE,
-        name: "resolve",
-        who: Who::Any,
-        sentence: "gives the number of the service whose name RBX points at",
-    },
-    Service {
-        number: PING,
-        name: "ping",
-        who: Who::Any,
-        sentence: "returns the version of the call interface",
-    },
-    Service {
-        number: HELLO,
-        name: "hello",
-        who: Who::Any,
-        sentence: "writes a logo and a greeting to the log and counts the greetings",
-    },
-    Service {
-        number: PRINT,
-        name: "print",
-        who: Who::Any,
-        sentence: "prints the byte in RBX to the log, if the config says print = on",
-    },
-    Service {
-        number: STATISTICS,
-        name: "statistics",
-        who: Who::Any,
-        sentence: "writes to the log how many exits of each kind there were and what they took",
-    },
-    Service {
-        number: TRACE,
-        name: "trace",
-        who: Who::Any,
-        sentence: "stops (RBX 0), starts (1) or writes out (2) the trace that the config asks for",
-    },
-];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn service_numbers_are_their_rows_and_names_are_unique() {
-        for (row, service) in SERVICES.iter().enumerate() {
-            assert_eq!(service.number, row as u64);
-            assert!(service.name.len() <= NAME_MAX);
-            let same_name = SERVICES.iter().filter(|s| s.name == service.name);
-            assert_eq!(same_name.count(), 1, "{}", service.name);
-        }
-    }
+    /// What it takes, in the order of [`ARGUMENTS`].
+    pub arguments: &'static [Value],
+    /// What it returns when it succeeds, in the order of [`RESULTS`]; registers
+    /// behind the last one are preserved.
+    pub results: &'static [Value],
 }

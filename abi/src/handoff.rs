@@ -157,6 +157,9 @@ pub struct Handoff {
     pub print: u32,
     /// Size of each CPU's trace, a multiple of a page. 0: exits are not traced.
     pub trace_size: u64,
+    /// The owner token, R8 and R9; 0 if there is none. See
+    /// [`crate::token::Token`].
+    pub token: [u64; 2],
     /// Written by the hypervisor: details of a refusal, see [`crate::Refusal`].
     pub detail: [u64; 2],
 }
@@ -251,7 +254,7 @@ mod tests {
         assert_eq!(offset_of!(Handoff, memory), 40 + 24 * SEGMENTS_MAX);
         assert_eq!(
             size_of::<Handoff>(),
-            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 8 + 16
+            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 8 + 2 * 16
         );
     }
 

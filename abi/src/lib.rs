@@ -10,8 +10,10 @@ pub mod discovery;
 pub mod errno;
 pub mod greeting;
 pub mod handoff;
+pub mod record;
 pub mod refusal;
 pub mod report;
+pub mod token;
 
 pub use errno::Errno;
 pub use handoff::Handoff;

@@ -1,10 +1,13 @@
 //! Who calls a service, and the memory that it may touch: the guest's own
 //! tables are walked with the caller's rights, page by page.
 
+use crate::failure::Failure;
 use crate::vm::Vm;
+use abi::Errno;
 use machine::{CodeSize, Memory, Vcpu};
-use x86::Gva;
+use x86::control::Cr0;
 use x86::walk::{Denied, Intent, Paging, Translation, walk};
+use x86::{Gva, Registers};
 
 /// A caller: its privilege and its view of memory, as they were at the call.
 pub struct Caller<'a, M> {
@@ -12,6 +15,11 @@ pub struct Caller<'a, M> {
     paging: Paging,
     /// At CPL 3.
     pub user: bool,
+    /// At CPL 0.
+    pub kernel: bool,
+    /// A memory argument that is not accessible raises an exception; else it is
+    /// an error.
+    pub faults: bool,
     /// In 64-bit mode: registers count in full.
     pub wide: bool,
 }
@@ -19,10 +27,13 @@ pub struct Caller<'a, M> {
 impl<'a, M: Memory> Caller<'a, M> {
     /// The caller that `vcpu` stopped in.
     pub fn new<V: Vcpu>(vm: &'a Vm<M>, vcpu: &V) -> Self {
+        let cpl = vcpu.cpl();
         Self {
             memory: &vm.memory,
             paging: vcpu.paging(),
-            user: vcpu.cpl() == 3,
+            user: cpl == 3,
+            kernel: cpl == 0,
+            faults: cpl != 0,
             wide: vcpu.code_size() == CodeSize::Bits64,
         }
     }
@@ -33,6 +44,48 @@ impl<'a, M: Memory> Caller<'a, M> {
             register
         } else {
             register & 0xffff_ffff
+        }
+    }
+
+    /// The arguments that `registers` hold.
+    pub fn arguments(&self, registers: &Registers) -> [u64; 5] {
+        let Registers {
+            rbx,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            ..
+        } = *registers;
+        [rbx, rcx, rdx, rsi, rdi].map(|register| self.argument(register))
+    }
+
+    /// The last of `length` bytes at `address`, an argument; refused if they
+    /// go around the end of the address space.
+    pub fn last_byte(&self, address: u64, length: usize) -> Result<u64, Failure> {
+        let last = address.checked_add((length as u64).saturating_sub(1));
+        let fits = last.filter(|last| self.argument(*last) == *last);
+        fits.ok_or(Failure::Refused(Errno::InvalidArgument))
+    }
+
+    /// A kernel that looks at the address space whose tables begin at `root`,
+    /// with this caller's paging mode. What is absent there is an error: no
+    /// fault here would bring it in.
+    pub fn space(&self, root: u64) -> Self {
+        Self {
+            memory: self.memory,
+            paging: Paging {
+                cr0: self.paging.cr0 | Cr0::WP,
+                cr3: root,
+                alignment_check: true,
+                pkru: 0,
+                pdptes: None,
+                ..self.paging
+            },
+            user: false,
+            kernel: true,
+            faults: false,
+            wide: self.wide,
         }
     }
 

@@ -348,14 +348,20 @@ impl FakeMemory {
             followed: Cell::new(0),
             fits: Cell::new(true),
         };
-        memory.entry(Self::ROOT, 0x10_1000 | 7);
-        memory.entry(0x10_1000, 0x10_2000 | 7);
-        memory.entry(0x10_2000, 0x10_3000 | 7);
-        memory.entry(0x10_2008, 0x20_0000 | 0x87);
-        for page in 0..512 {
-            memory.map(page * 4096);
-        }
+        memory.restore();
         memory
+    }
+
+    /// Makes the page tables what they were at first.
+    pub fn restore(&self) {
+        self.put(Self::ROOT, &[0; 0x4000]);
+        self.entry(Self::ROOT, 0x10_1000 | 7);
+        self.entry(0x10_1000, 0x10_2000 | 7);
+        self.entry(0x10_2000, 0x10_3000 | 7);
+        self.entry(0x10_2008, 0x20_0000 | 0x87);
+        for page in 0..512 {
+            self.map(page * 4096);
+        }
     }
 
     fn entry(&self, at: u64, value: u64) {
@@ -370,7 +376,12 @@ impl FakeMemory {
 
     /// Maps the page at linear `at` (below 2 MiB) to itself, as at first.
     pub fn map(&self, at: u64) {
-        self.entry(0x10_3000 + at / 4096 * 8, at | 7);
+        self.remap(at, at | 7);
+    }
+
+    /// Sets the page-table entry of linear `at` (below 2 MiB).
+    pub fn remap(&self, at: u64, entry: u64) {
+        self.entry(0x10_3000 + at / 4096 * 8, entry);
     }
 
     /// Makes the page at linear `at` (below 2 MiB) absent.
@@ -402,6 +413,11 @@ impl Memory for FakeMemory {
         self.written.borrow_mut().push((gpa, from.len()));
         self.bytes.borrow_mut()[range].copy_from_slice(from);
         Ok(())
+    }
+    fn copy(&self, to: Gpa, from: Gpa, size: u64) -> Result<(), Unreachable> {
+        let mut bytes = vec![0; size as usize];
+        self.read(from, &mut bytes)?;
+        self.write(to, &bytes)
     }
     fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable> {
         self.range(gpa, size as usize).map(drop)

@@ -13,16 +13,21 @@
     clippy::indexing_slicing
 )]
 
+pub mod buffer;
 pub mod caller;
 pub mod chain;
 pub mod controllers;
 pub mod emulator;
+pub mod failure;
 pub mod instruction;
 pub mod oddities;
 pub mod outcome;
 pub mod printer;
+pub mod ration;
+pub mod reply;
 pub mod run;
 pub mod services;
+pub mod shared;
 pub mod start;
 pub mod statistics;
 pub mod trace;

@@ -33,6 +33,8 @@ oddities! {
     UnknownForm "unknown-instruction-form",
     /// An event, a page walk or a fetch that reached watched memory.
     NoInstruction "access-without-instruction",
+    /// A call that its caller may not make.
+    RefusedCall "refused-call",
     /// An INIT signal to the boot processor.
     Init "init",
 }
@@ -53,13 +55,18 @@ impl Oddities {
         }
     }
 
+    /// All kinds.
+    pub fn all(&self) -> impl ExactSizeIterator<Item = report::Oddity<'static>> {
+        let rows = self.0.iter().zip(NAMES);
+        rows.map(|(count, name)| report::Oddity {
+            name,
+            count: count.load(Ordering::Relaxed),
+        })
+    }
+
     /// All kinds; None for those that did not happen.
     pub fn kinds(&self) -> impl Iterator<Item = Option<report::Oddity<'static>>> {
-        let rows = self.0.iter().zip(NAMES);
-        rows.map(|(count, name)| {
-            let count = count.load(Ordering::Relaxed);
-            (count > 0).then_some(report::Oddity { name, count })
-        })
+        self.all().map(|row| Some(row).filter(|row| row.count > 0))
     }
 }
 

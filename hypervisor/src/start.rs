@@ -11,6 +11,7 @@ use crate::trace::Trace;
 use crate::vm::{Cpu, Features, Vm};
 use abi::handoff::Presence;
 use abi::refusal::Refusal;
+use abi::token::Token;
 use machine::nested::Format;
 use machine::svm::SvmCpu;
 use machine::vtx::VtxCpu;
@@ -80,6 +81,7 @@ fn serve<V: Vcpu>(
 ) -> Result<Never, Refusal> {
     let presence = Presence::from_code(boot.handoff.presence).unwrap_or_default();
     let mut vm = Vm::new(memory, presence, features);
+    vm.token = Token(boot.handoff.token);
     if boot.handoff.print != 0 {
         vm.printer = Some(Printer::new(vm.memory.reserved().start));
     }
@@ -92,6 +94,8 @@ fn serve<V: Vcpu>(
             return Err(refusal);
         }
     };
+    vm.cpus = boot.handoff.cpus;
+    vm.memory_used = boot.used();
     let mut cpu = Cpu::watched(vcpu, statistics, trace);
     log::info!(
         "{} of {} KiB used; presence {presence:?}; the guest goes on",

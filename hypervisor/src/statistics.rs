@@ -44,13 +44,28 @@ impl Statistics {
     /// What there is of each kind, of all kinds; None for those that did not
     /// happen.
     pub fn kinds(&self) -> impl Iterator<Item = Option<Exits<'static>>> {
-        let rows = self.0.iter().zip(Kind::ALL);
-        rows.map(|(figures, kind)| Some(figures.read(kind)).filter(|row| row.count > 0))
+        self.all().map(|row| Some(row).filter(|row| row.count > 0))
     }
 
     /// What there is of each kind that happened.
     pub fn rows(&self) -> impl Iterator<Item = Exits<'static>> {
         self.kinds().flatten()
+    }
+
+    /// What there is of each kind, in the order of their numbers.
+    pub fn all(&self) -> impl ExactSizeIterator<Item = Exits<'static>> {
+        let rows = self.0.iter().zip(Kind::ALL);
+        rows.map(|(figures, kind)| figures.read(kind))
+    }
+
+    /// Forgets everything. Only for the CPU that has them.
+    pub fn reset(&self) {
+        for figures in &self.0 {
+            let numbers = [&figures.count, &figures.total, &figures.most];
+            for number in numbers.into_iter().chain(&figures.buckets) {
+                number.store(0, Relaxed);
+            }
+        }
     }
 }
 

@@ -96,6 +96,11 @@ impl Trace {
         })
     }
 
+    /// The number of the next record.
+    pub fn next(&self) -> u64 {
+        self.ring.next()
+    }
+
     /// Records that `reader` has yet to read; some may be lost until then.
     pub fn left(&self, reader: &Reader) -> u64 {
         let unread = self.ring.next().saturating_sub(reader.next);

@@ -3,10 +3,13 @@
 use crate::oddities::Oddities;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
+use crate::ration::Ration;
+use crate::shared::Shared;
 use crate::statistics::Statistics;
 use crate::trace::ring::Reader;
 use crate::trace::{Before, Trace};
 use abi::handoff::Presence;
+use abi::token::Token;
 use core::sync::atomic::AtomicU64;
 use machine::{Memory, Vcpu};
 use x86::Exit;
@@ -19,8 +22,16 @@ pub struct Vm<M> {
     pub presence: Presence,
     /// CPU features that need a control which this CPU may lack. Never changes.
     pub features: Features,
+    /// What opens the owner's services. Never changes.
+    pub token: Token,
     /// What the guest prints, where it is offered that. Never changes.
     pub printer: Option<Printer>,
+    /// Buffers that its kernel shares. Kept and released by services.
+    pub shared: Shared,
+    /// Lines that the guest's kernel may write into the log.
+    pub kernel_lines: Ration,
+    /// Lines that its programs may.
+    pub program_lines: Ration,
     /// Greetings so far. Counted by the service `hello` on any CPU.
     pub greetings: AtomicU64,
     /// The page that shows another one, and that one; 0 if there is none. Set
@@ -32,6 +43,11 @@ pub struct Vm<M> {
     pub oddities: Oddities,
     /// Ticks of the time-stamp counter a second. Set before the guest runs.
     pub ticks_per_second: u64,
+    /// CPUs that are handled. Set before the guest runs.
+    pub cpus: u32,
+    /// Bytes of the hypervisor's memory that are in use. Set before the guest
+    /// runs; nothing is allocated later.
+    pub memory_used: u64,
 }
 
 /// Features of the CPU that a guest can use only with a control of VT-x.
@@ -64,12 +80,18 @@ impl<M: Memory> Vm<M> {
             memory,
             presence,
             features,
+            token: Token::NONE,
             printer: None,
+            shared: Shared::default(),
+            kernel_lines: Ration::default(),
+            program_lines: Ration::default(),
             greetings: AtomicU64::new(0),
             #[cfg(feature = "breakable")]
             mirror: [AtomicU64::new(0), AtomicU64::new(0)],
             oddities: Oddities::default(),
             ticks_per_second: 0,
+            cpus: 1,
+            memory_used: 0,
         }
     }
 }

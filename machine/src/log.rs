@@ -6,11 +6,16 @@
 //! over the ration stays in the ring, and the next line that fits says how
 //! many did.
 
+mod text;
+
 use crate::instructions::read_tsc;
 use crate::port::Port;
 use core::fmt::{self, Write};
 use log::{LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
+use text::Text;
+
+pub use text::LogLine;
 
 /// Lines that may go to the port at once.
 const RATION: u64 = 64;
@@ -20,9 +25,7 @@ const REFILL: u64 = 4;
 /// The ring and its port. One for the machine; written under its lock, by any
 /// CPU.
 struct Ring {
-    text: &'static mut [u8],
-    /// Bytes ever written; the next goes to this position modulo the size.
-    written: u64,
+    text: Text,
     port: Port,
     clock: Clock,
     ration: Ration,
@@ -101,16 +104,19 @@ impl Ration {
 
 static RING: Mutex<Option<Ring>> = Mutex::new(None);
 
+/// The longest line, in bytes.
+const LINE_MAX: usize = 400;
+
 /// Formats into a buffer of fixed size; what does not fit is cut.
 pub(crate) struct LineBuffer {
-    bytes: [u8; 400],
+    bytes: [u8; LINE_MAX],
     used: usize,
 }
 
 impl LineBuffer {
     pub(crate) const fn new() -> Self {
         Self {
-            bytes: [0; 400],
+            bytes: [0; LINE_MAX],
             used: 0,
         }
     }
@@ -130,17 +136,6 @@ impl Write for LineBuffer {
 }
 
 impl Ring {
-    fn keep(&mut self, bytes: &[u8]) {
-        let size = self.text.len() as u64;
-        for &byte in bytes {
-            let at = (self.written % size.max(1)) as usize;
-            if let Some(slot) = self.text.get_mut(at) {
-                *slot = byte;
-            }
-            self.written += 1;
-        }
-    }
-
     fn line(&mut self, record: &Record) {
         let micros = self.clock.micros(read_tsc());
         let mut line = LineBuffer::new();
@@ -154,8 +149,8 @@ impl Ring {
             module(record.target()),
             record.args()
         );
-        self.keep(line.bytes());
-        self.keep(b"\n");
+        self.text.keep(line.bytes());
+        self.text.keep(b"\n");
         if let Share::Print { held } = self.ration.take(micros) {
             self.tell_held(held);
             let taken = self.port.write(line.bytes()) && self.port.write(b"\r\n");
@@ -207,13 +202,23 @@ pub fn write_to_log_port(line: fmt::Arguments<'_>) -> bool {
     port.write(buffer.bytes())
 }
 
+/// Reads line `number` of the log, counted from 0, with its newline; what does
+/// not fit into `into` is cut.
+pub fn read_log(number: u64, into: &mut [u8]) -> LogLine {
+    let ring = RING.lock();
+    ring.as_ref()
+        .map_or(LogLine::NotYet, |ring| ring.text.read(number, into))
+}
+
+/// The longest line, with its newline, in bytes.
+pub const LOG_LINE_MAX: usize = LINE_MAX + 1;
+
 /// Starts the log in `text`, with times counted from `start` ticks at `hz`.
 pub(crate) fn start(text: &'static mut [u8], port: Port, level: LevelFilter, start: u64, hz: u64) {
     port.set_up();
     let clock = Clock { start, hz };
     *RING.lock() = Some(Ring {
-        text,
-        written: 0,
+        text: Text::new(text),
         port,
         clock,
         ration: Ration::FULL,
@@ -247,7 +252,7 @@ impl LastWords {
 impl Write for LastWords {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if let Some(ring) = RING.lock().as_mut() {
-            ring.keep(text.as_bytes());
+            ring.text.keep(text.as_bytes());
         }
         for line in text.split_inclusive('\n') {
             self.port.write(line.trim_end_matches('\n').as_bytes());
@@ -295,22 +300,6 @@ mod tests {
         };
         assert_eq!(ration.take(0), Share::Hold);
         assert_eq!(ration.take(1_000_000), Share::Print { held: 1 });
-    }
-
-    #[test]
-    fn the_ring_keeps_the_newest_text() {
-        let clock = Clock { start: 0, hz: 1 };
-        let text = Box::leak(vec![0; 8].into_boxed_slice());
-        let mut ring = Ring {
-            text,
-            written: 0,
-            port: Port::None,
-            clock,
-            ration: Ration::FULL,
-        };
-        ring.keep(b"0123456789");
-        assert_eq!(ring.text, b"89234567");
-        assert_eq!(ring.written, 10);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::nested::{Nested, OutOfTables};
 use crate::tables::DIRECT_MAP;
 use crate::{guarded, mtrrs};
 use abi::handoff::{self, MEMORY_MAX};
+use core::cmp::Reverse;
 use core::ops::Range;
 use spin::Mutex;
 use x86::walk::Entries;
@@ -21,6 +22,8 @@ pub trait Memory: Entries {
     fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), Unreachable>;
     /// Writes `from` to `gpa`. An error has written nothing.
     fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), Unreachable>;
+    /// Copies `size` bytes from `from` to `to`. An error has written nothing.
+    fn copy(&self, to: Gpa, from: Gpa, size: u64) -> Result<(), Unreachable>;
     /// Whether `size` bytes at `gpa` are memory of the guest's.
     fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable>;
     /// The hypervisor's own memory, where the guest has none.
@@ -41,7 +44,8 @@ pub struct GuestMemory {
     nested: Mutex<Nested>,
     reserved: Range<Gpa>,
     /// What of all addresses is memory. The rest is devices, of which a read
-    /// may change something, and holes. Never changes.
+    /// may change something, and holes. The largest comes first: most searches
+    /// end there. Never changes.
     memory: [handoff::Memory; MEMORY_MAX],
 }
 
@@ -55,8 +59,9 @@ impl GuestMemory {
     pub(crate) unsafe fn new(
         nested: Nested,
         reserved: Range<Gpa>,
-        memory: [handoff::Memory; MEMORY_MAX],
+        mut memory: [handoff::Memory; MEMORY_MAX],
     ) -> Self {
+        memory.sort_unstable_by_key(|range| Reverse(range.end.saturating_sub(range.start)));
         Self {
             nested: Mutex::new(nested),
             reserved,
@@ -96,6 +101,13 @@ impl Memory for GuestMemory {
         // SAFETY: as for `read`.
         let copied = unsafe { guarded::copy(to, from.as_ptr(), from.len()) };
         copied.then_some(()).ok_or(Unreachable(gpa))
+    }
+
+    fn copy(&self, to: Gpa, from: Gpa, size: u64) -> Result<(), Unreachable> {
+        let (to_direct, from) = (self.direct(to, size)?, self.direct(from, size)?);
+        // SAFETY: as for `read`; a copy by instructions may overlap.
+        let copied = unsafe { guarded::copy(to_direct, from, size as usize) };
+        copied.then_some(()).ok_or(Unreachable(to))
     }
 
     fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable> {

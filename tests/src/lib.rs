@@ -19,9 +19,11 @@ pub extern crate alloc;
 pub mod attempt;
 pub mod call;
 pub mod cases;
+pub mod chain;
 pub mod cpu;
 #[cfg(target_os = "uefi")]
 pub mod emulated;
+pub mod firmware_tables;
 pub mod linear;
 pub mod machine;
 #[cfg(target_os = "uefi")]
@@ -44,14 +46,24 @@ pub use uefi;
 #[macro_export]
 macro_rules! guest {
     ($check:path) => {
+        $crate::program!(|| $crate::run($check));
+    };
+}
+
+/// Makes `$run`, a `fn() -> Status`, the whole program. What it returns goes to
+/// the firmware.
+#[macro_export]
+macro_rules! program {
+    ($run:expr) => {
         #[cfg(target_os = "uefi")]
         #[$crate::uefi::entry]
         fn main() -> $crate::uefi::Status {
-            $crate::run($check)
+            let run: fn() -> $crate::uefi::Status = $run;
+            run()
         }
         #[cfg(not(target_os = "uefi"))]
         fn main() {
-            let _: fn(&mut $crate::Report) = $check;
+            let _: fn() -> $crate::uefi::Status = $run;
         }
     };
 }

@@ -105,23 +105,24 @@ impl Denied {
     }
 }
 
-/// One level of tables.
+/// What entries look like in a paging mode, the same at all levels.
 #[derive(Clone, Copy)]
-struct Level {
-    /// Lowest bit of the linear address that selects an entry.
-    shift: u32,
-    /// How many bits select it.
+struct Mode {
+    /// Bytes of an entry.
+    size: u64,
+    /// How many bits of a linear address select one.
     bits: u32,
-    /// A set bit 7 makes the entry a page.
-    large: bool,
     /// The bits that address the next table or page.
     address: u64,
     /// Bits that must be 0.
     reserved: u64,
-    /// Reserved in addition in an entry that is a large page.
+    /// Bit n: an entry of level n with bit 7 set is a page.
+    large: u32,
+    /// Reserved in addition in a page of a higher level, as far as it is inside
+    /// of the page.
     reserved_large: u64,
-    /// Bytes of an entry.
-    size: u64,
+    /// The bit that forbids execution, if there is one.
+    no_execute: u64,
 }
 
 /// How often a walk starts again because an entry changed under it. More than
@@ -129,7 +130,7 @@ struct Level {
 /// registers may change at each look.
 const ATTEMPTS: u32 = 64;
 
-/// What the entries above the page have allowed so far.
+/// What the entries down to the page have in common.
 #[derive(Clone, Copy)]
 struct Rights {
     writable: bool,
@@ -173,48 +174,45 @@ impl Paging {
         (1u64 << self.physical_bits.clamp(32, 52)) - 1
     }
 
-    /// Level `number` (1 = page table) of a mode with 8-byte entries.
-    fn wide_level(&self, number: u32) -> Level {
-        let address = self.address_mask() & !0xfff;
-        let above = (((1u64 << 52) - 1) & !self.address_mask())
-            | if self.no_execute() { 0 } else { NO_EXECUTE };
-        let shift = 12 + 9 * (number - 1);
-        // In PAE mode bits 52 to 62 are reserved, in long mode they are free.
+    /// The mode with 8-byte entries. In PAE mode bits 52 to 62 are reserved, in
+    /// long mode they are free.
+    fn wide(&self) -> Mode {
+        let mask = self.address_mask();
+        let no_execute = if self.no_execute() { NO_EXECUTE } else { 0 };
         let high = if self.is_long() { 0 } else { 0x7ff << 52 };
-        let large = number == 2 || (number == 3 && self.gib_pages && self.is_long());
-        let never_large = if number >= 3 && !large { LARGE } else { 0 };
-        Level {
-            shift,
-            bits: 9,
-            large,
-            address,
-            reserved: above | high | never_large,
-            reserved_large: ((1u64 << shift) - 1) & !0x1fff,
+        let gib_pages = self.gib_pages && self.is_long();
+        Mode {
             size: 8,
+            bits: 9,
+            address: mask & !0xfff,
+            reserved: (((1u64 << 52) - 1) & !mask) | (NO_EXECUTE & !no_execute) | high,
+            large: 1 << 2 | u32::from(gib_pages) << 3,
+            reserved_large: !0x1fff,
+            no_execute,
         }
     }
 
-    /// Level 2 or 1 of 32-bit paging. A 4 MiB page has its address bits 32 to
-    /// 39 in bits 13 to 20 (PSE-36).
-    fn narrow_level(&self, number: u32) -> Level {
+    /// 32-bit paging. A 4 MiB page has its address bits 32 to 39 in bits 13 to
+    /// 20 (PSE-36).
+    fn narrow(&self) -> Mode {
         let extra = self.physical_bits.saturating_sub(32).min(8);
         let pse36 = ((1u64 << extra) - 1) << 13;
-        Level {
-            shift: 12 + 10 * (number - 1),
+        Mode {
+            size: 4,
             bits: 10,
-            large: number == 2 && self.cr4.contains(Cr4::PSE),
             address: 0xffff_f000,
             reserved: 0,
+            large: u32::from(self.cr4.contains(Cr4::PSE)) << 2,
             reserved_large: 0x3f_e000 & !pse36,
-            size: 4,
+            no_execute: 0,
         }
     }
 
-    fn level(&self, number: u32) -> Level {
+    fn mode(&self) -> Mode {
         if self.is_wide() {
-            self.wide_level(number)
+            self.wide()
         } else {
-            self.narrow_level(number)
+            self.narrow()
         }
     }
 }
@@ -222,6 +220,7 @@ impl Paging {
 /// A walk under way: what a fault's error code depends on.
 struct Walk<'a, E: Entries> {
     paging: &'a Paging,
+    mode: Mode,
     intent: Intent,
     gva: Gva,
     entries: &'a E,
@@ -252,6 +251,7 @@ pub fn walk(
     };
     let walk = Walk {
         paging,
+        mode: paging.mode(),
         intent,
         gva,
         entries,
@@ -269,33 +269,26 @@ impl<E: Entries> Walk<'_, E> {
     /// being read and being marked, so the CPU would start again.
     fn attempt(&self) -> Result<Option<Translation>, Denied> {
         let (mut table, mut number) = self.root()?;
-        let mut rights = Rights {
-            writable: true,
-            user: true,
-            execute: true,
-        };
+        let (mut all, mut any) = (u64::MAX, 0);
         loop {
-            let level = self.paging.level(number);
-            let index = (self.gva.0 >> level.shift) & ((1 << level.bits) - 1);
-            let at = Gpa(table + index * level.size);
-            let entry = self
-                .entries
-                .load(at, level.size)
-                .ok_or(Denied::NoMemory(at))?;
-            let is_page = number == 1 || (level.large && entry & LARGE != 0);
-            self.check_entry(&level, entry, is_page && number > 1)?;
-            rights = self.narrow(rights, entry);
+            let shift = 12 + self.mode.bits * (number - 1);
+            let index = (self.gva.0 >> shift) & ((1 << self.mode.bits) - 1);
+            let at = Gpa(table + index * self.mode.size);
+            let loaded = self.entries.load(at, self.mode.size);
+            let entry = loaded.ok_or(Denied::NoMemory(at))?;
+            let is_page = self.check_entry(entry, number, shift)?;
+            (all, any) = (all & entry, any | entry);
             if is_page {
                 let key = (entry >> 59 & 0xf) as u32;
-                self.check_rights(rights, key)?;
+                self.check_rights(self.rights(all, any), key)?;
             }
-            if !self.mark(at, &level, entry, is_page) {
+            if !self.mark(at, entry, is_page) {
                 return Ok(None);
             }
             if is_page {
-                return Ok(Some(self.page(&level, entry)));
+                return Ok(Some(self.page(shift, entry)));
             }
-            table = entry & level.address;
+            table = entry & self.mode.address;
             number -= 1;
         }
     }
@@ -349,23 +342,33 @@ impl<E: Entries> Walk<'_, E> {
         }
     }
 
-    fn check_entry(&self, level: &Level, entry: u64, large: bool) -> Result<(), Denied> {
+    /// Whether the entry of level `number` is a page. Bit 7 is a large page, or
+    /// reserved, or in 32-bit paging without them nothing.
+    fn check_entry(&self, entry: u64, number: u32, shift: u32) -> Result<bool, Denied> {
         if entry & PRESENT == 0 {
             return Err(self.fault(0));
         }
-        let reserved = level.reserved | if large { level.reserved_large } else { 0 };
+        let (mut reserved, mut is_page) = (self.mode.reserved, number == 1);
+        if entry & LARGE != 0 && number > 1 {
+            is_page = self.mode.large >> number & 1 != 0;
+            reserved |= match is_page {
+                true => ((1u64 << shift) - 1) & self.mode.reserved_large,
+                false if number > 2 => LARGE,
+                false => 0,
+            };
+        }
         if entry & reserved != 0 {
             return Err(self.fault(page_fault::PRESENT | page_fault::RESERVED));
         }
-        Ok(())
+        Ok(is_page)
     }
 
-    fn narrow(&self, rights: Rights, entry: u64) -> Rights {
-        let denied = self.paging.no_execute() && entry & NO_EXECUTE != 0;
+    /// From the bits that all entries have, and those that any has.
+    fn rights(&self, all: u64, any: u64) -> Rights {
         Rights {
-            writable: rights.writable && entry & WRITABLE != 0,
-            user: rights.user && entry & USER != 0,
-            execute: rights.execute && !denied,
+            writable: all & WRITABLE != 0,
+            user: all & USER != 0,
+            execute: any & self.mode.no_execute == 0,
         }
     }
 
@@ -416,20 +419,21 @@ impl<E: Entries> Walk<'_, E> {
     }
 
     /// Sets the accessed bit, and the dirty bit of a page that is written.
-    fn mark(&self, at: Gpa, level: &Level, entry: u64, is_page: bool) -> bool {
+    fn mark(&self, at: Gpa, entry: u64, is_page: bool) -> bool {
         let dirty = if is_page && self.intent.write {
             DIRTY
         } else {
             0
         };
         let marked = entry | ACCESSED | dirty;
-        marked == entry || self.entries.exchange(at, level.size, entry, marked)
+        let size = self.mode.size;
+        marked == entry || self.entries.exchange(at, size, entry, marked)
     }
 
-    fn page(&self, level: &Level, entry: u64) -> Translation {
-        let inside = (1u64 << level.shift) - 1;
-        let mut base = entry & level.address & !inside;
-        if level.size == 4 && level.shift > 12 {
+    fn page(&self, shift: u32, entry: u64) -> Translation {
+        let inside = (1u64 << shift) - 1;
+        let mut base = entry & self.mode.address & !inside;
+        if self.mode.size == 4 && shift > 12 {
             base |= (entry >> 13 & 0xff) << 32;
         }
         let offset = self.gva.0 & inside;

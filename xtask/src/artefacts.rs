@@ -22,6 +22,9 @@ pub struct Artefacts {
     pub hypervisor: PathBuf,
     /// The same with services that break it, once [`build_tests`] has run.
     pub breakable: PathBuf,
+    /// The UEFI program that gives firmware without ACPI tables some, once it
+    /// was built.
+    pub firmware_tables: PathBuf,
     /// The guest's command-line tool.
     pub underlayctl: PathBuf,
     /// A load for the guest.
@@ -43,12 +46,21 @@ pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
         loader: built(UEFI, "underlay.efi"),
         hypervisor,
         breakable: breakable(),
+        firmware_tables: test_guest(FIRMWARE_TABLES),
         underlayctl: built(LINUX, "underlayctl"),
         mixed_load: built(LINUX, "mixed-load"),
     })
 }
 
 const HYPERVISOR: [&str; 4] = ["--package", "hypervisor", "--bin", "hypervisor"];
+
+const FIRMWARE_TABLES: &str = "firmware-tables";
+
+/// Builds the program that gives firmware without ACPI tables some. Not
+/// together with the loader: what is built at once shares features of crates.
+pub fn build_firmware_tables() -> Result<()> {
+    cargo_build(UEFI, &["--package", "tests", "--bin", FIRMWARE_TABLES])
+}
 
 fn breakable() -> PathBuf {
     paths::underlay().join("breakable.elf")

@@ -7,6 +7,7 @@ mod check;
 mod conf;
 mod esp;
 mod fuzz;
+mod generate;
 mod given;
 mod image;
 mod initramfs;
@@ -51,6 +52,7 @@ enum Command {
     Check(check::Args),
     Image(image::Args),
     Fuzz(fuzz::Args),
+    Generate(generate::Args),
 }
 
 /// Exit status of a program that SIGPIPE ends, as shells show it.
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::command(&args),
         Command::Image(args) => image::command(&args),
         Command::Fuzz(args) => fuzz::command(&args).map(|()| 0),
+        Command::Generate(args) => generate::command(&args).map(|()| 0),
     };
     match result {
         Ok(status) => ExitCode::from(status),

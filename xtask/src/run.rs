@@ -167,6 +167,9 @@ pub fn run(args: &Args) -> Result<(Report, u8)> {
         cpu: None,
         boot: boot(args)?,
     };
+    if stage.gives_tables() {
+        artefacts::build_firmware_tables()?;
+    }
     let disk = place.dir.join("disk.img");
     stage
         .esp(&artefacts, &guest)?
@@ -189,6 +192,7 @@ pub fn run(args: &Args) -> Result<(Report, u8)> {
         },
         interactive,
         wants_result,
+        powers_off: stage.powers_off(),
         at_end: args.at_end().is_some(),
         output: wants_result.then_some(&mut out as &mut dyn Write),
         ends_with: None,

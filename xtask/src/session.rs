@@ -71,6 +71,8 @@ pub struct Plan<'a> {
     /// Whether the guest will report a result; without one, its power-off is
     /// an ordinary end.
     pub wants_result: bool,
+    /// Whether the guest's power-off ends the emulator.
+    pub powers_off: bool,
     /// Whether a guest that is left has something to do before it ends.
     pub at_end: bool,
     /// Where output of the guest's command goes at once.
@@ -274,7 +276,7 @@ impl<'a, 'b> State<'a, 'b> {
         if self.ending == Some(Ending::Left) {
             self.deadline = status.map(|_| Instant::now()).or(self.deadline);
         } else if let Some(status) = status {
-            self.end_soon(Ending::Result(status), self.plan.machine.powers_off());
+            self.end_soon(Ending::Result(status), self.plan.powers_off);
         }
         Ok(())
     }
@@ -332,8 +334,10 @@ impl<'a, 'b> State<'a, 'b> {
             (None | Some(Ending::PoweredOff), Some(last_words)) => Some(last_words),
             (ending, _) => ending,
         };
+        let (emulator, emulator_file) = emulator_said(self.plan.spec.dir);
         let ending = ending.unwrap_or_else(|| {
-            if status.success() && !self.plan.wants_result {
+            let is_clean = status.success() && !self.plan.wants_result;
+            if is_clean || self.plan.machine.was_switched_off(&emulator) {
                 Ending::PoweredOff
             } else {
                 Ending::Died(status)
@@ -341,7 +345,6 @@ impl<'a, 'b> State<'a, 'b> {
         });
         let [console, log, mut output] = self.received;
         output.truncate(self.shown);
-        let (emulator, emulator_file) = emulator_said(self.plan.spec.dir);
         Report {
             ending,
             console,

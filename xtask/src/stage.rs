@@ -2,7 +2,7 @@
 //! what boots next.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -96,8 +96,7 @@ impl Stage {
                 (r"\guest.efi", arguments.clone())
             }
         };
-        let first = self.first.as_deref().unwrap_or(&artefacts.loader);
-        esp.add_file("EFI/BOOT/BOOTX64.EFI", first)?;
+        esp.add_file("EFI/BOOT/BOOTX64.EFI", self.first(artefacts))?;
         esp.add_file("EFI/underlay/underlay.efi", &artefacts.loader)?;
         if let Some(bytes) = self.hypervisor(artefacts)? {
             esp.add("EFI/underlay/underlay.elf", bytes);
@@ -113,6 +112,26 @@ impl Stage {
         }
         esp.add("EFI/underlay/underlay.conf", text.into_bytes());
         Ok(esp)
+    }
+
+    /// Whether the firmware is given ACPI tables before the loader starts, with
+    /// Underlay and without. Linux wants them; test guests know what is there.
+    pub fn gives_tables(&self) -> bool {
+        let is_linux = matches!(self.boot, Boot::Linux { .. });
+        is_linux && !self.machine.has_tables() && self.first.is_none()
+    }
+
+    /// Whether the guest's power-off ends the emulator.
+    pub fn powers_off(&self) -> bool {
+        self.machine.has_tables() || self.gives_tables()
+    }
+
+    fn first<'a>(&'a self, artefacts: &'a Artefacts) -> &'a Path {
+        match &self.first {
+            Some(first) => first,
+            None if self.gives_tables() => &artefacts.firmware_tables,
+            None => &artefacts.loader,
+        }
     }
 
     fn add_linux(
@@ -190,4 +209,36 @@ impl Stage {
 pub fn template() -> Result<String> {
     let path = paths::workspace().join("loader/underlay.conf");
     fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gives_tables(machine: Machine, first: Option<&str>, boot: Boot) -> bool {
+        let stage = Stage {
+            machine,
+            native: true,
+            conf: Vec::new(),
+            first: first.map(PathBuf::from),
+            damage: Damage::None,
+            cpu: None,
+            boot,
+        };
+        stage.gives_tables()
+    }
+
+    #[test]
+    fn linux_gets_tables_where_the_firmware_has_none() {
+        let linux = || Boot::exec("true");
+        assert!(gives_tables(Machine::Vtx, None, linux()));
+        assert!(!gives_tables(Machine::Svm, None, linux()));
+        assert!(!gives_tables(Machine::Kvm, None, linux()));
+        assert!(!gives_tables(Machine::Vtx, Some("a.efi"), linux()));
+        let guest = Boot::Efi {
+            program: PathBuf::from("a.efi"),
+            arguments: String::new(),
+        };
+        assert!(!gives_tables(Machine::Vtx, None, guest));
+    }
 }

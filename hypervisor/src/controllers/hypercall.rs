@@ -1,8 +1,11 @@
 //! The call instruction: from registers to a service and back.
 
+use crate::failure::Failure;
+use crate::oddities::Oddity;
 use crate::outcome::Outcome;
-use crate::services::{self, Failure};
+use crate::services;
 use crate::vm::{Cpu, Vm};
+use abi::Errno;
 use abi::handoff::Presence;
 use machine::{Memory, Vcpu};
 use x86::{Exception, Exit};
@@ -17,14 +20,27 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         return Outcome::Fault(Exception::InvalidOpcode);
     }
     match services::serve(vm, cpu) {
-        Ok(value) => cpu.vcpu.registers_mut().rax = value,
+        Ok(reply) => reply.apply(cpu.vcpu.registers_mut()),
+        Err(Failure::Refused(Errno::NotPermitted)) => refuse(vm, cpu),
         Err(Failure::Refused(errno)) => cpu.vcpu.registers_mut().rax = errno.to_register(),
-        Err(Failure::BadAddress(gva)) => {
+        Err(Failure::BadAddress(address)) => {
             let registers = cpu.vcpu.registers_mut();
-            registers.rax = abi::Errno::BadAddress.to_register();
-            registers.rbx = gva.0;
+            registers.rax = Errno::BadAddress.to_register();
+            registers.rbx = address;
         }
         Err(Failure::Fault(exception)) => return Outcome::Fault(exception),
     }
     Outcome::Done
+}
+
+/// A caller that reaches for more than it may is worth a note.
+#[cold]
+fn refuse<V: Vcpu, M>(vm: &Vm<M>, cpu: &mut Cpu<V>) {
+    let number = cpu.vcpu.registers().rax;
+    let cpl = cpu.vcpu.cpl();
+    vm.oddities.note(
+        Oddity::RefusedCall,
+        format_args!("number {number:#x} at privilege level {cpl}"),
+    );
+    cpu.vcpu.registers_mut().rax = Errno::NotPermitted.to_register();
 }

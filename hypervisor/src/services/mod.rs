@@ -5,81 +5,100 @@
 mod breakable;
 mod hello;
 mod info;
+mod log;
+mod memory;
 mod print;
 mod statistics;
 mod trace;
 
 use crate::caller::Caller;
+use crate::failure::Failure;
+use crate::reply::Reply;
 use crate::vm::{Cpu, Vm};
 use abi::Errno;
 use abi::call::{self, SERVICES, Who};
-use machine::{Memory, Vcpu};
-use x86::walk::Denied;
-use x86::{Exception, Gva};
+use machine::{Memory, Vcpu, read_log};
+use memory::Way;
+use x86::Registers;
 
-/// Why a call did not succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The caller made a mistake.
-    Refused(Errno),
-    /// A memory argument is not accessible, and the caller is told so.
-    BadAddress(Gva),
-    /// A memory argument is not accessible, and the call raises what an
-    /// ordinary instruction would have raised; it runs again afterwards.
-    Fault(Exception),
-}
-
-impl Failure {
-    /// A memory argument at `gva` was denied to `caller`: a user program
-    /// faults like any instruction of its own, so that its page can come in; a
-    /// kernel gets an error.
-    fn denied<M>(caller: &Caller<M>, gva: Gva, denied: Denied) -> Self {
-        if caller.user {
-            Self::Fault(denied.exception())
-        } else {
-            Self::BadAddress(gva)
-        }
-    }
-}
-
-/// Serves the call that `cpu` stopped at. The value goes to RAX.
+/// Serves the call that `cpu` stopped at.
 #[inline]
-pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Failure> {
+pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<Reply, Failure> {
     let number = cpu.vcpu.registers().rax;
     // The cheapest call does not even ask who calls.
     if number == call::PING {
-        return Ok(u64::from(call::VERSION));
+        return Ok(u64::from(call::VERSION).into());
     }
-    let caller = Caller::new(vm, &cpu.vcpu);
+    let mut caller = Caller::new(vm, &cpu.vcpu);
     let number = caller.argument(number);
+    caller.faults |= number & call::MAY_FAULT != 0;
+    let number = number & !call::MAY_FAULT;
     #[cfg(feature = "breakable")]
     if let Ok(value) = breakable::serve(vm, cpu, number) {
-        return Ok(value);
+        return Ok(value.into());
     }
-    if !may_call(&caller, number)? {
+    if !may_call(vm, &caller, cpu.vcpu.registers(), number)? {
         return Err(Failure::Refused(Errno::NotPermitted));
     }
+    let arguments = caller.arguments(cpu.vcpu.registers());
+    dispatch(vm, cpu, &caller, number, arguments)
+}
+
+/// Gives the call to its service, with its arguments as the service names them.
+#[inline]
+fn dispatch<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    caller: &Caller<M>,
+    number: u64,
+    [rbx, rcx, rdx, rsi, _]: [u64; 5],
+) -> Result<Reply, Failure> {
     match number {
-        call::RESOLVE => info::resolve(&caller, caller.argument(cpu.vcpu.registers().rbx)),
-        call::PING => Ok(u64::from(call::VERSION)),
-        call::PRINT => print::print(vm, cpu.vcpu.registers().rbx as u8),
-        call::HELLO => Ok(hello::hello(vm, cpu.statistics)),
-        call::STATISTICS => {
-            let first = caller.argument(cpu.vcpu.registers().rbx);
-            Ok(statistics::write(vm, cpu, first))
-        }
-        call::TRACE => trace::serve(vm, cpu, caller.argument(cpu.vcpu.registers().rbx)),
+        call::RESOLVE => info::resolve(caller, rbx),
+        call::PING => Ok(u64::from(call::VERSION).into()),
+        call::PRINT => print::print(vm, rbx as u8),
+        call::HELLO => Ok(hello::hello(vm, cpu.statistics).into()),
+        call::STATISTICS => Ok(statistics::write(vm, cpu, rbx).into()),
+        call::TRACE => trace::serve(vm, cpu, rbx),
+        call::INFO => info::info(vm, cpu, caller, rbx, rcx),
+        call::LIST => info::list(caller, [rbx, rcx], rdx),
+        call::MEMORY_COPY => memory::copy(caller, [rbx, rcx, rdx]),
+        call::MEMORY_READ_PHYSICAL => memory::physical(caller, Way::Read, [rbx, rcx, rdx]),
+        call::MEMORY_WRITE_PHYSICAL => memory::physical(caller, Way::Write, [rbx, rcx, rdx]),
+        call::MEMORY_READ_PAGES => memory::pages(caller, Way::Read, [rbx, rcx, rdx, rsi]),
+        call::MEMORY_WRITE_PAGES => memory::pages(caller, Way::Write, [rbx, rcx, rdx, rsi]),
+        call::MEMORY_READ_SPACE => memory::space(caller, Way::Read, [rbx, rcx, rdx, rsi]),
+        call::MEMORY_WRITE_SPACE => memory::space(caller, Way::Write, [rbx, rcx, rdx, rsi]),
+        call::MEMORY_TRANSLATE => memory::translate(caller, rbx, rcx),
+        call::LOG_READ => log::read(caller, &read_log, [rbx, rcx, rdx]),
+        call::LOG_WRITE => log::write(vm, cpu, caller, &log::say, [rbx, rcx]),
+        call::LOG_LEVEL => log::level(rbx),
+        call::STATISTICS_READ => statistics::read(cpu, caller, [rbx, rcx], rdx),
+        call::ODDITIES_READ => statistics::oddities(vm, caller, [rbx, rcx], rdx),
+        call::STATISTICS_RESET => Ok(statistics::reset(cpu).into()),
+        call::TRACE_READ => trace::read(cpu, caller, [rbx, rcx], rdx),
+        call::TRACE_SWITCH => trace::switch(cpu, rbx),
+        call::BUFFER_SHARE => memory::share(vm, caller, [rbx, rcx, rdx]),
+        call::BUFFER_RELEASE => memory::release(vm, rbx),
+        call::LOG_FILL => log::fill(&memory::shared(vm, rbx)?, &read_log, rcx),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }
 
-/// Whether the row of `number` lets `caller` in.
-fn may_call<M>(caller: &Caller<M>, number: u64) -> Result<bool, Failure> {
-    let row = SERVICES.iter().find(|service| service.number == number);
-    match row.ok_or(Failure::Refused(Errno::NoService))?.who {
-        Who::Any => Ok(true),
-        Who::Kernel | Who::Owner => Ok(!caller.user),
-    }
+/// Whether row `number` lets `caller` in, who has these registers.
+fn may_call<M>(
+    vm: &Vm<M>,
+    caller: &Caller<M>,
+    registers: &Registers,
+    number: u64,
+) -> Result<bool, Failure> {
+    let row = usize::try_from(number).ok();
+    let row = row.and_then(|row| SERVICES.get(row));
+    Ok(match row.ok_or(Failure::Refused(Errno::NoService))?.who {
+        Who::Any => true,
+        Who::Kernel => caller.kernel,
+        Who::Owner => caller.kernel || vm.token.opens(registers.r8, registers.r9),
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,11 @@
 //! Calls on the desk: through the loop, as a guest makes them.
 
+mod copies;
+mod counted;
+mod info;
+mod lines;
+mod shared;
+
 use super::*;
 use crate::fake::{FakeMemory, FakeVtx};
 use crate::oddities::Oddity;
@@ -9,38 +15,89 @@ use crate::trace::Trace;
 use crate::vm::Features;
 use abi::handoff::Presence;
 use abi::report::{Record, Written};
+use abi::token::Token;
 use core::fmt::Arguments;
 use core::sync::atomic::AtomicU64;
 use machine::CodeSize;
 use proptest::prelude::*;
 use x86::exception::page_fault;
 use x86::exit::Instruction;
-use x86::{Exit, Registers};
+use x86::{Exception, Exit};
 
 fn vm(presence: Presence) -> Vm<FakeMemory> {
     Vm::new(FakeMemory::new(), presence, Features::ALL)
 }
 
+/// Who calls in a test.
+#[derive(Clone, Copy)]
+struct Guest {
+    cpl: u8,
+    size: CodeSize,
+    token: [u64; 2],
+}
+
+const PROGRAM: Guest = Guest {
+    cpl: 3,
+    size: CodeSize::Bits64,
+    token: [8, 9],
+};
+const KERNEL: Guest = Guest { cpl: 0, ..PROGRAM };
+const OWNER: Guest = Guest {
+    token: TOKEN.0,
+    ..PROGRAM
+};
+const TOKEN: Token = Token([0x7070, 0x0909]);
+
+impl Guest {
+    /// A CPU that is at a call of this guest's.
+    fn at_call(self, number: u64, [rbx, rcx, rdx, rsi, rdi]: [u64; 5]) -> FakeVtx {
+        let [r8, r9] = self.token;
+        FakeVtx {
+            exits: [Exit::Hypercall].into(),
+            registers: Registers {
+                rax: number,
+                rbx,
+                rcx,
+                rdx,
+                rsi,
+                rdi,
+                r8,
+                r9,
+                ..Registers::default()
+            },
+            cpl: self.cpl,
+            size: self.size,
+            ..FakeVtx::default()
+        }
+    }
+
+    /// The CPU after it.
+    fn calls(self, vm: &Vm<FakeMemory>, number: u64, arguments: [u64; 5]) -> FakeVtx {
+        let mut cpu = Cpu::new(self.at_call(number, arguments));
+        assert_eq!(run(vm, &mut cpu), Stop::Reset);
+        cpu.vcpu
+    }
+}
+
+/// The error that a call ended with.
+fn error(cpu: &FakeVtx) -> Option<Errno> {
+    assert!(cpu.injected.is_empty(), "{:?}", cpu.injected);
+    assert_eq!(cpu.rip, 0x1002);
+    Errno::from_register(cpu.registers.rax)
+}
+
+/// The page fault that it raised, at its own instruction.
+fn page_fault_of(cpu: &FakeVtx) -> (u64, u32) {
+    assert_eq!(cpu.rip, 0x1000);
+    match cpu.injected[..] {
+        [Exception::PageFault { address, code }] => (address, code),
+        _ => panic!("no page fault: {:?}", cpu.injected),
+    }
+}
+
 /// The CPU after a call with these registers, made by a program at `cpl`.
 fn call(vm: &Vm<FakeMemory>, cpl: u8, rax: u64, rbx: u64) -> FakeVtx {
-    let registers = Registers {
-        rax,
-        rbx,
-        rcx: 3,
-        rdx: 4,
-        rsi: 5,
-        r8: 8,
-        ..Registers::default()
-    };
-    let exits = [Exit::Hypercall].into();
-    let mut cpu = Cpu::new(FakeVtx {
-        exits,
-        registers,
-        cpl,
-        ..FakeVtx::default()
-    });
-    assert_eq!(run(vm, &mut cpu), Stop::Reset);
-    cpu.vcpu
+    Guest { cpl, ..PROGRAM }.calls(vm, rax, [rbx, 3, 4, 5, 0])
 }
 
 fn succeeded(cpu: &FakeVtx, rax: u64) {
@@ -125,7 +182,7 @@ fn a_trace_is_for_those_whose_config_asks_for_it() {
     }
     let mut cpu = Cpu::new(FakeVtx::default());
     for (command, on) in [(0, false), (1, true)] {
-        assert_eq!(trace::serve(&vm, &mut cpu, command), Ok(0));
+        assert_eq!(trace::serve(&vm, &mut cpu, command), Ok(0.into()));
         assert_eq!(cpu.trace.is_on(), on);
     }
     assert_eq!(
@@ -255,6 +312,22 @@ fn a_kernel_gets_an_error_with_the_address() {
 }
 
 #[test]
+fn a_kernel_that_asks_for_the_fault_gets_it() {
+    let vm = vm(Presence::Leaf);
+    vm.memory.unmap(0x9000);
+    let number = call::RESOLVE | call::MAY_FAULT;
+    let cpu = call(&vm, 0, number, 0x9123);
+    let fault = Exception::PageFault {
+        address: 0x9123,
+        code: 0,
+    };
+    assert_eq!((cpu.injected, cpu.rip), (vec![fault], 0x1000));
+    vm.memory.put(0x8000, b"ping\0");
+    succeeded(&call(&vm, 0, number, 0x8000), call::PING);
+    succeeded(&call(&vm, 3, call::PING | call::MAY_FAULT, 0), 1);
+}
+
+#[test]
 fn the_hypervisors_memory_is_no_argument() {
     let vm = vm(Presence::Leaf);
     let own = FakeMemory::RESERVED.start.0;
@@ -275,22 +348,49 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Whatever the registers hold, a call ends in a result or in one fault at
-    /// its own instruction, and writes nothing but accessed bits.
+    /// its own instruction; if it failed it has written nothing but accessed
+    /// and dirty bits, and the hypervisor's memory is written by none.
     #[test]
-    fn any_registers_are_survived(number in 0u64..SERVICES.len() as u64 + 3, rbx: u64, low in 0u64..1 << 22, user: bool) {
-        let vm = vm(Presence::Leaf);
-        let before = vm.memory.snapshot();
-        for address in [rbx, low] {
-            let cpu = call(&vm, if user { 3 } else { 0 }, number, address);
+    fn any_registers_are_survived(
+        number in 0u64..SERVICES.len() as u64 + 3,
+        any: [u64; 5],
+        low in prop::array::uniform5(0u64..5 << 20),
+        cpl in 0u8..4,
+        token: bool,
+        narrow: bool,
+    ) {
+        let mut vm = vm(Presence::Leaf);
+        vm.token = TOKEN;
+        for arguments in [any, low, [any[0], low[1], low[2], low[3], any[4]]] {
+            let before = vm.memory.snapshot();
+            let guest = Guest {
+                cpl,
+                size: if narrow { CodeSize::Bits32 } else { CodeSize::Bits64 },
+                token: if token { TOKEN.0 } else { [0; 2] },
+            };
+            let cpu = guest.calls(&vm, number, arguments);
             prop_assert_eq!(cpu.rip == 0x1002, cpu.injected.is_empty());
             prop_assert!(cpu.injected.len() <= 1);
-        }
-        let after = vm.memory.snapshot();
-        let tables = FakeMemory::ROOT as usize..FakeMemory::ROOT as usize + 0x4000;
-        prop_assert!(before[..tables.start] == after[..tables.start]);
-        prop_assert!(before[tables.end..] == after[tables.end..]);
-        for (old, new) in before[tables.clone()].iter().zip(&after[tables]) {
-            prop_assert_eq!(old & !0x20, new & !0x20);
+            let after = vm.memory.snapshot();
+            let own = FakeMemory::RESERVED.start.0 as usize;
+            prop_assert!(before[own..] == after[own..]);
+            let failed = Errno::from_register(cpu.registers.rax).is_some();
+            if failed || !cpu.injected.is_empty() {
+                prop_assert!(same_but_for_marks(&before, &after));
+            }
+            vm.memory.restore();
         }
     }
+}
+
+/// Whether two snapshots differ at most in accessed and dirty bits of entries.
+fn same_but_for_marks(before: &[u8], after: &[u8]) -> bool {
+    let tables = FakeMemory::ROOT as usize..FakeMemory::ROOT as usize + 0x4000;
+    let entries = before[tables.clone()].iter().zip(&after[tables.clone()]);
+    before[..tables.start] == after[..tables.start]
+        && before[tables.end..] == after[tables.end..]
+        && entries.enumerate().all(|(at, (old, new))| {
+            let marks = if at % 8 == 0 { 0x60 } else { 0 };
+            old & !marks == new & !marks
+        })
 }

@@ -3,7 +3,8 @@
 
 use core::fmt;
 
-use abi::handoff::{self, Handoff, footprint};
+use abi::handoff::{self, Handoff, Presence, footprint};
+use abi::token::Token;
 use abi::{Refusal, handoff::REGION_ALIGN};
 use loader::config::{Config, Memory};
 use loader::image::{Image, Plan};
@@ -13,7 +14,7 @@ use super::failure::Failure;
 use super::region::Region;
 use super::survey::{self, Survey};
 use super::volume::{self, HYPERVISOR, HYPERVISOR_MAX};
-use super::{clock, executable};
+use super::{clock, console::say, executable, token};
 
 /// A hypervisor that runs, as one line for the console.
 pub(super) struct Running {
@@ -32,12 +33,30 @@ pub(super) fn start(config: &Config, started: u64) -> Result<Running, Failure> {
     let mut region = Region::reserve(&survey.map, wanted(config, &image.plan, &survey))?;
     let base = region.base();
     image.load(region.bytes(), base)?;
+    let token = token::make();
     let mut handoff = Handoff {
         loader_tsc: started,
+        token: token.0,
         ..describe(config, &image.plan, &survey, &region)
     };
     let code = executable::call(&region, image.plan.entry, &mut handoff)?;
-    settle(region, code, &handoff)
+    handoff.token = Token::NONE.0;
+    let running = settle(region, code, &handoff)?;
+    offer(config, token);
+    Ok(running)
+}
+
+/// Lets the administrator of the operating system find the token. A hidden
+/// hypervisor leaves no table behind.
+fn offer(config: &Config, token: Token) {
+    if config.presence == Presence::Hidden {
+        return;
+    }
+    if token == Token::NONE {
+        say!("no random numbers here: what is the owner's is for kernels alone");
+    } else if let Err(why) = token::publish(token) {
+        say!("the firmware takes no ACPI table ({why}): what is the owner's is for kernels alone");
+    }
 }
 
 /// Bytes to reserve.

@@ -12,6 +12,7 @@ mod panic;
 mod protocol;
 mod region;
 mod survey;
+mod token;
 mod volume;
 
 use uefi::{Status, boot, entry};

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::setup;
+use crate::{generate, setup};
 use sources::Sources;
 
 /// Check format, lints, import rules, sizes and documentation.
@@ -25,7 +25,7 @@ type Findings = Result<Vec<String>>;
 type Check = (&'static str, fn(&Sources) -> Findings);
 
 /// Quick ones first.
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     ("format: rustfmt has nothing to change", lints::format),
     ("imports: crates import only what they may", imports::crates),
     (
@@ -42,6 +42,10 @@ const CHECKS: [Check; 11] = [
     ),
     ("static mut: nowhere", forbidden::static_mut),
     ("sizes: functions and files are small", sizes::check),
+    (
+        "generated: the pages made from tables are up to date",
+        generated,
+    ),
     ("clippy: what runs on the desk", lints::desk),
     ("clippy: what runs in the machine", lints::targets),
     (
@@ -50,6 +54,10 @@ const CHECKS: [Check; 11] = [
     ),
     ("documentation: no warnings", lints::documentation),
 ];
+
+fn generated(_: &Sources) -> Findings {
+    generate::stale()
+}
 
 /// `cargo xtask check`.
 pub fn command(_: &Args) -> Result<u8> {

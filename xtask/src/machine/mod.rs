@@ -93,9 +93,15 @@ impl Machine {
         }
     }
 
-    /// Whether a guest's power-off ends the emulator.
-    pub const fn powers_off(self) -> bool {
+    /// Whether its firmware has ACPI tables. OVMF takes them from QEMU.
+    pub const fn has_tables(self) -> bool {
         !matches!(self, Self::Vtx)
+    }
+
+    /// Whether the emulator ended because the guest switched the machine off, by
+    /// what it said. QEMU says nothing.
+    pub fn was_switched_off(self, said: &[u8]) -> bool {
+        self == Self::Vtx && bochs::was_switched_off(said)
     }
 
     /// What makes a reset boot again instead of ending the emulator.

@@ -142,6 +142,7 @@ impl Bench {
             },
             interactive: false,
             wants_result: true,
+            powers_off: stage.powers_off(),
             at_end: false,
             output: None,
             ends_with: row.ends_with.clone(),

@@ -1,7 +1,7 @@
 //! `underlayctl info`: how Underlay is reached, and what it offers.
 
 use crate::Trouble;
-use abi::call::{SERVICES, Service, Who};
+use abi::call::{SERVICES, Service};
 use serde_json::{Value, json};
 use std::ffi::CString;
 use underlay::{Underlay, discovery};
@@ -38,14 +38,6 @@ fn ask(underlay: Underlay) -> Result<Info, Trouble> {
     })
 }
 
-fn who(service: &Service) -> &'static str {
-    match service.who {
-        Who::Any => "any",
-        Who::Kernel => "kernel",
-        Who::Owner => "owner",
-    }
-}
-
 impl Info {
     fn text(&self) -> String {
         let set = if self.hypervisor_bit { "set" } else { "clear" };
@@ -59,7 +51,7 @@ impl Info {
                 "{:>4}  {:<10} {:<7} {}{missing}\n",
                 service.number,
                 service.name,
-                who(service),
+                service.who.name(),
                 service.sentence
             );
         }
@@ -71,7 +63,7 @@ impl Info {
             json!({
                 "number": service.number,
                 "name": service.name,
-                "who": who(service),
+                "who": service.who.name(),
                 "present": found,
                 "sentence": service.sentence,
             })

@@ -1,0 +1,203 @@
+//! Every service, in one table: the constants, the reference page, the C header
+//! and what `list` shows all come from it.
+
+use super::{Kind, Service, Value, Who};
+
+/// `NUMBER NAME "name" Who "what it does" (arguments) -> (results)`, each with
+/// its kind and its sentence.
+macro_rules! services {
+    ($($number:literal $constant:ident $name:literal $who:ident $sentence:literal
+        ($($argument:ident: $takes:ident $means:literal),*) ->
+        ($($result:ident: $gives:ident $says:literal),*);)*) => {
+        $(
+            #[doc = concat!("`", $name, "`: ", $sentence, ".")]
+            pub const $constant: u64 = $number;
+        )*
+
+        /// Every service of this version, in the order of their numbers.
+        pub const SERVICES: &[Service] = &[$(Service {
+            number: $constant,
+            name: $name,
+            who: Who::$who,
+            sentence: $sentence,
+            arguments: &[$(Value {
+                name: stringify!($argument),
+                kind: Kind::$takes,
+                sentence: $means,
+            }),*],
+            results: &[$(Value {
+                name: stringify!($result),
+                kind: Kind::$gives,
+                sentence: $says,
+            }),*],
+        }),*];
+    };
+}
+
+services! {
+    0 RESOLVE "resolve" Any
+        "gives the number of a service by its name"
+        (name: Gva "the name, at most 255 bytes and a NUL") ->
+        (number: Number "its number, or 0 if there is no such service");
+    1 PING "ping" Any
+        "returns the version of the call interface"
+        () ->
+        (version: Number "the version");
+    2 HELLO "hello" Any
+        "writes a logo and a greeting to the log and counts the greetings"
+        () ->
+        (greetings: Number "greetings so far");
+    3 PRINT "print" Any
+        "prints a byte to the log, which shows whole lines, if the config says print = on"
+        (byte: Number "the byte") ->
+        (zero: Number "0");
+    4 STATISTICS "statistics" Any
+        "writes to the log what this CPU's exits cost, some lines a call"
+        (line: Number "0, or the line to go on with") ->
+        (next: Number "the number of the next line, or 0 at the end");
+    5 TRACE "trace" Any
+        "switches the trace of this CPU's exits that the config asks for, or writes it to the log's port"
+        (command: Number "0 stops it, 1 starts it, 2 writes some of its records") ->
+        (left: Number "records that are still to be written");
+    6 INFO "info" Any
+        "tells what there is beneath"
+        (buffer: Gva "where an `underlay_info` is written", bytes: Bytes "the room there") ->
+        (size: Bytes "the size of the whole record, of which as much was written as there was room");
+    7 LIST "list" Any
+        "tells which services there are"
+        (buffer: Gva "where records `underlay_service` are written",
+         bytes: Bytes "the room there",
+         first: Number "the first service to tell of, counted from 0") ->
+        (written: Number "how many records were written", all: Number "how many services there are");
+    8 MEMORY_COPY "memory_copy" Any
+        "copies between two buffers of the caller's, with its own rights"
+        (into: Gva "where to", from: Gva "where from", bytes: Bytes "how many") ->
+        (done: Bytes "how many were copied");
+    9 MEMORY_READ_PHYSICAL "memory_read_physical" Owner
+        "copies guest-physical memory into the caller's buffer"
+        (buffer: Gva "where to", from: Gpa "where from", bytes: Bytes "how many") ->
+        (done: Bytes "how many were copied");
+    10 MEMORY_WRITE_PHYSICAL "memory_write_physical" Owner
+        "copies the caller's buffer into guest-physical memory"
+        (buffer: Gva "where from", into: Gpa "where to", bytes: Bytes "how many") ->
+        (done: Bytes "how many were copied");
+    11 MEMORY_READ_PAGES "memory_read_pages" Owner
+        "copies a list of guest-physical pages into the caller's buffer"
+        (buffer: Gva "where to",
+         list: Gva "the pages' guest-physical addresses in their order, 8 bytes each",
+         bytes: Bytes "how many",
+         offset: Bytes "where in the first page they begin") ->
+        (done: Bytes "how many were copied");
+    12 MEMORY_WRITE_PAGES "memory_write_pages" Owner
+        "copies the caller's buffer into a list of guest-physical pages"
+        (buffer: Gva "where from",
+         list: Gva "the pages' guest-physical addresses in their order, 8 bytes each",
+         bytes: Bytes "how many",
+         offset: Bytes "where in the first page they begin") ->
+        (done: Bytes "how many were copied");
+    13 MEMORY_READ_SPACE "memory_read_space" Owner
+        "copies from another address space into the caller's buffer, as a kernel there could read it; what is absent there is -EFAULT"
+        (buffer: Gva "where to",
+         from: Number "where from, a linear address there",
+         bytes: Bytes "how many",
+         root: Gpa "the address space, as CR3 would hold it; the paging mode is the caller's") ->
+        (done: Bytes "how many were copied");
+    14 MEMORY_WRITE_SPACE "memory_write_space" Owner
+        "copies the caller's buffer into another address space, as a kernel there could write it; what is absent or read-only there is -EFAULT"
+        (buffer: Gva "where from",
+         into: Number "where to, a linear address there",
+         bytes: Bytes "how many",
+         root: Gpa "the address space, as CR3 would hold it; the paging mode is the caller's") ->
+        (done: Bytes "how many were copied");
+    15 MEMORY_TRANSLATE "memory_translate" Owner
+        "gives the guest-physical address of a linear one, as a kernel there could read it; what is absent there is -EFAULT"
+        (address: Number "the linear address",
+         root: Gpa "the address space, as CR3 would hold it; the paging mode is the caller's") ->
+        (physical: Gpa "where it lies", left: Bytes "how many bytes of its page begin there");
+    16 LOG_READ "log_read" Owner
+        "reads whole lines of the log; a buffer in which not even the first fits is -EINVAL"
+        (buffer: Gva "where to",
+         bytes: Bytes "the room there",
+         line: Number "the first line's number, counted from 0") ->
+        (done: Bytes "how many bytes were written; each line ends with a newline",
+         next: Number "the number of the line to go on with",
+         lost: Number "lines before it that were overwritten unread");
+    17 LOG_WRITE "log_write" Any
+        "writes a line into the log, marked with who wrote it; who does it too often gets -EAGAIN"
+        (text: Gva "the line", bytes: Bytes "its length; at most 200 are used") ->
+        (done: Bytes "how many were used");
+    18 LOG_LEVEL "log_level" Owner
+        "sets how important a line of the log must be"
+        (level: Number "0 nothing is logged, 1 errors, 2 and warnings, 3 and what is worth knowing, 4 and what an engineer asks for, 5 everything") ->
+        (before: Number "what it was");
+    19 STATISTICS_READ "statistics_read" Owner
+        "tells what the exits of this CPU cost"
+        (buffer: Gva "where records `underlay_exits` are written, one for each kind of exit",
+         bytes: Bytes "the room there",
+         first: Number "the first kind to tell of, counted from 0") ->
+        (written: Number "how many records were written",
+         all: Number "how many kinds there are",
+         cpu: Number "the CPU");
+    20 ODDITIES_READ "oddities_read" Owner
+        "tells how often the guest did what no ordinary system does"
+        (buffer: Gva "where records `underlay_oddity` are written, one for each kind",
+         bytes: Bytes "the room there",
+         first: Number "the first kind to tell of, counted from 0") ->
+        (written: Number "how many records were written", all: Number "how many kinds there are");
+    21 STATISTICS_RESET "statistics_reset" Owner
+        "makes all that is counted of this CPU's exits 0"
+        () ->
+        (exits: Number "how many exits had been counted");
+    22 TRACE_READ "trace_read" Owner
+        "reads the trace of this CPU's exits; without `trace` in the config it is -ENOSYS"
+        (buffer: Gva "where records `underlay_trace` are written",
+         bytes: Bytes "the room there",
+         record: Number "the first record's number, counted from 0") ->
+        (written: Number "how many records were written",
+         next: Number "the number of the record to go on with",
+         lost: Number "records before it that were overwritten unread");
+    23 TRACE_SWITCH "trace_switch" Owner
+        "starts or stops the trace of this CPU's exits; without `trace` in the config it is -ENOSYS"
+        (on: Number "1 starts it, 0 stops it") ->
+        (before: Number "what it was");
+    24 BUFFER_SHARE "buffer_share" Kernel
+        "keeps a list of guest-physical pages as a buffer for further calls; after 8 of them it is -ENOSPC"
+        (list: Gva "the pages' guest-physical addresses in their order, 8 bytes each",
+         bytes: Bytes "how long the buffer is; more than one call uses is -EINVAL",
+         offset: Bytes "where in the first page it begins") ->
+        (handle: Number "its number, from 1 on");
+    25 BUFFER_RELEASE "buffer_release" Kernel
+        "forgets a buffer, whose pages may then be used for something else"
+        (handle: Number "the buffer") ->
+        (zero: Number "0");
+    26 LOG_FILL "log_fill" Kernel
+        "reads whole lines of the log into a shared buffer; one in which not even the first fits is -EINVAL"
+        (handle: Number "the buffer", line: Number "the first line's number, counted from 0") ->
+        (done: Bytes "how many bytes were written; each line ends with a newline",
+         next: Number "the number of the line to go on with",
+         lost: Number "lines before it that were overwritten unread");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ARGUMENTS, NAME_MAX, RESULTS};
+    use super::*;
+
+    #[test]
+    fn service_numbers_are_their_rows_and_names_are_unique() {
+        for (row, service) in SERVICES.iter().enumerate() {
+            assert_eq!(service.number, row as u64);
+            assert!(service.name.len() <= NAME_MAX);
+            let same_name = SERVICES.iter().filter(|s| s.name == service.name);
+            assert_eq!(same_name.count(), 1, "{}", service.name);
+        }
+    }
+
+    #[test]
+    fn there_is_a_register_for_every_argument_and_result() {
+        for service in SERVICES {
+            assert!(service.arguments.len() <= ARGUMENTS.len());
+            assert!((1..=RESULTS.len()).contains(&service.results.len()));
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! Records that services write into the caller's memory: little-endian, without
+//! gaps, each field at a multiple of its size.
+
+use crate::call::Service;
+use crate::report::{BUCKETS, Exits, Oddity, Record};
+use core::fmt;
+
+/// What a field is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// 32 bits.
+    U32,
+    /// 64 bits.
+    U64,
+    /// A byte of text.
+    Char,
+}
+
+/// One field of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is made of.
+    pub element: Element,
+    /// How many of them, if it is an array.
+    pub count: Option<usize>,
+    /// What it means.
+    pub sentence: &'static str,
+}
+
+impl Field {
+    /// Bytes that it takes.
+    pub const fn size(&self) -> usize {
+        let element = match self.element {
+            Element::U32 => 4,
+            Element::U64 => 8,
+            Element::Char => 1,
+        };
+        match self.count {
+            Some(count) => element * count,
+            None => element,
+        }
+    }
+}
+
+/// A record as the reference page and the C header show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Its name in C, without the prefix.
+    pub name: &'static str,
+    /// What it is.
+    pub sentence: &'static str,
+    /// Its fields in their order.
+    pub fields: &'static [Field],
+}
+
+/// What can be a field.
+trait Content: Sized {
+    const ELEMENT: Element;
+    const COUNT: Option<usize>;
+    fn put(&self, into: &mut [u8]);
+    fn take(from: &[u8]) -> Self;
+}
+
+fn put<const N: usize>(bytes: [u8; N], into: &mut [u8]) {
+    for (place, byte) in into.iter_mut().zip(bytes) {
+        *place = byte;
+    }
+}
+
+fn take<const N: usize>(from: &[u8]) -> [u8; N] {
+    let mut bytes = [0; N];
+    put_slice(from, &mut bytes);
+    bytes
+}
+
+fn put_slice(bytes: &[u8], into: &mut [u8]) {
+    for (place, byte) in into.iter_mut().zip(bytes) {
+        *place = *byte;
+    }
+}
+
+impl Content for u32 {
+    const ELEMENT: Element = Element::U32;
+    const COUNT: Option<usize> = None;
+    fn put(&self, into: &mut [u8]) {
+        put(self.to_le_bytes(), into);
+    }
+    fn take(from: &[u8]) -> Self {
+        Self::from_le_bytes(take(from))
+    }
+}
+
+impl Content for u64 {
+    const ELEMENT: Element = Element::U64;
+    const COUNT: Option<usize> = None;
+    fn put(&self, into: &mut [u8]) {
+        put(self.to_le_bytes(), into);
+    }
+    fn take(from: &[u8]) -> Self {
+        Self::from_le_bytes(take(from))
+    }
+}
+
+impl<const N: usize> Content for [u64; N] {
+    const ELEMENT: Element = Element::U64;
+    const COUNT: Option<usize> = Some(N);
+    fn put(&self, into: &mut [u8]) {
+        for (place, word) in into.chunks_exact_mut(8).zip(self) {
+            word.put(place);
+        }
+    }
+    fn take(from: &[u8]) -> Self {
+        let mut words = [0; N];
+        for (word, bytes) in words.iter_mut().zip(from.chunks_exact(8)) {
+            *word = u64::take(bytes);
+        }
+        words
+    }
+}
+
+/// Text of at most `N` bytes, filled up with NULs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Text<const N: usize>([u8; N]);
+
+impl<const N: usize> Text<N> {
+    /// `text`, as far as it fits.
+    pub fn new(text: &str) -> Self {
+        let mut bytes = [0; N];
+        let mut end = N.min(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        put_slice(text.as_bytes().get(..end).unwrap_or(&[]), &mut bytes);
+        Self(bytes)
+    }
+
+    /// The text, as far as it is one.
+    pub fn as_str(&self) -> &str {
+        let text = self.0.split(|byte| *byte == 0).next().unwrap_or(&[]);
+        core::str::from_utf8(text).unwrap_or("")
+    }
+}
+
+impl<const N: usize> fmt::Debug for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+impl<const N: usize> Content for Text<N> {
+    const ELEMENT: Element = Element::Char;
+    const COUNT: Option<usize> = Some(N);
+    fn put(&self, into: &mut [u8]) {
+        put(self.0, into);
+    }
+    fn take(from: &[u8]) -> Self {
+        Self(take(from))
+    }
+}
+
+macro_rules! records {
+    ($($(#[doc = $about:literal])* $record:ident $c_name:literal {
+        $($field:ident: $content:ty, $sentence:literal;)*
+    })*) => {
+        $(
+            $(#[doc = $about])*
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub struct $record {
+                $(#[doc = concat!($sentence, ".")] pub $field: $content,)*
+            }
+
+            impl $record {
+                /// Its fields.
+                pub const LAYOUT: Layout = Layout {
+                    name: $c_name,
+                    sentence: concat!($($about),*),
+                    fields: &[$(Field {
+                        name: stringify!($field),
+                        element: <$content as Content>::ELEMENT,
+                        count: <$content as Content>::COUNT,
+                        sentence: $sentence,
+                    }),*],
+                };
+
+                /// Bytes of the record.
+                pub const SIZE: usize = size(Self::LAYOUT.fields);
+
+                /// The record as it is written.
+                pub fn to_bytes(&self) -> [u8; Self::SIZE] {
+                    let mut bytes = [0; Self::SIZE];
+                    let mut rest = bytes.as_mut_slice();
+                    $(
+                        let (place, behind) = rest.split_at_mut(size_of::<$content>());
+                        self.$field.put(place);
+                        rest = behind;
+                    )*
+                    let _ = rest;
+                    bytes
+                }
+
+                /// The record that was written so.
+                pub fn from_bytes(bytes: &[u8; Self::SIZE]) -> Self {
+                    let mut rest = bytes.as_slice();
+                    $(
+                        let (place, behind) = rest.split_at(size_of::<$content>());
+                        let $field = <$content as Content>::take(place);
+                        rest = behind;
+                    )*
+                    let _ = rest;
+                    Self { $($field),* }
+                }
+            }
+        )*
+
+        /// All records.
+        pub const LAYOUTS: &[Layout] = &[$($record::LAYOUT),*];
+    };
+}
+
+impl From<&Service> for ServiceRecord {
+    fn from(service: &Service) -> Self {
+        Self {
+            number: service.number as u32,
+            who: service.who as u32,
+            arguments: service.arguments.len() as u32,
+            results: service.results.len() as u32,
+            name: Text::new(service.name),
+            sentence: Text::new(service.sentence),
+        }
+    }
+}
+
+impl From<Exits<'_>> for ExitsRecord {
+    fn from(exits: Exits<'_>) -> Self {
+        Self {
+            kind: Text::new(exits.kind),
+            count: exits.count,
+            total: exits.total,
+            most: exits.most,
+            buckets: exits.buckets,
+        }
+    }
+}
+
+impl From<Oddity<'_>> for OddityRecord {
+    fn from(oddity: Oddity<'_>) -> Self {
+        Self {
+            name: Text::new(oddity.name),
+            count: oddity.count,
+        }
+    }
+}
+
+impl From<Record<'_>> for TraceRecord {
+    fn from(record: Record<'_>) -> Self {
+        Self {
+            number: record.number,
+            begin: record.begin,
+            end: record.end,
+            rip: record.rip,
+            payload: record.payload,
+            kind: Text::new(record.kind),
+            outcome: Text::new(record.outcome),
+            cpu: record.cpu,
+        }
+    }
+}
+
+/// [`Info::features`]: the guest may print.
+pub const FEATURE_PRINT: u32 = 4;
+/// [`Info::features`]: exits can be traced.
+pub const FEATURE_TRACE: u32 = 8;
+
+const fn size(fields: &[Field]) -> usize {
+    let mut size = 0;
+    let mut rest = fields;
+    while let [field, behind @ ..] = rest {
+        size += field.size();
+        rest = behind;
+    }
+    size
+}
+
+records! {
+    /// What there is beneath, as `info` tells it.
+    Info "info" {
+        abi: u32, "Version of the call interface";
+        vendor: u32, "Whose hardware virtualises: 1 Intel VT-x, 2 AMD-V";
+        features: u32, "1 VMCALL is the instruction, 2 VMMCALL is; added: 4 the guest may print, 8 exits can be traced";
+        cpus: u32, "CPUs that Underlay handles";
+        memory: u64, "Bytes of memory that Underlay keeps to itself";
+        used: u64, "Bytes of these that are in use";
+        ticks_per_second: u64, "The time-stamp counter's ticks a second";
+        version: Text<32>, "Version of the hypervisor";
+    }
+    /// A service, as `list` tells of it.
+    ServiceRecord "service" {
+        number: u32, "Its number";
+        who: u32, "Who may call it: 0 any, 1 kernel, 2 owner";
+        arguments: u32, "How many arguments it takes";
+        results: u32, "How many results it returns";
+        name: Text<48>, "Its name";
+        sentence: Text<192>, "What it does";
+    }
+    /// The exits of one kind, as `statistics_read` tells of them. Times are the
+    /// ticks from an exit to the next entry.
+    ExitsRecord "exits" {
+        kind: Text<24>, "The kind's name";
+        count: u64, "How many there were";
+        total: u64, "What they took together";
+        most: u64, "What the longest took";
+        buckets: [u64; BUCKETS], "How their times are spread: bucket n counts what took 2^n to 2^(n+1) - 1 ticks, the first also what took none, the last whatever took longer";
+    }
+    /// Something odd, as `oddities_read` tells of it.
+    OddityRecord "oddity" {
+        name: Text<40>, "Its name";
+        count: u64, "How often it happened";
+    }
+    /// An exit, as `trace_read` tells of it.
+    TraceRecord "trace" {
+        number: u64, "Its number on this CPU, without gaps but for what was lost";
+        begin: u64, "Time-stamp counter after the exit";
+        end: u64, "Time-stamp counter before the next entry";
+        rip: u64, "RIP at the exit";
+        payload: [u64; 2], "What the exit carried";
+        kind: Text<24>, "The kind's name";
+        outcome: Text<12>, "The word with which it was answered";
+        cpu: u32, "The CPU";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::SERVICES;
+
+    #[test]
+    fn fields_are_aligned_and_records_are_whole_words() {
+        for layout in LAYOUTS {
+            let mut at = 0;
+            for field in layout.fields {
+                let element = field.size() / field.count.unwrap_or(1);
+                assert_eq!(at % element, 0, "{} {}", layout.name, field.name);
+                at += field.size();
+            }
+            assert_eq!(at % 8, 0, "{}", layout.name);
+        }
+    }
+
+    #[test]
+    fn a_record_comes_back_and_its_fields_lie_in_their_order() {
+        let info = Info {
+            abi: 0x0403_0201,
+            vendor: 5,
+            features: 6,
+            cpus: 7,
+            memory: 0x1111_2222_3333_4444,
+            used: 9,
+            ticks_per_second: 10,
+            version: Text::new("1.2.3"),
+        };
+        let bytes = info.to_bytes();
+        assert_eq!(bytes[..8], [1, 2, 3, 4, 5, 0, 0, 0]);
+        assert_eq!(bytes[16..20], [0x44, 0x44, 0x33, 0x33]);
+        assert_eq!(bytes[40..46], *b"1.2.3\0");
+        assert_eq!(Info::from_bytes(&bytes), info);
+    }
+
+    #[test]
+    fn every_service_fits_its_record() {
+        for service in SERVICES {
+            assert_eq!(Text::<48>::new(service.name).as_str(), service.name);
+            assert_eq!(
+                Text::<192>::new(service.sentence).as_str(),
+                service.sentence
+            );
+        }
+    }
+
+    #[test]
+    fn text_is_cut_between_characters() {
+        assert_eq!(Text::<4>::new("abcdef").as_str(), "abcd");
+        assert_eq!(Text::<4>::new("abc\u{e9}").as_str(), "abc");
+    }
+}

@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0 */
+/*
+ * Calls to Underlay from C, in a program or in a Linux module.
+ *
+ * Made by `cargo xtask generate` from the tables in `abi`; docs/SERVICES.md is
+ * made from the same and says more.
+ */
+#ifndef UNDERLAY_H
+#define UNDERLAY_H
+
+#ifdef __KERNEL__
+#include <linux/types.h>
+#else
+#include <stdint.h>
+#endif
+
+/* Version of the call interface. */
+#define UNDERLAY_VERSION 1
+
+/*
+ * Added to a number by a kernel that wants a page fault instead of an error
+ * where an argument's memory is not accessible. Programs get the fault always.
+ */
+#define UNDERLAY_MAY_FAULT 0x80000000u
+
+/* The most bytes of a buffer that one call uses. */
+#define UNDERLAY_TRANSFER_MAX 65536
+
+/*
+ * resolve, for any: gives the number of a service by its name.
+ *   takes RBX name: the name, at most 255 bytes and a NUL
+ *   returns RAX number: its number, or 0 if there is no such service
+ */
+#define UNDERLAY_RESOLVE 0
+
+/*
+ * ping, for any: returns the version of the call interface.
+ *   returns RAX version: the version
+ */
+#define UNDERLAY_PING 1
+
+/*
+ * hello, for any: writes a logo and a greeting to the log and counts the greetings.
+ *   returns RAX greetings: greetings so far
+ */
+#define UNDERLAY_HELLO 2
+
+/*
+ * print, for any: prints a byte to the log, which shows whole lines, if the config says print = on.
+ *   takes RBX byte: the byte
+ *   returns RAX zero: 0
+ */
+#define UNDERLAY_PRINT 3
+
+/*
+ * statistics, for any: writes to the log what this CPU's exits cost, some lines a call.
+ *   takes RBX line: 0, or the line to go on with
+ *   returns RAX next: the number of the next line, or 0 at the end
+ */
+#define UNDERLAY_STATISTICS 4
+
+/*
+ * trace, for any: switches the trace of this CPU's exits that the config asks for, or writes it to the log's port.
+ *   takes RBX command: 0 stops it, 1 starts it, 2 writes some of its records
+ *   returns RAX left: records that are still to be written
+ */
+#define UNDERLAY_TRACE 5
+
+/*
+ * info, for any: tells what there is beneath.
+ *   takes RBX buffer: where an `underlay_info` is written
+ *   takes RCX bytes: the room there
+ *   returns RAX size: the size of the whole record, of which as much was written as there was room
+ */
+#define UNDERLAY_INFO 6
+
+/*
+ * list, for any: tells which services there are.
+ *   takes RBX buffer: where records `underlay_service` are written
+ *   takes RCX bytes: the room there
+ *   takes RDX first: the first service to tell of, counted from 0
+ *   returns RAX written: how many records were written
+ *   returns RBX all: how many services there are
+ */
+#define UNDERLAY_LIST 7
+
+/*
+ * memory_copy, for any: copies between two buffers of the caller's, with its own rights.
+ *   takes RBX into: where to
+ *   takes RCX from: where from
+ *   takes RDX bytes: how many
+ *   returns RAX done: how many were copied
+ */
+#define UNDERLAY_MEMORY_COPY 8
+
+/*
+ * memory_read_physical, for owner: copies guest-physical memory into the caller's buffer.
+ *   takes RBX buffer: where to
+ *   takes RCX from: where from
+ *   takes RDX bytes: how many
+ *   returns RAX done: how many were copied
+ */
+#define UNDERLAY_MEMORY_READ_PHYSICAL 9
+
+/*
+ * memory_write_physical, for owner: copies the caller's buffer into guest-physical memory.
+ *   takes RBX buffer: where from
+ *   takes RCX into: where to
+ *   takes RDX bytes: how many
+ *   returns RAX done: how many were copied
+ */
+#define UNDERLAY_MEMORY_WRITE_PHYSICAL 10
+
+/*
+ * memory_read_pages, for owner: copies a list of guest-physical pages into the caller's buffer.
+ *   takes RBX buffer: where to
+ *   takes RCX list: the pages' guest-physical addresses in their order, 8 bytes each
+ *   takes RDX bytes: how many
+ *   takes RSI offset: where in the first page they begin
+ *   returns RAX done: how many were copied
+ */
+#define UNDERLAY_MEMORY_READ_PAGES 11
+
+/*
+ * memory_write_pages, for owner: copies the caller's buffer into a list of guest-physical pages.
+ *   takes RBX buffer: where from
+ *   takes RCX list: the pages' guest-physical addresses in their order, 8 bytes each
+ *   takes RDX bytes: how many
+ *   takes RSI offset: where in the first page they begin
+ *   returns RAX done: how many were copied
+ */
+#define UNDERLAY_MEMORY_WRITE_PAGES 12
+
+/*
+ * memory_read_space, for owner: copies from another address space into the caller's buffer, as a kernel there could read it; what is absent there is -EFAULT.
+ *   takes RBX buffer: where to
+ *   takes RCX from: where from, a linear address there
+ *   takes RDX bytes: how many
+ *   takes RSI root: the address space, as CR3 would hold it; the paging mode is the caller's
+ *   returns RAX done: how many were copied
+ */
+#define UNDERLAY_MEMORY_READ_SPACE 13
+
+/*
+ * memory_write_space, for owner: copies the caller's buffer into another address space, as a kernel there could write it; what is absent or read-only there is -EFAULT.
+ *   takes RBX buffer: where from
+ *   takes RCX into: where to, a linear address there
+ *   takes RDX bytes: how many
+ *   takes RSI root: the address space, as CR3 would hold it; the paging mode is the caller's
+ *   returns RAX done: how many were copied
+ */
+#define UNDERLAY_MEMORY_WRITE_SPACE 14
+
+/*
+ * memory_translate, for owner: gives the guest-physical address of a linear one, as a kernel there could read it; what is absent there is -EFAULT.
+ *   takes RBX address: the linear address
+ *   takes RCX root: the address space, as CR3 would hold it; the paging mode is the caller's
+ *   returns RAX physical: where it lies
+ *   returns RBX left: how many bytes of its page begin there
+ */
+#define UNDERLAY_MEMORY_TRANSLATE 15
+
+/*
+ * log_read, for owner: reads whole lines of the log; a buffer in which not even the first fits is -EINVAL.
+ *   takes RBX buffer: where to
+ *   takes RCX bytes: the room there
+ *   takes RDX line: the first line's number, counted from 0
+ *   returns RAX done: how many bytes were written; each line ends with a newline
+ *   returns RBX next: the number of the line to go on with
+ *   returns RCX lost: lines before it that were overwritten unread
+ */
+#define UNDERLAY_LOG_READ 16
+
+/*
+ * log_write, for any: writes a line into the log, marked with who wrote it; who does it too often gets -EAGAIN.
+ *   takes RBX text: the line
+ *   takes RCX bytes: its length; at most 200 are used
+ *   returns RAX done: how many were used
+ */
+#define UNDERLAY_LOG_WRITE 17
+
+/*
+ * log_level, for owner: sets how important a line of the log must be.
+ *   takes RBX level: 0 nothing is logged, 1 errors, 2 and warnings, 3 and what is worth knowing, 4 and what an engineer asks for, 5 everything
+ *   returns RAX before: what it was
+ */
+#define UNDERLAY_LOG_LEVEL 18
+
+/*
+ * statistics_read, for owner: tells what the exits of this CPU cost.
+ *   takes RBX buffer: where records `underlay_exits` are written, one for each kind of exit
+ *   takes RCX bytes: the room there
+ *   takes RDX first: the first kind to tell of, counted from 0
+ *   returns RAX written: how many records were written
+ *   returns RBX all: how many kinds there are
+ *   returns RCX cpu: the CPU
+ */
+#define UNDERLAY_STATISTICS_READ 19
+
+/*
+ * oddities_read, for owner: tells how often the guest did what no ordinary system does.
+ *   takes RBX buffer: where records `underlay_oddity` are written, one for each kind
+ *   takes RCX bytes: the room there
+ *   takes RDX first: the first kind to tell of, counted from 0
+ *   returns RAX written: how many records were written
+ *   returns RBX all: how many kinds there are
+ */
+#define UNDERLAY_ODDITIES_READ 20
+
+/*
+ * statistics_reset, for owner: makes all that is counted of this CPU's exits 0.
+ *   returns RAX exits: how many exits had been counted
+ */
+#define UNDERLAY_STATISTICS_RESET 21
+
+/*
+ * trace_read, for owner: reads the trace of this CPU's exits; without `trace` in the config it is -ENOSYS.
+ *   takes RBX buffer: where records `underlay_trace` are written
+ *   takes RCX bytes: the room there
+ *   takes RDX record: the first record's number, counted from 0
+ *   returns RAX written: how many records were written
+ *   returns RBX next: the number of the record to go on with
+ *   returns RCX lost: records before it that were overwritten unread
+ */
+#define UNDERLAY_TRACE_READ 22
+
+/*
+ * trace_switch, for owner: starts or stops the trace of this CPU's exits; without `trace` in the config it is -ENOSYS.
+ *   takes RBX on: 1 starts it, 0 stops it
+ *   returns RAX before: what it was
+ */
+#define UNDERLAY_TRACE_SWITCH 23
+
+/*
+ * buffer_share, for kernel: keeps a list of guest-physical pages as a buffer for further calls; after 8 of them it is -ENOSPC.
+ *   takes RBX list: the pages' guest-physical addresses in their order, 8 bytes each
+ *   takes RCX bytes: how long the buffer is; more than one call uses is -EINVAL
+ *   takes RDX offset: where in the first page it begins
+ *   returns RAX handle: its number, from 1 on
+ */
+#define UNDERLAY_BUFFER_SHARE 24
+
+/*
+ * buffer_release, for kernel: forgets a buffer, whose pages may then be used for something else.
+ *   takes RBX handle: the buffer
+ *   returns RAX zero: 0
+ */
+#define UNDERLAY_BUFFER_RELEASE 25
+
+/*
+ * log_fill, for kernel: reads whole lines of the log into a shared buffer; one in which not even the first fits is -EINVAL.
+ *   takes RBX handle: the buffer
+ *   takes RCX line: the first line's number, counted from 0
+ *   returns RAX done: how many bytes were written; each line ends with a newline
+ *   returns RBX next: the number of the line to go on with
+ *   returns RCX lost: lines before it that were overwritten unread
+ */
+#define UNDERLAY_LOG_FILL 26
+
+/* What there is beneath, as `info` tells it. */
+struct underlay_info {
+	/* Version of the call interface. */
+	uint32_t abi;
+	/* Whose hardware virtualises: 1 Intel VT-x, 2 AMD-V. */
+	uint32_t vendor;
+	/* 1 VMCALL is the instruction, 2 VMMCALL is; added: 4 the guest may print, 8 exits can be traced. */
+	uint32_t features;
+	/* CPUs that Underlay handles. */
+	uint32_t cpus;
+	/* Bytes of memory that Underlay keeps to itself. */
+	uint64_t memory;
+	/* Bytes of these that are in use. */
+	uint64_t used;
+	/* The time-stamp counter's ticks a second. */
+	uint64_t ticks_per_second;
+	/* Version of the hypervisor. */
+	char version[32];
+};
+_Static_assert(sizeof(struct underlay_info) == 72, "underlay_info");
+
+/* A service, as `list` tells of it. */
+struct underlay_service {
+	/* Its number. */
+	uint32_t number;
+	/* Who may call it: 0 any, 1 kernel, 2 owner. */
+	uint32_t who;
+	/* How many arguments it takes. */
+	uint32_t arguments;
+	/* How many results it returns. */
+	uint32_t results;
+	/* Its name. */
+	char name[48];
+	/* What it does. */
+	char sentence[192];
+};
+_Static_assert(sizeof(struct underlay_service) == 256, "underlay_service");
+
+/* The exits of one kind, as `statistics_read` tells of them. Times are the ticks from an exit to the next entry. */
+struct underlay_exits {
+	/* The kind's name. */
+	char kind[24];
+	/* How many there were. */
+	uint64_t count;
+	/* What they took together. */
+	uint64_t total;
+	/* What the longest took. */
+	uint64_t most;
+	/* How their times are spread: bucket n counts what took 2^n to 2^(n+1) - 1 ticks, the first also what took none, the last whatever took longer. */
+	uint64_t buckets[32];
+};
+_Static_assert(sizeof(struct underlay_exits) == 304, "underlay_exits");
+
+/* Something odd, as `oddities_read` tells of it. */
+struct underlay_oddity {
+	/* Its name. */
+	char name[40];
+	/* How often it happened. */
+	uint64_t count;
+};
+_Static_assert(sizeof(struct underlay_oddity) == 48, "underlay_oddity");
+
+/* An exit, as `trace_read` tells of it. */
+struct underlay_trace {
+	/* Its number on this CPU, without gaps but for what was lost. */
+	uint64_t number;
+	/* Time-stamp counter after the exit. */
+	uint64_t begin;
+	/* Time-stamp counter before the next entry. */
+	uint64_t end;
+	/* RIP at the exit. */
+	uint64_t rip;
+	/* What the exit carried. */
+	uint64_t payload[2];
+	/* The kind's name. */
+	char kind[24];
+	/* The word with which it was answered. */
+	char outcome[12];
+	/* The CPU. */
+	uint32_t cpu;
+};
+_Static_assert(sizeof(struct underlay_trace) == 88, "underlay_trace");
+
+/* The registers of a call, and of its reply. */
+struct underlay_call {
+	/* The service's number; then its result or a negative errno. */
+	uint64_t rax;
+	/* Arguments 1 to 5; then results. */
+	uint64_t rbx, rcx, rdx, rsi, rdi;
+	/* The owner token, where a program has it. */
+	uint64_t r8, r9;
+};
+
+static inline void underlay_cpuid(uint32_t leaf, uint32_t registers[4])
+{
+	__asm__ volatile("cpuid"
+			 : "=a"(registers[0]), "=b"(registers[1]),
+			   "=c"(registers[2]), "=d"(registers[3])
+			 : "a"(leaf), "c"(0));
+}
+
+/*
+ * What a call needs: 0 if there is no Underlay of this version, else which
+ * instruction it answers (1 VMCALL, 2 VMMCALL).
+ */
+static inline uint32_t underlay_find(void)
+{
+	uint32_t r[4];
+
+	underlay_cpuid(0x40000000, r);
+	if (r[1] != 0x65646e55 || r[2] != 0x79616c72 || r[3] != 0x5648)
+		return 0;
+	underlay_cpuid(0x40000001, r);
+	if (r[0] != UNDERLAY_VERSION)
+		return 0;
+	return r[1] & (1 | 2);
+}
+
+/*
+ * Calls with the instruction that underlay_find() named, which must not be 0:
+ * a CPU without Underlay raises #UD. Returns RAX.
+ */
+static inline int64_t underlay_call(uint32_t instruction, struct underlay_call *call)
+{
+	register uint64_t r8 __asm__("r8") = call->r8;
+	register uint64_t r9 __asm__("r9") = call->r9;
+
+	if (instruction & 1)
+		__asm__ volatile("vmcall"
+				 : "+a"(call->rax), "+b"(call->rbx), "+c"(call->rcx),
+				   "+d"(call->rdx), "+S"(call->rsi), "+D"(call->rdi)
+				 : "r"(r8), "r"(r9)
+				 : "memory");
+	else
+		__asm__ volatile("vmmcall"
+				 : "+a"(call->rax), "+b"(call->rbx), "+c"(call->rcx),
+				   "+d"(call->rdx), "+S"(call->rsi), "+D"(call->rdi)
+				 : "r"(r8), "r"(r9)
+				 : "memory");
+	return (int64_t)call->rax;
+}
+
+#endif
