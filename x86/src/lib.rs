@@ -12,6 +12,7 @@
 )]
 
 pub mod address;
+pub mod apic;
 pub mod broken;
 pub mod control;
 pub mod cpuid;
@@ -22,6 +23,7 @@ pub mod msr;
 pub mod mtrr;
 pub mod registers;
 pub mod segment;
+pub mod startup;
 pub mod svm;
 pub mod task;
 pub mod vtx;
