@@ -1,7 +1,7 @@
 //! The handoff: what the loader tells the hypervisor when it calls its entry
 //! point, and what the hypervisor answers.
 //!
-//! The loader calls `entry(&mut Handoff) -> u64` with the System V calling
+//! The loader calls `entry(&mut Handoff, role) -> u64` on every CPU, with the System V calling
 //! convention, at CPL 0 in 64-bit mode, with interrupts off (the loader turns
 //! them on again) and the region executable and identity-mapped. The call returns once:
 //! with 0 as a guest of the hypervisor, or with a [`crate::Refusal`]'s code and
@@ -10,7 +10,7 @@
 /// `Handoff::magic`: spells `ULAYHAND`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ULAYHAND");
 /// `Handoff::version`: changes with every change of this layout.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The hypervisor's file is an ELF file and behind it a footer of this many
 /// bytes: [`FOOTER_MAGIC`], the length of the ELF file and its CRC-32 (IEEE),
@@ -19,6 +19,15 @@ pub const VERSION: u32 = 2;
 pub const FOOTER_SIZE: usize = 16;
 /// What the footer starts with.
 pub const FOOTER_MAGIC: [u8; 8] = *b"ULAYCRC1";
+
+/// Entry point's second argument: the CPU on which the loader runs. It lays out
+/// the region for all.
+pub const ROLE_FIRST: u64 = 0;
+/// The same: any other CPU, in any order.
+pub const ROLE_OTHER: u64 = 1;
+
+/// The most CPUs that the hypervisor handles.
+pub const CPUS_MAX: u32 = 64;
 
 /// The region's base and size are multiples of this (bytes): nested tables can
 /// then leave it out with large pages around it.

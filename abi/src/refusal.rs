@@ -34,6 +34,8 @@ pub enum Refusal {
     AlreadyRunning,
     /// The first VM entry failed (the vendor's code, and a detail).
     EntryFailed { code: u64, detail: u64 },
+    /// Another CPU could not be taken along (its number).
+    NotTogether { number: u64 },
     /// A code that this version does not know.
     Other { code: u64, detail: [u64; 2] },
 }
@@ -56,6 +58,7 @@ impl Refusal {
             Self::VersionMismatch { loader, hypervisor } => (11, [loader, hypervisor]),
             Self::AlreadyRunning => (12, [0, 0]),
             Self::EntryFailed { code, detail } => (13, [code, detail]),
+            Self::NotTogether { number } => (14, [number, 0]),
             Self::Other { code, detail } => (code, detail),
         }
     }
@@ -92,6 +95,7 @@ impl Refusal {
                 code: first,
                 detail: second,
             },
+            14 => Self::NotTogether { number: first },
             _ => Self::Other { code, detail },
         }
     }
@@ -152,6 +156,10 @@ impl fmt::Display for Refusal {
             Self::EntryFailed { code, detail } => write!(
                 f,
                 "the first VM entry failed (code {code:#x}, detail {detail:#x}): please report this with the log"
+            ),
+            Self::NotTogether { number } => write!(
+                f,
+                "CPU {number} could not be taken along with the others: please report this with the log, or set `cpus = one`"
             ),
             Self::Other {
                 code,

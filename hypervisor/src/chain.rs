@@ -6,7 +6,7 @@
 #[cfg(feature = "breakable")]
 use crate::controllers::mirror;
 use crate::controllers::{
-    caches, control_registers, counters, cpuid, debug_registers, exceptions, hypercall, interrupts,
+    apic, caches, control_registers, counters, cpuid, debug_registers, exceptions, hypercall, interrupts,
     msr, nested_fault, port, print, shutdown, startup, tasks, translations, unasked,
     virtualisation, waiting, xsetbv,
 };
@@ -47,6 +47,7 @@ macro_rules! chain {
 chain! {
     cpuid,
     hypercall,
+    apic watches,
     msr watches,
     print watches,
     #[cfg(feature = "breakable")]

@@ -6,6 +6,7 @@ use machine::nested::OutOfTables;
 use machine::{CodeSize, Memory, Unreachable, Vcpu};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
 use x86::event::EventType;
@@ -25,6 +26,10 @@ pub type FakeSvm = FakeCpu<1>;
 thread_local! {
     /// Accesses to ports of this thread's machine: port, size, what is written.
     pub static PORT_LOG: RefCell<Vec<(u16, u8, Option<u32>)>> = const { RefCell::new(Vec::new()) };
+    /// Registers of its local APIC.
+    pub static APIC: RefCell<BTreeMap<u16, u32>> = const { RefCell::new(BTreeMap::new()) };
+    /// CPUs that were called.
+    pub static CALLED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A vCPU. `VENDOR` 0 is Intel, 1 AMD.
@@ -64,6 +69,7 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub intercepted: BTreeMap<u32, (bool, bool)>,
     pub flushes: u32,
     pub resets: u32,
+    pub started: Option<u8>,
     pub written_back: u32,
     pub xcr: Vec<(u32, u64)>,
 }
@@ -106,6 +112,7 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             intercepted: BTreeMap::new(),
             flushes: 0,
             resets: 0,
+            started: None,
             written_back: 0,
             xcr: Vec::new(),
         }
@@ -291,6 +298,25 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn reset(&mut self) {
         self.resets += 1;
     }
+    fn start_at(&mut self, page: u8) {
+        self.started = Some(page);
+    }
+    fn call(number: u32) {
+        CALLED.with_borrow_mut(|called| called.push(number));
+    }
+    fn is_boot_processor(&self) -> bool {
+        true
+    }
+    fn apic_address() -> Address {
+        Address::default()
+    }
+    fn read_apic(offset: u16) -> u32 {
+        APIC.with_borrow(|apic| apic.get(&offset).copied().unwrap_or(0))
+    }
+    fn write_apic(offset: u16, value: u32) {
+        APIC.with_borrow_mut(|apic| apic.insert(offset, value));
+    }
+    fn reset_apic(&mut self) {}
     /// A CPU with every feature.
     fn cpuid(&self, _: u32, _: u32) -> Leaf {
         Leaf {
@@ -432,6 +458,13 @@ impl Memory for FakeMemory {
     fn watch(&self, gpa: Gpa) -> Result<(), OutOfTables> {
         self.watched.borrow_mut().insert(gpa);
         Ok(())
+    }
+    fn watch_writes(&self, gpa: Gpa) -> Result<(), OutOfTables> {
+        self.watched.borrow_mut().insert(gpa);
+        Ok(())
+    }
+    fn types_changed(&self) -> bool {
+        true
     }
     fn follow_mtrrs(&self) -> Result<(), OutOfTables> {
         self.followed.set(self.followed.get() + 1);

@@ -22,6 +22,7 @@ pub mod failure;
 pub mod instruction;
 pub mod oddities;
 pub mod outcome;
+pub mod peers;
 pub mod printer;
 pub mod ration;
 pub mod reply;

@@ -4,6 +4,7 @@
 use crate::chain;
 use crate::instruction;
 use crate::outcome::Stop;
+use crate::peers::{Peers, Together};
 use crate::printer::Printer;
 use crate::run::run;
 use crate::statistics::Statistics;
@@ -16,20 +17,22 @@ use machine::nested::Format;
 use machine::svm::SvmCpu;
 use machine::vtx::VtxCpu;
 use machine::{Boot, GuestMemory, Memory, Vcpu, exceptions, instructions, svm, vtx};
+use spin::Once;
 use x86::cpuid::Vendor;
 use x86::exit::EntryFailure;
 use x86::vtx::control::secondary;
 
 /// Puts the running machine on the hypervisor. Returns only when it cannot.
 pub fn start(mut boot: Boot) -> Refusal {
-    let region = boot.handoff.region_base;
-    let size = boot.handoff.region_size;
-    log::info!(
-        "Underlay {} at {region:#x}, {} KiB",
-        env!("CARGO_PKG_VERSION"),
-        size / 1024
-    );
-    instruction::warm_up();
+    if boot.number == 0 {
+        log::info!(
+            "Underlay {} at {:#x}, {} KiB",
+            env!("CARGO_PKG_VERSION"),
+            boot.handoff.region_base,
+            boot.handoff.region_size / 1024
+        );
+        instruction::warm_up();
+    }
     let answer = match boot.vendor() {
         Some(Vendor::Intel) => start_vtx(&mut boot),
         Some(Vendor::Amd) => start_svm(&mut boot),
@@ -39,6 +42,9 @@ pub fn start(mut boot: Boot) -> Refusal {
         Ok(never) => match never {},
         Err(refusal) => {
             log::error!("cannot run: {refusal}");
+            if let Some(vm) = GUEST.get().filter(|_| boot.number > 0) {
+                vm.peers.decline(boot.number);
+            }
             refusal
         }
     }
@@ -47,38 +53,56 @@ pub fn start(mut boot: Boot) -> Refusal {
 /// The guest runs until the machine ends.
 enum Never {}
 
+/// What all CPUs share. Made by the first, before it lets others in.
+static GUEST: Once<Vm<GuestMemory>> = Once::new();
+
 fn start_vtx(boot: &mut Boot) -> Result<Never, Refusal> {
     let support = vtx::support()?;
+    if boot.handoff.cpus > 1 {
+        support.calls()?;
+    }
     let features = Features {
         rdtscp: support.has(secondary::RDTSCP),
         invpcid: support.has(secondary::INVPCID),
         xsaves: support.has(secondary::XSAVES),
         user_wait: support.has(secondary::USER_WAIT),
     };
+    if boot.number > 0 {
+        let vm = equal(boot, features, support.gib_pages())?;
+        let cpu = VtxCpu::new(boot, &vm.memory, support)?;
+        return follow(boot, vm, cpu, VtxCpu::leave);
+    }
     let memory = boot.guest_memory(Format::Ept, support.gib_pages())?;
     let cpu = VtxCpu::new(boot, &memory, support)?;
     log::info!(
         "VT-x: {features:?}, EPT with 1 GiB pages: {}",
         support.gib_pages()
     );
-    serve(boot, memory, cpu, features, VtxCpu::leave)
+    let vm = guest(boot, memory, features, support.gib_pages());
+    lead(boot, vm, cpu, VtxCpu::leave)
 }
 
 fn start_svm(boot: &mut Boot) -> Result<Never, Refusal> {
     let support = svm::support()?;
+    if boot.number > 0 {
+        let vm = equal(boot, Features::ALL, support.gib_pages())?;
+        let cpu = SvmCpu::new(boot, &vm.memory, support)?;
+        return follow(boot, vm, cpu, SvmCpu::leave);
+    }
     let memory = boot.guest_memory(Format::Npt, support.gib_pages())?;
     let cpu = SvmCpu::new(boot, &memory, support)?;
     log::info!("AMD-V: {support:?}");
-    serve(boot, memory, cpu, Features::ALL, SvmCpu::leave)
+    let vm = guest(boot, memory, Features::ALL, support.gib_pages());
+    lead(boot, vm, cpu, SvmCpu::leave)
 }
 
-fn serve<V: Vcpu>(
-    boot: &mut Boot,
+/// The guest as the config wants it.
+fn guest(
+    boot: &Boot,
     memory: GuestMemory,
-    mut vcpu: V,
     features: Features,
-    leave: fn(V),
-) -> Result<Never, Refusal> {
+    gib_pages: bool,
+) -> Vm<GuestMemory> {
     let presence = Presence::from_code(boot.handoff.presence).unwrap_or_default();
     let mut vm = Vm::new(memory, presence, features);
     vm.token = Token(boot.handoff.token);
@@ -86,25 +110,121 @@ fn serve<V: Vcpu>(
         vm.printer = Some(Printer::new(vm.memory.reserved().start));
     }
     vm.ticks_per_second = boot.handoff.tsc_hz;
-    let declared = chain::declare(&vm, &mut vcpu).map_err(|_| boot.too_small());
-    let (statistics, trace) = match declared.and_then(|()| records(boot)) {
-        Ok(records) => records,
+    vm.peers = Peers::new(boot.handoff.cpus);
+    vm.cpus = vm.peers.count();
+    vm.gib_pages = gib_pages;
+    vm
+}
+
+/// The guest, for a CPU that is like the first: its tables and its CPUID are
+/// the same for all.
+fn equal(
+    boot: &Boot,
+    features: Features,
+    gib_pages: bool,
+) -> Result<&'static Vm<GuestMemory>, Refusal> {
+    let found = GUEST.get().filter(|vm| {
+        let is_alike = vm.features == features && (gib_pages || !vm.gib_pages);
+        if !is_alike {
+            log::error!("CPU {} has other features: {features:?}", boot.number);
+        }
+        is_alike
+    });
+    found.ok_or(not_together(boot.number))
+}
+
+const fn not_together(number: u32) -> Refusal {
+    Refusal::NotTogether {
+        number: number as u64,
+    }
+}
+
+/// The first CPU: makes what all share, and goes on when all others are ready.
+fn lead<V: Vcpu>(
+    boot: &mut Boot,
+    mut vm: Vm<GuestMemory>,
+    vcpu: V,
+    leave: fn(V),
+) -> Result<Never, Refusal> {
+    let mut cpu = watched(boot, &vm, vcpu, leave)?;
+    vm.memory_used = boot.used();
+    let vm = GUEST.call_once(|| vm);
+    introduce(vm, &cpu);
+    boot.let_others_in();
+    let begin = cpu.vcpu.ticks();
+    let patience = vm.ticks_per_second.saturating_mul(PATIENCE);
+    let is_late = || instructions::read_tsc().saturating_sub(begin) > patience;
+    if let Together::Without(number) = vm.peers.gather(is_late) {
+        leave(cpu.vcpu);
+        return Err(not_together(number));
+    }
+    log::info!(
+        "{} of {} KiB used; presence {:?}; {} CPUs; the guest goes on",
+        vm.memory_used / 1024,
+        boot.handoff.region_size / 1024,
+        vm.presence,
+        vm.cpus
+    );
+    end(vm, run(vm, &mut cpu), cpu, leave)
+}
+
+/// Seconds that the others have to come in: firmware starts them in parallel,
+/// within milliseconds.
+const PATIENCE: u64 = 5;
+
+/// Any other CPU: goes on when the first has decided so.
+fn follow<V: Vcpu>(
+    boot: &mut Boot,
+    vm: &'static Vm<GuestMemory>,
+    vcpu: V,
+    leave: fn(V),
+) -> Result<Never, Refusal> {
+    let mut cpu = watched(boot, vm, vcpu, leave)?;
+    introduce(vm, &cpu);
+    if !vm.peers.wait_for_decision() {
+        leave(cpu.vcpu);
+        return Err(not_together(boot.number));
+    }
+    end(vm, run(vm, &mut cpu), cpu, leave)
+}
+
+fn introduce<V: Vcpu>(vm: &Vm<GuestMemory>, cpu: &Cpu<V>) {
+    let boot = cpu.vcpu.is_boot_processor();
+    vm.peers.note_boot(cpu.number, boot);
+    vm.peers.note_address(cpu.number, V::apic_address());
+}
+
+/// The CPU with all that controllers watch, and where it counts.
+fn watched<V: Vcpu>(
+    boot: &mut Boot,
+    vm: &Vm<GuestMemory>,
+    mut vcpu: V,
+    leave: fn(V),
+) -> Result<Cpu<V>, Refusal> {
+    let declared = chain::declare(vm, &mut vcpu).map_err(|_| boot.too_small());
+    match declared.and_then(|()| records(boot)) {
+        Ok((statistics, trace)) => {
+            let mut cpu = Cpu::watched(vcpu, statistics, trace);
+            cpu.number = boot.number;
+            Ok(cpu)
+        }
         Err(refusal) => {
             leave(vcpu);
-            return Err(refusal);
+            Err(refusal)
         }
-    };
-    vm.cpus = boot.handoff.cpus;
-    vm.memory_used = boot.used();
-    let mut cpu = Cpu::watched(vcpu, statistics, trace);
-    log::info!(
-        "{} of {} KiB used; presence {presence:?}; the guest goes on",
-        boot.used() / 1024,
-        boot.handoff.region_size / 1024
-    );
-    let stop = run(&vm, &mut cpu);
+    }
+}
+
+/// A guest cannot go on. Where it never began, on a single CPU, it can without
+/// Underlay.
+fn end<V: Vcpu>(
+    vm: &Vm<GuestMemory>,
+    stop: Stop,
+    cpu: Cpu<V>,
+    leave: fn(V),
+) -> Result<Never, Refusal> {
     match stop {
-        Stop::EntryFailed(failure) if cpu.statistics.total() == 1 => {
+        Stop::EntryFailed(failure) if cpu.statistics.total() == 1 && vm.cpus == 1 => {
             leave(cpu.vcpu);
             Err(refusal(failure))
         }

@@ -2,6 +2,7 @@
 
 use crate::oddities::Oddities;
 use crate::outcome::Outcome;
+use crate::peers::Peers;
 use crate::printer::Printer;
 use crate::ration::Ration;
 use crate::shared::Shared;
@@ -43,7 +44,11 @@ pub struct Vm<M> {
     pub oddities: Oddities,
     /// Ticks of the time-stamp counter a second. Set before the guest runs.
     pub ticks_per_second: u64,
-    /// CPUs that are handled. Set before the guest runs.
+    /// Whether its nested tables may have 1 GiB pages. Set before it runs.
+    pub gib_pages: bool,
+    /// Its CPUs. Made before the guest runs.
+    pub peers: Peers,
+    /// How many CPUs are handled. Set before the guest runs.
     pub cpus: u32,
     /// Bytes of the hypervisor's memory that are in use. Set before the guest
     /// runs; nothing is allocated later.
@@ -90,6 +95,8 @@ impl<M: Memory> Vm<M> {
             mirror: [AtomicU64::new(0), AtomicU64::new(0)],
             oddities: Oddities::default(),
             ticks_per_second: 0,
+            gib_pages: false,
+            peers: Peers::new(1),
             cpus: 1,
             memory_used: 0,
         }
@@ -98,6 +105,8 @@ impl<M: Memory> Vm<M> {
 
 /// One CPU of the guest, and what is counted on it.
 pub struct Cpu<V> {
+    /// Its number: 0 is the one on which the loader ran.
+    pub number: u32,
     /// The vCPU.
     pub vcpu: V,
     /// What its exits cost.
@@ -118,6 +127,7 @@ impl<V: Vcpu> Cpu<V> {
     /// A CPU that has not run yet.
     pub fn watched(vcpu: V, statistics: &'static Statistics, trace: &'static Trace) -> Self {
         Self {
+            number: 0,
             vcpu,
             statistics,
             trace,

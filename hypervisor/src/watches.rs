@@ -52,6 +52,13 @@ impl<'a, V: Vcpu, M: Memory> Watches<'a, V, M> {
         self.outcome = self.outcome.and(watched);
     }
 
+    /// Writes to the page of `gpa`, registers of a device, exit, on every vCPU
+    /// of the guest.
+    pub fn page_writes(&mut self, gpa: Gpa) {
+        let watched = self.vm.memory.watch_writes(gpa);
+        self.outcome = self.outcome.and(watched);
+    }
+
     /// The fault with this vector exits before the guest sees it. Who watches
     /// one passes on what is not its own: `exceptions` raises it. Traps (#DB,
     /// #BP, #OF) are not faults: raised again, they would not come behind

@@ -39,6 +39,16 @@ pub enum Memory {
     AtLeast(u64),
 }
 
+/// Which CPUs it may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cpus {
+    /// A machine with more is left alone.
+    #[default]
+    One,
+    /// All that the machine has.
+    All,
+}
+
 /// What starts afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Next {
@@ -68,6 +78,8 @@ pub struct Config {
     /// Memory of each CPU's trace, in bytes, a multiple of [`TRACE_ALIGN`]; 0:
     /// exits are not traced.
     pub trace: u64,
+    /// Which CPUs it may have.
+    pub cpus: Cpus,
     /// How much memory to reserve.
     pub memory: Memory,
     /// What starts afterwards.
@@ -86,6 +98,7 @@ impl Default for Config {
             log_level: LogLevel::default(),
             print: false,
             trace: 0,
+            cpus: Cpus::default(),
             memory: Memory::default(),
             next: Next::default(),
             next_args: String::new(),
@@ -94,7 +107,7 @@ impl Default for Config {
 }
 
 /// Every key, in the order of the shipped file.
-pub const KEYS: [&str; 10] = [
+pub const KEYS: [&str; 11] = [
     "enabled",
     "on_failure",
     "presence",
@@ -102,6 +115,7 @@ pub const KEYS: [&str; 10] = [
     "log_level",
     "print",
     "trace",
+    "cpus",
     "memory",
     "next",
     "next_args",

@@ -18,7 +18,13 @@ pub(crate) fn set_region(region: Range<u64>) {
     REGION_END.store(region.end, Ordering::Relaxed);
 }
 
-fn in_region(at: u64) -> bool {
+/// Whether there is a region yet: on the desk there never is.
+pub(crate) fn is_region_known() -> bool {
+    REGION_END.load(Ordering::Relaxed) != 0
+}
+
+/// Whether the hypervisor's memory holds this address.
+pub(crate) fn in_region(at: u64) -> bool {
     (REGION_START.load(Ordering::Relaxed)..REGION_END.load(Ordering::Relaxed)).contains(&at)
 }
 

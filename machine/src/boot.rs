@@ -11,25 +11,27 @@ use crate::firmware::{Caller, Firmware};
 use crate::instructions::{cpuid, read_cr4, write_cr0, write_cr4, write_msr};
 use crate::memory::GuestMemory;
 use crate::nested::{Format, Nested, Plan};
-use crate::percpu::{Guards, PerCpu};
+use crate::percpu::PerCpu;
 use crate::port::Port;
 use crate::region::{Exhausted, Region};
 use crate::tables::{OwnTables, Rights};
-use crate::{backtrace, guarded, heap, log, mtrrs, percpu};
+use crate::{apic, backtrace, guarded, heap, log, mtrrs};
 use ::log::LevelFilter;
 use abi::handoff::{self, Handoff, LogLevel, LogPort, footprint};
 use abi::refusal::Refusal;
 use core::arch::naked_asm;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use x86::control::{Cr0, Cr4, Efer};
 use x86::cpuid::Vendor;
 use x86::{Gpa, Hpa, PAGE_SIZE, cpuid, msr};
 
 /// How many CPUs are handled.
-pub const CPUS_MAX: u64 = 1;
+pub const CPUS_MAX: u64 = handoff::CPUS_MAX as u64;
 
 /// What `main` has to work with.
 pub struct Boot {
+    /// Which CPU this is: 0 is the one on which the loader runs.
+    pub number: u32,
     /// What the loader said.
     pub handoff: Handoff,
     /// The CPU state with which the guest goes on.
@@ -75,6 +77,11 @@ impl Boot {
     /// Bytes of the region that are used.
     pub fn used(&self) -> u64 {
         self.region.used()
+    }
+
+    /// Lets the other CPUs in, each into its own `main`.
+    pub fn let_others_in(&self) {
+        DOOR.store(OPEN, Ordering::Release);
     }
 
     /// A value of its own in the region, for as long as the machine runs.
@@ -183,7 +190,21 @@ struct Switch {
     answer: Refusal,
 }
 
-/// The entry point's Rust half: called with the loader's argument and what the
+/// What each CPU finds its part of the region by. Written by the first CPU
+/// before it opens the door.
+static SWITCHES: [AtomicPtr<Switch>; CPUS_MAX as usize] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; CPUS_MAX as usize];
+
+/// The numbers that CPUs have taken: each takes the next when it arrives.
+static ARRIVED: AtomicU32 = AtomicU32::new(1);
+
+/// Whether others may come in. Written by the first CPU.
+static DOOR: AtomicU32 = AtomicU32::new(CLOSED);
+const CLOSED: u32 = 0;
+const OPEN: u32 = 1;
+const REFUSED: u32 = 2;
+
+/// The entry point's Rust half: called with the loader's arguments and what the
 /// entry point pushed. Returns a refusal's code, or not at all.
 ///
 /// # Safety
@@ -195,7 +216,13 @@ pub unsafe extern "sysv64" fn start(
     handoff: *mut Handoff,
     caller: *const Caller,
     main: Main,
+    role: u64,
 ) -> u64 {
+    if role != handoff::ROLE_FIRST {
+        // SAFETY: as for this function.
+        let (code, _) = unsafe { join(caller) }.encode();
+        return code;
+    }
     // SAFETY: the loader passes a handoff of its own version at least as far
     // as the magic and version, which are checked before anything else.
     let answer = unsafe { checked(handoff) }.and_then(|known| {
@@ -208,10 +235,43 @@ pub unsafe extern "sysv64" fn start(
         Ok(switch) => run(switch),
         Err(refusal) => refusal,
     };
+    // Those that are in already have their own refusals.
+    let _ = DOOR.compare_exchange(CLOSED, REFUSED, Ordering::AcqRel, Ordering::Acquire);
     let (code, detail) = refusal.encode();
     // SAFETY: the loader's handoff is valid until its call returns.
     unsafe { (*handoff).detail = detail };
     code
+}
+
+/// Another CPU arrives: it waits for the door, on the firmware's stack, and
+/// goes in to its own part of the region.
+///
+/// # Safety
+/// As for [`start`].
+unsafe fn join(caller: *const Caller) -> Refusal {
+    let number = ARRIVED.fetch_add(1, Ordering::AcqRel);
+    while DOOR.load(Ordering::Acquire) == CLOSED {
+        core::hint::spin_loop();
+    }
+    let place = SWITCHES.get(number as usize);
+    let switch = place.map_or(core::ptr::null_mut(), |place| place.load(Ordering::Acquire));
+    // SAFETY: `prepare` stored the address of a static switch for this number,
+    // which no other CPU has.
+    let switch = unsafe { switch.as_mut() };
+    let Some(switch) = switch.filter(|_| DOOR.load(Ordering::Acquire) == OPEN) else {
+        return Refusal::NotTogether { number: u64::from(number) };
+    };
+    // SAFETY: as for this function.
+    let firmware = unsafe { Firmware::capture(caller) };
+    switch.firmware_cr3 = firmware.cr3;
+    if let Some(boot) = &mut switch.boot {
+        boot.firmware = firmware;
+        boot.own = OwnState {
+            cr3: boot.own.cr3,
+            ..own_registers(&firmware)
+        };
+    }
+    run(switch)
 }
 
 /// # Safety
@@ -270,36 +330,57 @@ unsafe fn prepare(
     let mut region = unsafe { Region::new(base, size, handoff.image_size) };
     start_log(&mut region, &handoff)?;
     heap::start(region.bytes(footprint::HEAP)?);
-    let (percpu, guards) = PerCpu::new(&mut region, 0)?;
-    let descriptors = Descriptors::new(&mut region, percpu.exception_stacks)?;
-    let own = own_tables(&mut region, &handoff, &firmware, guards)?;
-    let stack_top = percpu.stack_top;
-    let switch = region.place(Switch {
-        stack_top,
-        own_cr3: own.cr3,
-        firmware_cr3: firmware.cr3,
-        firmware_rsp: 0,
-        boot: None,
-        main,
-        answer: Refusal::NoVirtualisation,
-    })?;
-    switch.boot = Some(Boot {
-        handoff,
-        firmware,
-        region,
-        percpu,
-        descriptors,
-        own,
-    });
-    Ok(switch)
+    let mut tables = own_tables(&mut region, &handoff, &firmware)?;
+    let own = OwnState {
+        cr3: tables.root(),
+        ..own_registers(&firmware)
+    };
+    for number in (0..handoff.cpus.max(1)).rev() {
+        let (percpu, guards) = PerCpu::new(tables.region(), number)?;
+        for guard in guards {
+            tables.protect(guard, Rights::None)?;
+        }
+        let descriptors = Descriptors::new(tables.region(), percpu.exception_stacks)?;
+        let switch = tables.region().place(Switch {
+            stack_top: percpu.stack_top,
+            own_cr3: own.cr3,
+            firmware_cr3: firmware.cr3,
+            firmware_rsp: 0,
+            boot: None,
+            main,
+            answer: Refusal::NoVirtualisation,
+        })?;
+        let boot = |region| Boot {
+            number,
+            handoff,
+            firmware,
+            region,
+            percpu,
+            descriptors,
+            own,
+        };
+        if number == 0 {
+            drop(tables);
+            switch.boot = Some(boot(region));
+            return Ok(switch);
+        }
+        let share = tables.region().split(SHARE + handoff.trace_size)?;
+        switch.boot = Some(boot(share));
+        if let Some(place) = SWITCHES.get(number as usize) {
+            place.store(switch, Ordering::Release);
+        }
+    }
+    Err(Refusal::NoVirtualisation)
 }
 
-fn own_tables(
-    region: &mut Region,
+/// Of a CPU's part of the region, what its vCPU and statistics take.
+const SHARE: u64 = 16 * PAGE_SIZE;
+
+fn own_tables<'a>(
+    region: &'a mut Region,
     handoff: &Handoff,
     firmware: &Firmware,
-    guards: Guards,
-) -> Result<OwnState, Refusal> {
+) -> Result<OwnTables<'a>, Refusal> {
     let base = region.base().0;
     let ends = handoff.memory.iter().map(|range| range.end);
     let memory_end = ends.max().unwrap_or(0);
@@ -321,15 +402,9 @@ fn own_tables(
         let end = (start + segment.size).next_multiple_of(PAGE_SIZE);
         tables.protect(start..end, rights)?;
     }
-    for guard in guards {
-        tables.protect(guard, Rights::None)?;
-    }
     tables.map_guest(memory_end)?;
-    let cr3 = tables.root();
-    Ok(OwnState {
-        cr3,
-        ..own_registers(firmware)
-    })
+    tables.map_device(apic::WINDOW, x86::apic::PAGE)?;
+    Ok(tables)
 }
 
 /// The control registers that the hypervisor wants: the least that it needs.
@@ -370,7 +445,6 @@ fn run(switch: &'static mut Switch) -> Refusal {
     // SAFETY: the switch lies in the region, which the own tables map at the
     // same addresses, as they do this code.
     unsafe { switch_tables(switch) };
-    percpu::remove();
     // SAFETY: the firmware's tables are back, and `main` returns only with
     // VMX or SVM switched off again.
     unsafe { firmware.restore() };
@@ -412,6 +486,7 @@ extern "sysv64" fn inside(switch: &mut Switch) {
         write_cr0(boot.own.cr0);
         write_cr4(boot.own.cr4 | (read_cr4() & Cr4::LA57.bits()));
     }
+    boot.percpu.set_apic(apic::address().id);
     switch.answer = (switch.main)(boot);
 }
 
@@ -420,11 +495,11 @@ extern "sysv64" fn inside(switch: &mut Switch) {
 macro_rules! entry {
     ($main:path) => {
         /// The entry point of the ELF file: the loader calls it with its
-        /// handoff in RDI. What a called function must preserve is pushed in
+        /// handoff in RDI and the CPU's role in RSI. What a called function must preserve is pushed in
         /// the order of `Caller`.
         #[unsafe(no_mangle)]
         #[unsafe(naked)]
-        unsafe extern "sysv64" fn _start(handoff: *mut $crate::Handoff) -> u64 {
+        unsafe extern "sysv64" fn _start(handoff: *mut $crate::Handoff, role: u64) -> u64 {
             core::arch::naked_asm!(
                 "push rbx",
                 "push rbp",
@@ -432,6 +507,7 @@ macro_rules! entry {
                 "push r13",
                 "push r14",
                 "push r15",
+                "mov rcx, rsi",
                 "mov rsi, rsp",
                 "lea rdx, [rip + {main}]",
                 "sub rsp, 8",

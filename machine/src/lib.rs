@@ -11,6 +11,7 @@
     clippy::unreachable
 )]
 
+pub mod apic;
 mod backtrace;
 pub mod boot;
 #[cfg(feature = "breakable")]

@@ -34,6 +34,11 @@ pub trait Memory: Entries {
     /// Makes every access of the guest's to the page of `gpa` exit, for good.
     /// Translations must be flushed afterwards.
     fn watch(&self, gpa: Gpa) -> Result<(), OutOfTables>;
+    /// Makes every write of the guest's to the page of `gpa`, registers of a
+    /// device, exit, for good. Translations must be flushed afterwards.
+    fn watch_writes(&self, gpa: Gpa) -> Result<(), OutOfTables>;
+    /// Whether this CPU's MTRRs are on and say other types than the tables have.
+    fn types_changed(&self) -> bool;
     /// Takes up the memory types that the MTRRs have now. Translations must be
     /// flushed afterwards.
     fn follow_mtrrs(&self) -> Result<(), OutOfTables>;
@@ -124,6 +129,15 @@ impl Memory for GuestMemory {
 
     fn watch(&self, gpa: Gpa) -> Result<(), OutOfTables> {
         self.nested.lock().watch(gpa.0, &mtrrs::read())
+    }
+
+    fn watch_writes(&self, gpa: Gpa) -> Result<(), OutOfTables> {
+        self.nested.lock().watch_writes(gpa.0, &mtrrs::read())
+    }
+
+    fn types_changed(&self) -> bool {
+        let now = mtrrs::read();
+        now.is_on() && now != *self.nested.lock().types()
     }
 
     fn follow_mtrrs(&self) -> Result<(), OutOfTables> {

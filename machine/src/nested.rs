@@ -35,6 +35,14 @@ impl Format {
         }
     }
 
+    /// Readable only, uncacheable: registers of a device.
+    const fn read_only(self) -> u64 {
+        match self {
+            Self::Ept => 1 | (MemoryType::Uncacheable as u64) << 3,
+            Self::Npt => 5,
+        }
+    }
+
     /// Readable and writable, write-back, not executable.
     const fn scrap(self) -> u64 {
         match self {
@@ -78,6 +86,10 @@ pub struct Nested {
     /// Pages that a controller watches: not mapped, wherever they are. Unused
     /// places hold an address that no page has.
     watched: [u64; WATCHED_MAX],
+    /// A page of a device's registers whose writes a controller watches.
+    writes_watched: u64,
+    /// The memory types that the entries have.
+    types: Mtrrs,
 }
 
 const NO_PAGE: u64 = u64::MAX;
@@ -108,6 +120,8 @@ impl Nested {
             scrap_page,
             scrap_is_open: false,
             watched: [NO_PAGE; WATCHED_MAX],
+            writes_watched: NO_PAGE,
+            types: *mtrrs,
         };
         nested.rebuild(mtrrs)?;
         Ok(nested)
@@ -116,6 +130,11 @@ impl Nested {
     /// The physical address of the root.
     pub fn root(&self) -> Hpa {
         self.base
+    }
+
+    /// The memory types that the entries have.
+    pub fn types(&self) -> &Mtrrs {
+        &self.types
     }
 
     /// How many tables are in use.
@@ -128,6 +147,7 @@ impl Nested {
     /// more than the write-back default is promised to the caller's next try.
     pub fn rebuild(&mut self, mtrrs: &Mtrrs) -> Result<(), OutOfTables> {
         self.used = 0;
+        self.types = *mtrrs;
         let root = self.allocate()?;
         self.fill(root, ROOT_LEVEL, 0, mtrrs)?;
         if core::mem::take(&mut self.scrap_is_open) {
@@ -154,6 +174,25 @@ impl Nested {
                     *place = NO_PAGE;
                 }
             }
+            self.rebuild(mtrrs)?;
+        }
+        built
+    }
+
+    /// Makes the page of `at`, registers of a device, readable only: every write
+    /// to it exits. There can be one such page.
+    pub fn watch_writes(&mut self, at: u64, mtrrs: &Mtrrs) -> Result<(), OutOfTables> {
+        let at = at & !(PAGE_SIZE - 1);
+        if self.writes_watched == at {
+            return Ok(());
+        }
+        if self.writes_watched != NO_PAGE {
+            return Err(OutOfTables);
+        }
+        self.writes_watched = at;
+        let built = self.rebuild(mtrrs);
+        if built.is_err() {
+            self.writes_watched = NO_PAGE;
             self.rebuild(mtrrs)?;
         }
         built
@@ -254,8 +293,13 @@ impl Nested {
         if level == 1 && touches_watched {
             return Ok(0);
         }
+        let touches_read_only = (at..end).contains(&self.writes_watched);
+        if level == 1 && touches_read_only {
+            return Ok(at | self.plan.format.read_only());
+        }
         if !touches_reserved
             && !touches_watched
+            && !touches_read_only
             && self.may_be_page(level, end)
             && let Some(kind) = self.kind(at, span(level), mtrrs)
         {

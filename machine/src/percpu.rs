@@ -1,10 +1,12 @@
 //! What each CPU keeps to itself while the hypervisor runs on it, found
 //! through GS: descriptors, stacks, and what its exception handlers need.
 
+use crate::boot::CPUS_MAX;
 use crate::instructions::{read_msr, write_msr};
 use crate::region::{Exhausted, Page, Region};
+use crate::{apic, backtrace};
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 use x86::msr;
 
 /// Pages of the stack on which the hypervisor runs.
@@ -36,18 +38,40 @@ pub struct PerCpu {
     pub(crate) on_nmi: AtomicPtr<()>,
     /// A [`Describe`]. Written once, before the first entry.
     pub(crate) describe: AtomicPtr<()>,
+    /// The number of its local APIC. Written by `install`.
+    apic: AtomicU32,
+    /// Another CPU wants this one to leave its guest and look around. Set by
+    /// who then sends an NMI, taken back by who gets one.
+    called: AtomicBool,
+    /// Called by the NMI handler when the NMI was such a call. Written once,
+    /// before the first entry.
+    on_call: AtomicPtr<()>,
+    /// The control block of the vCPU that runs here, for reports. Written once,
+    /// before the first entry.
+    pub(crate) block: AtomicPtr<()>,
 }
 
-/// Whether GS leads to a [`PerCpu`]: between `install` and `remove`.
-static INSTALLED: AtomicBool = AtomicBool::new(false);
+/// The blocks of all CPUs, by their numbers. Written by the boot processor
+/// before another CPU is let in.
+static ALL: [AtomicPtr<PerCpu>; CPUS_MAX as usize] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; CPUS_MAX as usize];
 
-/// GS goes back to the firmware.
-pub(crate) fn remove() {
-    INSTALLED.store(false, Ordering::Release);
+/// Makes CPU `number` leave its guest soon, and look around. It does so at
+/// least once after this.
+pub fn call(number: u32) {
+    let Some(place) = ALL.get(number as usize) else {
+        return;
+    };
+    // SAFETY: only `PerCpu::new` stores here, always a static block.
+    if let Some(percpu) = unsafe { place.load(Ordering::Acquire).as_ref() }
+        && !percpu.called.swap(true, Ordering::AcqRel)
+    {
+        apic::send_nmi(percpu.apic.load(Ordering::Acquire));
+    }
 }
 
 /// The pages around the stacks, which must not be mapped.
-pub(crate) type Guards = [Range<u64>; 5];
+type Guards = [Range<u64>; 5];
 
 fn guarded_stack(region: &mut Region, pages: usize) -> Result<(Range<u64>, u64), Exhausted> {
     let all = region.pages(pages + 1)?;
@@ -75,7 +99,14 @@ impl PerCpu {
             machine_check: AtomicBool::new(false),
             on_nmi: AtomicPtr::new(core::ptr::null_mut()),
             describe: AtomicPtr::new(core::ptr::null_mut()),
+            apic: AtomicU32::new(0),
+            called: AtomicBool::new(false),
+            on_call: AtomicPtr::new(core::ptr::null_mut()),
+            block: AtomicPtr::new(core::ptr::null_mut()),
         })?;
+        if let Some(place) = ALL.get(number as usize) {
+            place.store(core::ptr::from_mut(percpu), Ordering::Release);
+        }
         Ok((percpu, [main, nmi, double, check, fault]))
     }
 
@@ -87,7 +118,6 @@ impl PerCpu {
         // SAFETY: every 64-bit CPU has IA32_GS_BASE, and nothing in the
         // hypervisor but `current` uses GS.
         unsafe { write_msr(msr::GS_BASE, core::ptr::from_ref(self) as u64) };
-        INSTALLED.store(true, Ordering::Release);
     }
 
     /// Names what the exception handlers say of the guest.
@@ -148,31 +178,64 @@ impl PerCpu {
         self.machine_check.swap(false, Ordering::AcqRel)
     }
 
-    /// Notes an NMI for the guest.
+    /// An NMI arrived while the hypervisor ran: another CPU's call, or one for
+    /// the guest.
     pub(crate) fn note_nmi(&self) {
-        self.add_nmi();
-        self.act();
+        if self.take_call() {
+            act(&self.on_call);
+        } else {
+            self.add_nmi();
+            self.act();
+        }
+    }
+
+    /// Whether the NMI that just arrived was another CPU's call. It looks around
+    /// after this, so that what it was called for is there.
+    pub(crate) fn take_call(&self) -> bool {
+        self.called.swap(false, Ordering::AcqRel)
+    }
+
+    /// Names what a call does beside being taken.
+    pub(crate) fn set_on_call(&self, action: fn()) {
+        self.on_call.store(action as *mut (), Ordering::Release);
+    }
+
+    /// Sets the number by which it is called.
+    pub(crate) fn set_apic(&self, id: u32) {
+        self.apic.store(id, Ordering::Release);
     }
 
     fn act(&self) {
-        let action = self.on_nmi.load(Ordering::Acquire);
-        if !action.is_null() {
-            // SAFETY: only `set_on_nmi` stores here, always a `fn()`.
-            let action: fn() = unsafe { core::mem::transmute(action) };
-            action();
-        }
+        act(&self.on_nmi);
     }
 }
 
-/// The block of the CPU that runs this, if it has one yet.
+fn act(action: &AtomicPtr<()>) {
+    let action = action.load(Ordering::Acquire);
+    if !action.is_null() {
+        // SAFETY: only `set_on_nmi` and `set_on_call` store here, always a
+        // `fn()`.
+        let action: fn() = unsafe { core::mem::transmute(action) };
+        action();
+    }
+}
+
+/// The block of the CPU that runs this, if it has one yet: before `install`,
+/// and once a refusal has put it back, GS is the firmware's, which knows no
+/// address of the region.
 pub(crate) fn current() -> Option<&'static PerCpu> {
-    if !INSTALLED.load(Ordering::Acquire) {
+    if !backtrace::is_region_known() {
         return None;
     }
-    // SAFETY: every 64-bit CPU has IA32_GS_BASE; once installed it holds the
-    // address of a static block whenever the hypervisor runs, because exits
+    // SAFETY: every 64-bit CPU has IA32_GS_BASE.
+    let base = unsafe { read_msr(msr::GS_BASE) };
+    if !backtrace::in_region(base) {
+        return None;
+    }
+    // SAFETY: of the region's addresses only `install` stores one there, that of
+    // a static block; whenever the hypervisor runs it is there, because exits
     // restore it.
-    unsafe { (read_msr(msr::GS_BASE) as *const PerCpu).as_ref() }
+    unsafe { (base as *const PerCpu).as_ref() }
 }
 
 /// The number of the CPU that runs this.

@@ -62,6 +62,17 @@ impl Region {
         self.next - self.base
     }
 
+    /// Gives `size` of the fresh bytes to a region of their own.
+    pub fn split(&mut self, size: u64) -> Result<Self, Exhausted> {
+        let pages = self.pages((size / PAGE_SIZE) as usize)?;
+        let next = pages.as_ptr() as u64;
+        Ok(Self {
+            base: self.base,
+            next,
+            end: next + size,
+        })
+    }
+
     /// `count` fresh pages, full of zeros.
     pub fn pages(&mut self, count: usize) -> Result<&'static mut [Page], Exhausted> {
         let bytes = count as u64 * PAGE_SIZE;

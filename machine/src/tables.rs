@@ -15,6 +15,8 @@ pub const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
 
 const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;
+/// PCD and PWT: entry 3 of the PAT, uncacheable.
+const UNCACHED: u64 = 1 << 4 | 1 << 3;
 const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -70,6 +72,11 @@ impl<'a> OwnTables<'a> {
         })
     }
 
+    /// The region, for what is made between.
+    pub fn region(&mut self) -> &mut Region {
+        self.region
+    }
+
     /// What CR3 takes.
     pub fn root(&self) -> u64 {
         core::ptr::from_ref::<Table>(self.root) as u64
@@ -89,6 +96,12 @@ impl<'a> OwnTables<'a> {
             *self.entry(at, 1)? = at | rights.bits();
             at += PAGE_SIZE;
         }
+        Ok(())
+    }
+
+    /// Maps the page of a device's registers to the linear address `at`.
+    pub fn map_device(&mut self, at: u64, page: u64) -> Result<(), Exhausted> {
+        *self.entry(at, 1)? = page | UNCACHED | Rights::Write.bits();
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 //! register of the guest's costs what the vendor's hardware makes it cost, so
 //! each is read when somebody asks.
 
-use crate::{guarded, instructions};
+use crate::{apic, guarded, instructions, percpu};
+use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
 use x86::segment::{Segment, SegmentName, TableRegister};
@@ -85,8 +86,13 @@ pub trait Vcpu {
     fn redeliver(&mut self);
     /// The event that was being delivered when the exit came.
     fn event(&self) -> Option<Event>;
-    /// Notes that an NMI arrived that belongs to the guest.
+    /// An NMI arrived: one that belongs to the guest is noted, one by which
+    /// another CPU calls this one is taken.
     fn note_nmi(&mut self);
+    /// The guest was made to exit by a call that came while the hypervisor ran.
+    fn end_call(&mut self) {}
+    /// The guest is about to leave its NMI handler.
+    fn end_nmi_handler(&mut self) {}
     /// The guest can take an NMI now: gives it one, if one is due.
     fn deliver_nmi(&mut self);
 
@@ -104,6 +110,33 @@ pub trait Vcpu {
     /// Puts the vCPU into the state after INIT; a boot processor then starts
     /// at the reset vector.
     fn reset(&mut self);
+    /// After a reset: starts at this page, as a start-up IPI says.
+    fn start_at(&mut self, page: u8);
+
+    /// Makes CPU `number` leave its guest soon, and look around.
+    fn call(number: u32) {
+        percpu::call(number);
+    }
+    /// Whether the CPU below is the boot processor.
+    fn is_boot_processor(&self) -> bool {
+        apic::is_boot_processor()
+    }
+    /// How this CPU's local APIC is addressed.
+    fn apic_address() -> Address {
+        apic::address()
+    }
+    /// Reads a register of the local APIC, by its offset in the page.
+    fn read_apic(offset: u16) -> u32 {
+        apic::read(offset)
+    }
+    /// Writes a register of the local APIC, for the guest.
+    fn write_apic(offset: u16, value: u32) {
+        apic::write(offset, value);
+    }
+    /// Puts the local APIC into its state after INIT.
+    fn reset_apic(&mut self) {
+        apic::reset();
+    }
 
     /// The general-purpose register with an instruction's number for it, see
     /// [`Registers::general`].

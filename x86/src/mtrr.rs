@@ -104,6 +104,11 @@ impl Mtrrs {
         }
     }
 
+    /// Whether they are on. Off, everything is uncacheable.
+    pub const fn is_on(&self) -> bool {
+        self.default_type & ENABLED != 0
+    }
+
     /// The type of the naturally aligned `size` bytes (a power of two of at
     /// least 4096) at `start`, or None if they have several.
     pub fn of_range(&self, start: u64, size: u64) -> Option<MemoryType> {

@@ -2,16 +2,25 @@
 //! machine checks that hit the hypervisor.
 
 use crate::outcome::{Outcome, Stop};
+use crate::peers;
 use crate::vm::{Cpu, Vm};
 use machine::{Memory, Vcpu};
 use x86::control::Cr4;
+use x86::exit::Instruction;
 use x86::{Exception, Exit};
 
+/// IRET among AMD-V's intercepts.
+const RETURN: u8 = x86::svm::exit::code::IRET as u8;
+
 /// Gives each to the guest as soon as it can take one.
-pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
+pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
     match exit {
         Exit::Nmi => {
             cpu.vcpu.note_nmi();
+            peers::serve(vm, cpu)
+        }
+        Exit::Instruction(Instruction::Flow(RETURN)) => {
+            cpu.vcpu.end_nmi_handler();
             Outcome::Resume
         }
         Exit::NmiWindow if cpu.vcpu.take_machine_check() => machine_check(cpu),

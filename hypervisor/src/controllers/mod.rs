@@ -1,5 +1,6 @@
 //! The controllers: each looks at the exits it knows and passes the rest.
 
+pub mod apic;
 pub mod caches;
 pub mod control_registers;
 pub mod counters;

@@ -3,13 +3,14 @@
 
 use crate::oddities::Oddity;
 use crate::outcome::Outcome;
+use crate::peers;
 use crate::vm::{Cpu, Vm};
 use crate::watches::Watches;
 use core::ops::RangeInclusive;
 use machine::{Memory, Vcpu};
 use x86::control::{Efer, HIDDEN_STATES};
 use x86::cpuid::Vendor;
-use x86::{Exception, Exit, Gpa, PAGE_SIZE, msr, mtrr};
+use x86::{Exception, Exit, Gpa, PAGE_SIZE, apic, msr, mtrr};
 
 /// What is done about accesses to some registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,7 +249,7 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
             None => refuse(vm, cpu, number),
         },
         Exit::WriteMsr { number, value } => {
-            if write(vm, &mut cpu.vcpu, number, value) {
+            if write(vm, cpu, number, value) {
                 Outcome::Done
             } else {
                 refuse(vm, cpu, number)
@@ -288,19 +289,20 @@ fn read<V: Vcpu>(vcpu: &V, number: u32) -> Option<u64> {
 }
 
 /// Writes for the guest; false for #GP.
-fn write<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, number: u32, value: u64) -> bool {
+fn write<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, number: u32, value: u64) -> bool {
+    let vcpu = &mut cpu.vcpu;
     match policy(number, V::VENDOR) {
         Some(Policy::Absent | Policy::FeatureControl) => false,
         Some(Policy::Ignored) => true,
         Some(Policy::Frozen | Policy::VmCr) => read(vcpu, number) == Some(value),
         Some(Policy::Efer) => vcpu.set_efer(Efer::from_bits_retain(value)),
-        Some(Policy::ApicBase) => !in_reserved(vm, value) && vcpu.write_msr(number, value),
+        Some(Policy::ApicBase) => write_apic_base(vm, cpu, value),
         Some(Policy::Xss) => value & u64::from(HIDDEN_STATES) == 0 && vcpu.write_msr(number, value),
         Some(Policy::MemoryControl) => {
             value & msr::MEMORY_CONTROL_NO_UC_LOCK == 0 && vcpu.write_msr(number, value)
         }
         Some(Policy::MiscEnable) => write_misc_enable(vcpu, value),
-        Some(Policy::MemoryType) => write_memory_type(vm, vcpu, number, value),
+        Some(Policy::MemoryType) => write_memory_type(vm, cpu, number, value),
         Some(Policy::SystemConfiguration) => {
             let changed = vcpu.read_msr(number).map(|old| old ^ value);
             let free = msr::AMD_SYSCFG_FIXED_MTRRS;
@@ -308,6 +310,20 @@ fn write<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, number: u32, value: u64) 
         }
         None => vcpu.write_msr(number, value),
     }
+}
+
+/// With several CPUs it stays where it is watched, and on: by it they call each
+/// other.
+fn write_apic_base<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, value: u64) -> bool {
+    let stays = value & msr::APIC_BASE_ADDRESS == apic::PAGE && value & apic::BASE_ENABLED != 0;
+    if in_reserved(vm, value) || (vm.peers.are_several() && !stays) {
+        return false;
+    }
+    let written = cpu.vcpu.write_msr(msr::APIC_BASE, value);
+    if written && vm.peers.are_several() {
+        vm.peers.note_address(cpu.number, V::apic_address());
+    }
+    written
 }
 
 /// The CPU answers accesses to the APIC's page before memory does, the
@@ -324,19 +340,33 @@ fn write_misc_enable<V: Vcpu>(vcpu: &mut V, value: u64) -> bool {
     value & msr::MISC_ENABLE_NO_XD == 0 && vcpu.write_msr(msr::MISC_ENABLE, value)
 }
 
-/// A memory type that the nested tables cannot follow is put back.
+/// A memory type that the nested tables cannot follow is put back. With several
+/// CPUs each writes its own, one after another, with its MTRRs off meanwhile:
+/// the tables follow the first that has them on again.
 fn write_memory_type<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
-    vcpu: &mut V,
+    cpu: &mut Cpu<V>,
     number: u32,
     value: u64,
 ) -> bool {
-    let Some(old) = vcpu.read_msr(number) else {
+    let Some(old) = cpu.vcpu.read_msr(number) else {
         return false;
     };
-    if !vcpu.write_msr(number, value) {
+    if !cpu.vcpu.write_msr(number, value) {
         return false;
     }
+    if vm.peers.are_several() && !vm.memory.types_changed() {
+        return true;
+    }
+    peers::alone(vm, cpu, |cpu| follow(vm, &mut cpu.vcpu, number, [old, value]))
+}
+
+fn follow<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    vcpu: &mut V,
+    number: u32,
+    [old, value]: [u64; 2],
+) -> bool {
     let followed = vm.memory.follow_mtrrs().is_ok();
     if !followed {
         let what = format_args!("MSR {number:#x} = {value:#x}, refused");

@@ -1,15 +1,23 @@
-//! INIT and start-up signals. One CPU is handled so far: the boot processor,
-//! which INIT sends to the reset vector.
+//! INIT and start-up signals that reach the CPU itself, and calls of other
+//! CPUs, which bring most of these.
 
 use crate::oddities::Oddity;
 use crate::outcome::Outcome;
+use crate::peers;
 use crate::vm::{Cpu, Vm};
 use machine::{Memory, Vcpu};
 use x86::Exit;
+use x86::startup::Signal;
 
-/// Resets the vCPU on INIT; a boot processor ignores start-up signals.
+/// A single CPU is the boot processor: INIT sends it to the reset vector, and it
+/// ignores start-up signals.
 pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
     match exit {
+        Exit::Init if vm.peers.are_several() => {
+            vm.oddities.note(Oddity::Init, format_args!("by its hardware"));
+            vm.peers.receive(cpu.number, Signal::Init);
+            peers::serve(vm, cpu)
+        }
         Exit::Init => {
             let what = format_args!("the guest's CPU starts at the reset vector");
             vm.oddities.note(Oddity::Init, what);
@@ -17,6 +25,10 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
             Outcome::Resume
         }
         Exit::Startup { .. } => Outcome::Resume,
+        Exit::PreemptionTimer if vm.peers.are_several() => {
+            cpu.vcpu.end_call();
+            peers::serve(vm, cpu)
+        }
         _ => Outcome::Pass,
     }
 }

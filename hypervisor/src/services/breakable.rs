@@ -2,6 +2,7 @@
 //! with the feature `breakable`, for the tests.
 
 use super::Failure;
+use crate::peers;
 use crate::vm::{Cpu, Vm};
 use abi::Errno;
 use core::sync::atomic::Ordering;
@@ -72,9 +73,11 @@ fn mirror<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<u64, Failu
         slot.store(page.0, Ordering::Relaxed);
     }
     let [page, _] = pages;
-    let watched = vm.memory.watch(page);
-    watched.map_err(|_| Failure::Refused(Errno::InvalidArgument))?;
-    cpu.vcpu.flush_nested();
+    peers::alone(vm, cpu, |cpu| {
+        let watched = vm.memory.watch(page);
+        cpu.vcpu.flush_nested();
+        watched.map_err(|_| Failure::Refused(Errno::InvalidArgument))
+    })?;
     cpu.vcpu.pause_entry_checks();
     Ok(0)
 }

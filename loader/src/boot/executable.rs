@@ -6,11 +6,13 @@
 use alloc::vec::Vec;
 
 use abi::Handoff;
+use abi::handoff::ROLE_FIRST;
 use x86_64::VirtAddr;
 use x86_64::instructions::{interrupts, tlb};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags};
 
 use super::failure::Failure;
+use super::others::Others;
 use super::region::Region;
 
 const PAGE: u64 = 4096;
@@ -20,12 +22,20 @@ const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// The hypervisor's entry point: see `abi::handoff`.
-type Entry = extern "sysv64" fn(&mut Handoff) -> u64;
+pub(super) type Entry = extern "sysv64" fn(*mut Handoff, u64) -> u64;
 
-/// Calls the entry point at this offset of the region. Interrupts are off
-/// meanwhile: a handler of the firmware must see neither half-changed page
-/// tables nor the middle of the change from machine to guest.
-pub(super) fn call(region: &Region, entry: u64, handoff: &mut Handoff) -> Result<u64, Failure> {
+/// What came of the call.
+pub(super) struct Answer {
+    /// What the entry point returned here.
+    pub(super) code: u64,
+    /// Whether all other CPUs are back from it, too.
+    pub(super) all_back: bool,
+}
+
+/// Calls the entry point at this offset of the region, on every CPU. Interrupts
+/// are off meanwhile: a handler of the firmware must see neither half-changed
+/// page tables nor the middle of the change from machine to guest.
+pub(super) fn call(region: &Region, entry: u64, handoff: &mut Handoff) -> Result<Answer, Failure> {
     let address = region.base() + entry;
     let forbidding = forbidding(region)?;
     if !forbidding.is_empty() && Cr4::read().contains(Cr4Flags::CONTROL_FLOW_ENFORCEMENT) {
@@ -36,12 +46,15 @@ pub(super) fn call(region: &Region, entry: u64, handoff: &mut Handoff) -> Result
     // SAFETY: `Image::parse` found the offset to be code of the hypervisor, and
     // `Image::load` put it at this address; `forbidding` found it mapped.
     let entry = unsafe { core::mem::transmute::<*const (), Entry>(address as *const ()) };
-    Ok(interrupts::without_interrupts(|| {
-        change(&forbidding, region, |entry| entry & !NO_EXECUTE);
-        let code = entry(handoff);
-        change(&forbidding, region, |entry| entry | NO_EXECUTE);
-        code
-    }))
+    interrupts::without_interrupts(|| change(&forbidding, region, |entry| entry & !NO_EXECUTE));
+    let others = Others::send(handoff.cpus.saturating_sub(1), entry, handoff);
+    let answer = others.map(|others| {
+        let code = interrupts::without_interrupts(|| entry(handoff, ROLE_FIRST));
+        let all_back = others.wait();
+        Answer { code, all_back }
+    });
+    interrupts::without_interrupts(|| change(&forbidding, region, |entry| entry | NO_EXECUTE));
+    answer.map_err(|error| Failure::NoOthers(error.status()))
 }
 
 /// Addresses of the page-table entries, of any level, that keep some page of

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use abi::Refusal;
+use uefi::Status;
 use loader::image::Damage;
 
 use super::volume::{HYPERVISOR, Unread};
@@ -15,6 +16,8 @@ pub(super) enum Failure {
     Damaged(Damage),
     /// The firmware's page tables do not let it run at this address.
     NotMapped(u64),
+    /// The firmware does not start the other CPUs.
+    NoOthers(Status),
     /// The machine is not fit for it.
     Refused(Refusal),
 }
@@ -58,6 +61,10 @@ impl fmt::Display for Failure {
             Self::NotMapped(address) => write!(
                 f,
                 "the firmware's page tables do not let the hypervisor run at {address:#x}: please report the machine's model and firmware version"
+            ),
+            Self::NoOthers(status) => write!(
+                f,
+                "the firmware does not start the machine's other CPUs ({status}): switch them off in its set-up"
             ),
             Self::Refused(refusal) => write!(f, "{refusal}"),
         }

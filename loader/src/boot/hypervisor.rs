@@ -6,10 +6,11 @@ use core::fmt;
 use abi::handoff::{self, Handoff, Presence, footprint};
 use abi::token::Token;
 use abi::{Refusal, handoff::REGION_ALIGN};
-use loader::config::{Config, Memory};
+use loader::config::{Config, Cpus, Memory};
 use loader::image::{Image, Plan};
 use loader::memory;
 
+use super::executable::Answer;
 use super::failure::Failure;
 use super::region::Region;
 use super::survey::{self, Survey};
@@ -30,6 +31,7 @@ pub(super) fn start(config: &Config, started: u64) -> Result<Running, Failure> {
     let file = volume::read(HYPERVISOR, HYPERVISOR_MAX)?;
     let image = Image::parse(&file)?;
     let survey = Survey::new();
+    check_cpus(config, &survey)?;
     let mut region = Region::reserve(&survey.map, wanted(config, &image.plan, &survey))?;
     let base = region.base();
     image.load(region.bytes(), base)?;
@@ -39,9 +41,9 @@ pub(super) fn start(config: &Config, started: u64) -> Result<Running, Failure> {
         token: token.0,
         ..describe(config, &image.plan, &survey, &region)
     };
-    let code = executable::call(&region, image.plan.entry, &mut handoff)?;
+    let answer = executable::call(&region, image.plan.entry, &mut handoff)?;
     handoff.token = Token::NONE.0;
-    let running = settle(region, code, &handoff)?;
+    let running = settle(region, &answer, &handoff)?;
     offer(config, token);
     Ok(running)
 }
@@ -57,6 +59,20 @@ fn offer(config: &Config, token: Token) {
     } else if let Err(why) = token::publish(token) {
         say!("the firmware takes no ACPI table ({why}): what is the owner's is for kernels alone");
     }
+}
+
+/// A machine of which not every CPU can be taken is not taken at all: one that
+/// is left out could reach everything.
+fn check_cpus(config: &Config, survey: &Survey) -> Result<(), Refusal> {
+    let handled = match config.cpus {
+        Cpus::One => 1,
+        Cpus::All => handoff::CPUS_MAX,
+    };
+    let refusal = Refusal::TooManyCpus {
+        enabled: u64::from(survey.cpus),
+        handled: u64::from(handled),
+    };
+    (survey.cpus <= handled).then_some(()).ok_or(refusal)
 }
 
 /// Bytes to reserve.
@@ -97,14 +113,16 @@ fn describe(config: &Config, plan: &Plan, survey: &Survey, region: &Region) -> H
 }
 
 /// What the hypervisor's answer means for the region: kept if it lives there,
-/// or if a failed entry leaves it open who still refers to it; else given back.
-fn settle(region: Region, code: u64, handoff: &Handoff) -> Result<Running, Failure> {
+/// or if a failed entry, or a CPU that did not come back, leaves it open who
+/// still refers to it; else given back.
+fn settle(region: Region, answer: &Answer, handoff: &Handoff) -> Result<Running, Failure> {
+    let code = answer.code;
     if code == 0 {
         region.keep();
         return Ok(Running::new(handoff));
     }
     let refusal = Refusal::decode(code, handoff.detail);
-    if matches!(refusal, Refusal::EntryFailed { .. }) {
+    if matches!(refusal, Refusal::EntryFailed { .. }) || !answer.all_back {
         region.keep();
     }
     Err(refusal.into())

@@ -8,6 +8,7 @@ mod executable;
 mod failure;
 mod hypervisor;
 mod next;
+mod others;
 mod panic;
 mod protocol;
 mod region;

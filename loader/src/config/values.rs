@@ -7,7 +7,7 @@ use alloc::string::{String, ToString};
 
 use super::problem::quote;
 use super::{
-    Config, LogLevel, LogPort, Memory, Next, OnFailure, Presence, TRACE_ALIGN, TRACE_ON, Wrong,
+    Config, Cpus, LogLevel, LogPort, Memory, Next, OnFailure, Presence, TRACE_ALIGN, TRACE_ON, Wrong,
 };
 
 type Words<T> = &'static [(&'static str, T)];
@@ -20,6 +20,7 @@ const PRESENCE: Words<Presence> = &[
     ("bit", Presence::Bit),
     ("hidden", Presence::Hidden),
 ];
+const CPUS: Words<Cpus> = &[("one", Cpus::One), ("all", Cpus::All)];
 const LOG: Words<LogPort> = &[
     ("com1", LogPort::Com1),
     ("com2", LogPort::Com2),
@@ -61,6 +62,7 @@ impl Config {
             ),
             "print" => word(&mut self.print, ON_OFF, value, "on or off"),
             "trace" => put(&mut self.trace, trace(value), value, TRACE),
+            "cpus" => word(&mut self.cpus, CPUS, value, "one or all"),
             "memory" => put(&mut self.memory, memory(value), value, MEMORY),
             "next" => put(&mut self.next, next(value), value, NEXT),
             "next_args" => put(&mut self.next_args, text(value), value, TEXT),
@@ -82,6 +84,7 @@ impl Config {
                 TRACE_ON => "on".to_owned(),
                 bytes => bytes.to_string(),
             },
+            "cpus" => spell(self.cpus, CPUS),
             "memory" => match self.memory {
                 Memory::Auto => "auto".to_owned(),
                 Memory::AtLeast(bytes) => bytes.to_string(),

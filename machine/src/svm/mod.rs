@@ -6,6 +6,7 @@ mod block;
 mod breakage;
 mod checks;
 mod enter;
+mod nmis;
 mod setup;
 mod support;
 mod vcpu;

@@ -34,14 +34,24 @@ pub(crate) fn start(save_area: u64, host: u64) {
     }
 }
 
+/// Takes an NMI that an exit reported: it stays pending behind the global
+/// interrupt flag, and goes to the hypervisor's handler.
+pub(crate) fn take_nmi() {
+    open_for_a_moment();
+}
+
 /// Takes an INIT that an exit reported. It stays pending behind the global
 /// interrupt flag, and the guest would exit for it for ever; with VM_CR.R_INIT
 /// set it becomes #SX for the hypervisor, whose handler only returns. AMD APM
 /// volume 2, "INIT Intercept" and "VM_CR MSR".
 pub(crate) fn take_init() {
+    open_for_a_moment();
+}
+
+fn open_for_a_moment() {
     // SAFETY: interrupts are off; an NMI that gets through is noted by its
     // handler, and #SX has one too.
-    unsafe { asm!("stgi", "nop", "clgi", options(nomem, nostack)) };
+    unsafe { asm!("stgi", "nop", "clgi", options(nostack)) };
 }
 
 /// Disables SVM.

@@ -3,25 +3,28 @@
 use super::block::{IO_MAP_PAGES, MSR_MAP_PAGES, MsrMap, segment};
 use super::checks;
 use super::enter::{self, Frame};
+use super::nmis::Nmis;
 use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
 use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
 use crate::memory::GuestMemory;
-use crate::percpu::PerCpu;
+use crate::percpu::{self, PerCpu};
 use crate::region::Page;
 use crate::vcpu::{CodeSize, Vcpu};
 use crate::{guarded, instructions};
 use abi::refusal::Refusal;
 use core::fmt::Write;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::Ordering;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
-use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP};
+use x86::svm::control::{
+    INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP, intercept3,
+};
 use x86::svm::exit::{code, decode};
 use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};
 use x86::walk::Paging;
@@ -44,6 +47,7 @@ pub struct SvmCpu {
     has_keys: bool,
     capabilities: Capabilities,
     checked: CheckedEntries,
+    nmis: Nmis,
 }
 
 impl SvmCpu {
@@ -67,7 +71,12 @@ impl SvmCpu {
         };
         setup::fill(vmcb, &boot.firmware, &pointers);
         setup::start(save_area, host_at);
-        RUNNING.store(vmcb, Ordering::Release);
+        let several = boot.handoff.cpus > 1;
+        if several {
+            vmcb.control.intercept3 |= intercept3::NMI;
+        }
+        let block = core::ptr::from_mut(vmcb).cast();
+        boot.percpu.block.store(block, Ordering::Release);
         boot.percpu.set_describe(describe);
         let mut cpu = Self {
             frame,
@@ -81,6 +90,7 @@ impl SvmCpu {
             has_keys: boot.own.cr4 & Cr4::PKE.bits() != 0,
             capabilities: checks::capabilities(),
             checked: CheckedEntries::default(),
+            nmis: Nmis::new(several),
         };
         cpu.deliver_nmi();
         Ok(cpu)
@@ -92,11 +102,9 @@ impl SvmCpu {
     }
 }
 
-/// The VMCB that [`describe`] shows. Written once, before the first entry.
-static RUNNING: AtomicPtr<Vmcb> = AtomicPtr::new(core::ptr::null_mut());
-
 fn describe(out: &mut dyn Write) {
-    let vmcb = RUNNING.load(Ordering::Acquire);
+    let block = percpu::current().map(|percpu| percpu.block.load(Ordering::Acquire));
+    let vmcb = block.unwrap_or(core::ptr::null_mut()).cast::<Vmcb>();
     // SAFETY: set before this is named for reports; the VMCB is static, and
     // the CPU that would write it is busy with this report.
     let Some(vmcb) = (unsafe { vmcb.as_ref() }) else {
@@ -136,6 +144,9 @@ impl Vcpu for SvmCpu {
         let exit = decode(&self.vmcb().control, &self.frame.registers);
         if let Exit::EntryFailed(failure) = exit {
             checks::explain(self.vmcb(), &self.capabilities, failure);
+        }
+        if self.nmis.is_stepping() {
+            return self.stepped(exit);
         }
         exit
     }
@@ -320,16 +331,29 @@ impl Vcpu for SvmCpu {
         Event::from_words(word as u32, (word >> 32) as u32)
     }
 
-    /// Never asked: NMIs go to the guest directly, and wait while the global
-    /// interrupt flag is clear.
+    /// Only where there are several CPUs: with one, NMIs go to the guest
+    /// directly, and wait while the global interrupt flag is clear.
     fn note_nmi(&mut self) {
-        self.percpu.add_nmi();
+        setup::take_nmi();
+        self.deliver_nmi();
     }
 
+    /// One that cannot be given to the guest, because it handles one, waits for
+    /// the end of that.
     fn deliver_nmi(&mut self) {
-        if self.percpu.take_nmi() {
+        if !self.nmis.are_blocked() && self.percpu.take_nmi() {
             self.vmcb_mut().control.entry_event = u64::from(event::NMI);
+            let Self { nmis, vmcb, .. } = self;
+            // SAFETY: as for `vmcb_mut`.
+            nmis.begin(&mut unsafe { vmcb.as_mut() }.control);
         }
+    }
+
+    fn end_nmi_handler(&mut self) {
+        let waits = self.percpu.has_nmi();
+        let Self { nmis, vmcb, .. } = self;
+        // SAFETY: as for `vmcb_mut`.
+        nmis.end(unsafe { vmcb.as_mut() }, waits);
     }
 
     /// AMD-V has no activity state: the guest goes on behind HLT, which a guest
@@ -407,9 +431,20 @@ impl Vcpu for SvmCpu {
         self.vmcb_mut().control.entry_event = 0;
         self.reset_segments();
         setup::take_init();
+        let Self { nmis, vmcb, .. } = self;
+        // SAFETY: as for `vmcb_mut`.
+        nmis.forget(unsafe { vmcb.as_mut() });
         while self.percpu.take_nmi() {}
         // CR0, CR3, CR4 and EFER changed without the CPU's noticing.
         self.flush_nested();
+    }
+
+    fn start_at(&mut self, page: u8) {
+        let selector = u16::from(page) << 8;
+        let save = &mut self.vmcb_mut().save;
+        save.cs.selector = selector;
+        save.cs.base = u64::from(selector) << 4;
+        save.rip = 0;
     }
 
     #[cfg(feature = "breakable")]
@@ -434,6 +469,15 @@ impl Vcpu for SvmCpu {
 }
 
 impl SvmCpu {
+    /// An exit while the guest's IRET was stepped over: behind it, an NMI that
+    /// waited is due.
+    #[cold]
+    fn stepped(&mut self, exit: Exit) -> Exit {
+        let Self { nmis, vmcb, .. } = self;
+        // SAFETY: as for `vmcb_mut`.
+        nmis.stepped(unsafe { vmcb.as_mut() }, exit)
+    }
+
     fn check_before_entry(&mut self) {
         self.checked.entries += 1;
         let mut checked = self.checked;

@@ -14,6 +14,8 @@ pub struct Support {
     /// The VMCS revision.
     pub(crate) revision: u32,
     pub(crate) pin: u32,
+    /// Whether the guest can be made to exit at once, which several CPUs need.
+    pub(crate) preemption_timer: bool,
     pub(crate) processor: u32,
     pub(crate) secondary: u32,
     pub(crate) exit: u32,
@@ -31,6 +33,16 @@ impl Support {
     /// Whether the nested tables may have 1 GiB pages.
     pub fn gib_pages(&self) -> bool {
         self.ept_vpid & ept::PAGES_1_GIB != 0
+    }
+
+    /// What several CPUs need of this one beside.
+    pub fn calls(&self) -> Result<(), Refusal> {
+        let needed = Allowed {
+            msr: msr::VMX_PIN_CONTROLS,
+            value: u64::from(self.preemption_timer) * (u64::from(pin::PREEMPTION_TIMER) << 32),
+        };
+        let word = needed.adjust(pin::PREEMPTION_TIMER, 0);
+        word.map(drop).map_err(lacks)
     }
 
     /// Whether the guest may use RDTSCP, INVPCID, XSAVES and the instructions
@@ -96,7 +108,9 @@ fn controls(basic: u64) -> Result<Support, Refusal> {
     let (secondary, ept_vpid) = nested_paging(basic)?;
     // Without NMI exiting an NMI could not be held back for a guest that is in
     // its NMI handler.
-    let pin = allowed(basic, msr::VMX_PIN_CONTROLS)
+    let pins = allowed(basic, msr::VMX_PIN_CONTROLS);
+    let preemption_timer = pins.may() & pin::PREEMPTION_TIMER != 0;
+    let pin = pins
         .adjust(pin::NMI_EXITING | pin::VIRTUAL_NMIS, 0)
         .map_err(lacks)?;
     let exit = allowed(basic, msr::VMX_EXIT_CONTROLS)
@@ -122,6 +136,7 @@ fn controls(basic: u64) -> Result<Support, Refusal> {
     Ok(Support {
         revision: basic as u32 & 0x7fff_ffff,
         pin,
+        preemption_timer,
         processor,
         secondary,
         exit,

@@ -22,7 +22,7 @@ use x86::exit::EntryFailure;
 use x86::msr::DEBUG_CONTROL_BTF;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister, UNUSABLE};
 use x86::vtx::checks::Capabilities;
-use x86::vtx::control::{entry, processor};
+use x86::vtx::control::{entry, pin, processor};
 use x86::vtx::exit::{ENTRY_FAILED, decode};
 use x86::vtx::field::{self, Fields};
 use x86::walk::Paging;
@@ -72,6 +72,7 @@ impl VtxCpu {
         setup::fill(&vmcs, boot, &support, &pointers, frame);
         boot.percpu.set_describe(describe);
         boot.percpu.set_on_nmi(open_nmi_window);
+        boot.percpu.set_on_call(leave_at_once);
         let mut cpu = Self {
             frame,
             vmcs,
@@ -145,6 +146,16 @@ fn open_nmi_window() {
     if let Some(percpu) = percpu::current() {
         merge_behind_handler(&vmcs, percpu);
     }
+}
+
+/// Runs in the NMI handler when another CPU calls this one while the hypervisor
+/// runs: the guest exits before its first instruction.
+fn leave_at_once() {
+    // SAFETY: as for `open_nmi_window`.
+    let vmcs = unsafe { Vmcs::current() };
+    let word = vmcs.read(field::PIN_CONTROLS);
+    vmcs.write(field::PREEMPTION_TIMER, 0);
+    vmcs.write(field::PIN_CONTROLS, word | pin::PREEMPTION_TIMER);
 }
 
 /// An NMI that came while the guest handles one waits alone.
@@ -399,10 +410,17 @@ impl Vcpu for VtxCpu {
     }
 
     fn note_nmi(&mut self) {
-        self.percpu.add_nmi();
-        merge_behind_handler(&self.vmcs, self.percpu);
-        self.window(true);
+        if !self.percpu.take_call() {
+            self.percpu.add_nmi();
+            merge_behind_handler(&self.vmcs, self.percpu);
+            self.window(true);
+        }
         instructions::unblock_nmis();
+    }
+
+    /// A call that comes after this makes the next entry end again.
+    fn end_call(&mut self) {
+        self.vmcs.write(field::PIN_CONTROLS, self.support.pin);
     }
 
     /// The window is closed before the NMIs are looked at: one that arrives
@@ -519,6 +537,14 @@ impl Vcpu for VtxCpu {
         instructions::write_cr2(0);
         // CR0, CR3, CR4 and EFER changed without the CPU's noticing.
         self.flush_nested();
+    }
+
+    fn start_at(&mut self, page: u8) {
+        let selector = u16::from(page) << 8;
+        self.vmcs.write(field::GUEST_CS, selector);
+        let base = u64::from(selector) << 4;
+        self.vmcs.write(field::GUEST_CS_BASE, base);
+        self.vmcs.write(field::GUEST_RIP, 0);
     }
 
     #[cfg(feature = "breakable")]

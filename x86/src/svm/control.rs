@@ -7,6 +7,7 @@ pub mod intercept3 {
     pub const NMI: u32 = 1 << 1;
     pub const INIT: u32 = 1 << 3;
     pub const CPUID: u32 = 1 << 18;
+    pub const IRET: u32 = 1 << 20;
     pub const INVD: u32 = 1 << 22;
     pub const INVLPGA: u32 = 1 << 26;
     pub const IO: u32 = 1 << 27;
