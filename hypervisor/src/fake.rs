@@ -308,7 +308,10 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
         true
     }
     fn apic_address() -> Address {
-        Address::default()
+        Address {
+            id: Self::read_apic(x86::apic::register::ID) >> 24,
+            ..Address::default()
+        }
     }
     fn read_apic(offset: u16) -> u32 {
         APIC.with_borrow(|apic| apic.get(&offset).copied().unwrap_or(0))

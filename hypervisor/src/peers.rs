@@ -269,3 +269,6 @@ pub fn alone<V: Vcpu, M, R>(
     peers.gate.store(closed + 1, Release);
     changed
 }
+
+#[cfg(test)]
+mod tests;

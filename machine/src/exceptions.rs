@@ -7,7 +7,7 @@ use crate::log::LastWords;
 use crate::{backtrace, guarded, percpu};
 use core::arch::naked_asm;
 use core::fmt::Write;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use x86_64::VirtAddr;
 use x86_64::structures::gdt::SegmentSelector;
 use x86_64::structures::idt::{EntryOptions, InterruptDescriptorTable};
@@ -122,6 +122,7 @@ vectors! {
 
 extern "C" fn handle(frame: &mut Frame) {
     if frame.vector == NMI {
+        stop_with_others();
         if let Some(percpu) = percpu::current() {
             percpu.note_nmi();
         }
@@ -158,11 +159,27 @@ fn survives() -> bool {
     }
 }
 
-static REPORTING: AtomicBool = AtomicBool::new(false);
+/// The number of the CPU that failed, or [`NOBODY`]. Written once, by that CPU.
+static FAILED: AtomicU32 = AtomicU32::new(NOBODY);
+const NOBODY: u32 = u32::MAX;
 
-/// True for the first who asks: a failure while failing must not start over.
+/// True for the first who asks: a failure while failing must not start over, and
+/// one of another CPU has its reason in the first. The others stop, too.
 fn first_failure() -> bool {
-    !REPORTING.swap(true, Ordering::AcqRel)
+    let own = percpu::number();
+    let first = FAILED.compare_exchange(NOBODY, own, Ordering::AcqRel, Ordering::Acquire);
+    if first.is_ok() {
+        percpu::call_others();
+    }
+    first.is_ok()
+}
+
+/// Asked at an NMI: another CPU has failed, and this machine is stopped.
+pub(crate) fn stop_with_others() {
+    let failed = FAILED.load(Ordering::Acquire);
+    if failed != NOBODY && failed != percpu::number() {
+        halt_forever();
+    }
 }
 
 fn report(frame: &Frame) -> ! {

@@ -12,7 +12,7 @@ use crate::instructions::read_tsc;
 use crate::port::Port;
 use core::fmt::{self, Write};
 use log::{LevelFilter, Log, Metadata, Record};
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 use text::Text;
 
 pub use text::LogLine;
@@ -228,6 +228,25 @@ pub(crate) fn start(text: &'static mut [u8], port: Port, level: LevelFilter, sta
     log::set_max_level(level);
 }
 
+/// Looks at a lock that somebody holds, before it is broken: about as long as a
+/// line takes on a serial port.
+const PATIENCE: u32 = 1_000_000;
+
+/// The ring, whoever holds its lock.
+fn patiently() -> MutexGuard<'static, Option<Ring>> {
+    for _ in 0..PATIENCE {
+        if let Some(ring) = RING.try_lock() {
+            return ring;
+        }
+        core::hint::spin_loop();
+    }
+    // SAFETY: this CPU is about to stop for good. Who holds the lock is this
+    // code itself, or a CPU that was stopped with it; one that still runs can at
+    // worst mix its line with these.
+    unsafe { RING.force_unlock() };
+    RING.lock()
+}
+
 /// A way to say last words: straight to the port and the ring, whoever holds
 /// the lock, because that may be the code that failed.
 pub(crate) struct LastWords {
@@ -236,22 +255,16 @@ pub(crate) struct LastWords {
 
 impl LastWords {
     pub(crate) fn new() -> Self {
-        let port = match RING.try_lock() {
-            Some(ring) => ring.as_ref().map_or(Port::None, |ring| ring.port),
-            None => {
-                // SAFETY: this CPU is about to stop for good, and other CPUs
-                // can at worst mix their lines with these.
-                unsafe { RING.force_unlock() };
-                RING.lock().as_ref().map_or(Port::None, |ring| ring.port)
-            }
-        };
-        Self { port }
+        let ring = patiently();
+        Self {
+            port: ring.as_ref().map_or(Port::None, |ring| ring.port),
+        }
     }
 }
 
 impl Write for LastWords {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if let Some(ring) = RING.lock().as_mut() {
+        if let Some(ring) = patiently().as_mut() {
             ring.text.keep(text.as_bytes());
         }
         for line in text.split_inclusive('\n') {

@@ -80,6 +80,17 @@ fn guarded_stack(region: &mut Region, pages: usize) -> Result<(Range<u64>, u64),
     Ok((guard, base + (pages as u64 + 1) * x86::PAGE_SIZE))
 }
 
+/// The same for all CPUs but this one.
+pub(crate) fn call_others() {
+    let own = current().map(core::ptr::from_ref);
+    for (number, place) in (0..).zip(&ALL) {
+        let other = place.load(Ordering::Acquire);
+        if !other.is_null() && own.is_some_and(|own| !core::ptr::eq(own, other)) {
+            call(number);
+        }
+    }
+}
+
 impl PerCpu {
     /// Lays out CPU `number`. The guards are the lowest pages of its stacks.
     pub(crate) fn new(

@@ -1,0 +1,188 @@
+//! CPUs that want things of each other, each a thread.
+
+use super::*;
+use crate::fake::FakeVtx;
+use crate::vm::Features;
+use abi::handoff::Presence;
+use core::ops::Range;
+use machine::nested::OutOfTables;
+use machine::{Memory, Unreachable};
+use std::thread;
+use x86::Gpa;
+use x86::walk::Entries;
+
+/// Nobody reaches for memory here.
+struct NoMemory;
+
+impl Memory for NoMemory {
+    fn read(&self, gpa: Gpa, _: &mut [u8]) -> Result<(), Unreachable> {
+        Err(Unreachable(gpa))
+    }
+    fn write(&self, gpa: Gpa, _: &[u8]) -> Result<(), Unreachable> {
+        Err(Unreachable(gpa))
+    }
+    fn copy(&self, to: Gpa, _: Gpa, _: u64) -> Result<(), Unreachable> {
+        Err(Unreachable(to))
+    }
+    fn check(&self, gpa: Gpa, _: u64) -> Result<(), Unreachable> {
+        Err(Unreachable(gpa))
+    }
+    fn reserved(&self) -> Range<Gpa> {
+        Gpa(0)..Gpa(0)
+    }
+    fn open_scrap(&self) -> Result<(), OutOfTables> {
+        Err(OutOfTables)
+    }
+    fn watch(&self, _: Gpa) -> Result<(), OutOfTables> {
+        Err(OutOfTables)
+    }
+    fn watch_writes(&self, _: Gpa) -> Result<(), OutOfTables> {
+        Err(OutOfTables)
+    }
+    fn types_changed(&self) -> bool {
+        false
+    }
+    fn follow_mtrrs(&self) -> Result<(), OutOfTables> {
+        Err(OutOfTables)
+    }
+}
+
+impl Entries for NoMemory {
+    fn load(&self, _: Gpa, _: u64) -> Option<u64> {
+        None
+    }
+    fn exchange(&self, _: Gpa, _: u64, _: u64, _: u64) -> bool {
+        false
+    }
+}
+
+/// A guest with so many CPUs, of which the first is the boot processor and each
+/// has its number in its APIC.
+fn vm(count: u32) -> Vm<NoMemory> {
+    let mut vm = Vm::new(NoMemory, Presence::Leaf, Features::ALL);
+    vm.peers = Peers::new(count);
+    for number in 0..count {
+        let address = Address {
+            id: number,
+            ..Address::default()
+        };
+        vm.peers.note_address(number, address);
+        vm.peers.note_boot(number, number == 0);
+    }
+    vm
+}
+
+/// CPU `number`, which the thread that makes it is.
+fn cpu(number: u32) -> Cpu<FakeVtx> {
+    FakeVtx::write_apic(x86::apic::register::ID, number << 24);
+    let mut cpu = Cpu::new(FakeVtx::default());
+    cpu.number = number;
+    cpu
+}
+
+#[test]
+fn who_is_alone_is_alone() {
+    const CPUS: u32 = 4;
+    const ROUNDS: u32 = 60;
+    let vm = &vm(CPUS);
+    let (inside, alone_now, finished) = (
+        &AtomicU32::new(0),
+        &AtomicU32::new(0),
+        &AtomicU32::new(0),
+    );
+    thread::scope(|scope| {
+        for number in 0..CPUS {
+            scope.spawn(move || {
+                let mut cpu = cpu(number);
+                let mut round = 0;
+                while finished.load(Acquire) < CPUS {
+                    inside.fetch_add(1, AcqRel);
+                    thread::yield_now();
+                    inside.fetch_sub(1, AcqRel);
+                    serve(vm, &mut cpu);
+                    round += 1;
+                    if round <= ROUNDS && round % 7 == number {
+                        alone(vm, &mut cpu, |_| {
+                            assert_eq!(alone_now.fetch_add(1, AcqRel), 0);
+                            assert_eq!(inside.load(Acquire), 0);
+                            alone_now.fetch_sub(1, AcqRel);
+                        });
+                    }
+                    if round == ROUNDS {
+                        finished.fetch_add(1, AcqRel);
+                    }
+                }
+                assert!(cpu.vcpu.flushes > 0, "it forgot what the others changed");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_cpu_starts_once_where_the_first_of_two_senders_says() {
+    for round in 0..200u32 {
+        let vm = &vm(3);
+        let to_it = Destination::Physical(2);
+        let started = thread::scope(|scope| {
+            let target = scope.spawn(move || {
+                let mut cpu = cpu(2);
+                while cpu.vcpu.started.is_none() {
+                    serve(vm, &mut cpu);
+                }
+                (cpu.vcpu.started, serve(vm, &mut cpu), cpu.vcpu.resets)
+            });
+            vm.peers.send::<FakeVtx>(0, Signal::Init, to_it);
+            for sender in 0..2 {
+                let page = 0x10 * (sender as u8 + 1);
+                scope.spawn(move || {
+                    if round % 2 == sender {
+                        thread::yield_now();
+                    }
+                    for _ in 0..2 {
+                        vm.peers.send::<FakeVtx>(sender, Signal::Startup(page), to_it);
+                    }
+                });
+            }
+            target.join().expect("it asserts nothing")
+        });
+        let (page, then, resets) = started;
+        assert!(matches!(page, Some(0x10 | 0x20)));
+        assert_eq!(then, Outcome::Resume);
+        assert!((1..=2).contains(&resets));
+    }
+}
+
+#[test]
+fn signals_go_to_whom_they_are_for_and_call_them() {
+    let vm = vm(4);
+    crate::fake::CALLED.take();
+    vm.peers.send::<FakeVtx>(1, Signal::Init, Destination::Others);
+    assert_eq!(crate::fake::CALLED.take(), [0, 2, 3]);
+    vm.peers.send::<FakeVtx>(1, Signal::Init, Destination::Physical(9));
+    vm.peers.send::<FakeVtx>(1, Signal::Init, Destination::Sender);
+    assert_eq!(crate::fake::CALLED.take(), []);
+    let mut sender = cpu(1);
+    assert_eq!(serve(&vm, &mut sender), Outcome::Resume);
+    let mut boot = cpu(0);
+    assert_eq!(serve(&vm, &mut boot), Outcome::Moved);
+    assert_eq!((boot.vcpu.resets, boot.vcpu.started), (1, None));
+}
+
+#[test]
+fn one_that_cannot_or_does_not_come_keeps_all_out() {
+    let unable = vm(2);
+    unable.peers.decline(1);
+    assert_eq!(unable.peers.gather(|| false), Together::Without(1));
+    assert!(!unable.peers.wait_for_decision());
+    let late = vm(2);
+    assert_eq!(late.peers.gather(|| true), Together::Without(1));
+    assert_eq!(vm(1).peers.gather(|| true), Together::Yes);
+    let all = &vm(3);
+    thread::scope(|scope| {
+        let others = [1, 2].map(|_| scope.spawn(|| all.peers.wait_for_decision()));
+        assert_eq!(all.peers.gather(|| false), Together::Yes);
+        for other in others {
+            assert!(other.join().expect("it only waits"));
+        }
+    });
+}
