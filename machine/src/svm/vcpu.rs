@@ -335,6 +335,9 @@ impl Vcpu for SvmCpu {
     /// directly, and wait while the global interrupt flag is clear.
     fn note_nmi(&mut self) {
         setup::take_nmi();
+        if self.nmis.are_blocked() {
+            self.percpu.merge_nmis();
+        }
         self.deliver_nmi();
     }
 
