@@ -116,6 +116,14 @@ fn guest(
     vm
 }
 
+/// A CPU that is refused although nothing is wrong with it, in the build that
+/// tests make: no CPU has this number in any other.
+const UNFIT: u32 = if cfg!(feature = "breakable") {
+    6
+} else {
+    u32::MAX
+};
+
 /// The guest, for a CPU that is like the first: its tables and its CPUID are
 /// the same for all.
 fn equal(
@@ -124,7 +132,8 @@ fn equal(
     gib_pages: bool,
 ) -> Result<&'static Vm<GuestMemory>, Refusal> {
     let found = GUEST.get().filter(|vm| {
-        let is_alike = vm.features == features && (gib_pages || !vm.gib_pages);
+        let is_alike =
+            vm.features == features && (gib_pages || !vm.gib_pages) && boot.number != UNFIT;
         if !is_alike {
             log::error!("CPU {} has other features: {features:?}", boot.number);
         }
@@ -165,6 +174,7 @@ fn lead<V: Vcpu>(
         vm.presence,
         vm.cpus
     );
+    boot.settle(&mut cpu.vcpu);
     end(vm, run(vm, &mut cpu), cpu, leave)
 }
 
@@ -185,6 +195,7 @@ fn follow<V: Vcpu>(
         leave(cpu.vcpu);
         return Err(not_together(boot.number));
     }
+    boot.settle(&mut cpu.vcpu);
     end(vm, run(vm, &mut cpu), cpu, leave)
 }
 

@@ -84,6 +84,13 @@ impl Boot {
         DOOR.store(OPEN, Ordering::Release);
     }
 
+    /// This CPU stays with the hypervisor: no refusal comes any more, but from
+    /// its first entry.
+    pub fn settle(&self, vcpu: &mut impl crate::Vcpu) {
+        self.descriptors.load_task();
+        vcpu.settle();
+    }
+
     /// A value of its own in the region, for as long as the machine runs.
     pub fn place<T>(&mut self, value: T) -> Result<&'static T, Refusal> {
         Ok(self.region.place(value)?)

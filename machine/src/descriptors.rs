@@ -13,6 +13,8 @@ use x86_64::structures::tss::TaskStateSegment;
 pub(crate) struct Descriptors {
     gdt: &'static GlobalDescriptorTable,
     idt: &'static InterruptDescriptorTable,
+    /// The same for a CPU without a TSS.
+    early: &'static InterruptDescriptorTable,
     tss: &'static TaskStateSegment,
     code: SegmentSelector,
     data: SegmentSelector,
@@ -44,10 +46,13 @@ impl Descriptors {
         let data = gdt.append(Descriptor::kernel_data_segment());
         let task = gdt.append(Descriptor::tss_segment(tss));
         let idt = region.place(InterruptDescriptorTable::new())?;
-        exceptions::fill(idt, code);
+        exceptions::fill(idt, code, true);
+        let early = region.place(InterruptDescriptorTable::new())?;
+        exceptions::fill(early, code, false);
         Ok(Self {
             gdt,
             idt,
+            early,
             tss,
             code,
             data,
@@ -55,20 +60,28 @@ impl Descriptors {
         })
     }
 
-    /// Loads the tables and the segments.
+    /// Loads the tables and the segments, but for the TSS: firmware may have
+    /// none, as on its APs, and there is no way back to that. An AP that came
+    /// back with one would fault when OVMF loads it again.
     pub(crate) fn load(&self) {
         self.gdt.load();
-        self.idt.load();
+        self.early.load();
         // SAFETY: the selectors name descriptors of the table just loaded: a
-        // flat 64-bit code segment, a flat data segment, and a TSS that was
-        // not loaded before.
+        // flat 64-bit code segment and a flat data segment.
         unsafe {
             CS::set_reg(self.code);
             DS::set_reg(self.data);
             ES::set_reg(self.data);
             SS::set_reg(self.data);
-            load_tss(self.task);
         }
+    }
+
+    /// Loads the TSS, and with it the stacks for exceptions.
+    pub(crate) fn load_task(&self) {
+        // SAFETY: the GDT is in use; the selector names a TSS of its own that
+        // was not loaded before.
+        unsafe { load_tss(self.task) };
+        self.idt.load();
     }
 
     pub(crate) fn host(&self) -> HostSegments {

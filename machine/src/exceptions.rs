@@ -74,13 +74,18 @@ macro_rules! vectors {
     ($($vector:literal $field:ident $stub:ident $stack:ident $($error:literal)?;)*) => {
         $(stub!($stub, $vector, $($error)?);)*
 
-        /// Fills `idt` with the handlers, which run in `code`.
-        pub(crate) fn fill(idt: &mut InterruptDescriptorTable, code: SegmentSelector) {
+        /// Fills `idt` with the handlers, which run in `code`: on stacks of their
+        /// own, or until there is a TSS to name those, on the one in use.
+        pub(crate) fn fill(
+            idt: &mut InterruptDescriptorTable,
+            code: SegmentSelector,
+            own_stacks: bool,
+        ) {
             $(
                 let at = VirtAddr::new($stub as *const () as u64);
                 // SAFETY: the stub handles its vector and returns by IRETQ.
                 let options = unsafe { idt.$field.set_handler_addr(at) };
-                settle(options, code, $stack);
+                settle(options, code, own_stacks.then_some($stack));
             )*
         }
 
@@ -88,10 +93,15 @@ macro_rules! vectors {
     };
 }
 
-fn settle(options: &mut EntryOptions, code: SegmentSelector, stack: u16) {
+fn settle(options: &mut EntryOptions, code: SegmentSelector, stack: Option<u16>) {
     // SAFETY: `code` is the flat 64-bit code segment of the same CPU's GDT, and
     // the TSS has a stack for each number used here.
-    unsafe { options.set_code_selector(code).set_stack_index(stack) };
+    unsafe {
+        options.set_code_selector(code);
+        if let Some(stack) = stack {
+            options.set_stack_index(stack);
+        }
+    };
 }
 
 vectors! {

@@ -26,6 +26,10 @@ pub trait Vcpu {
     /// Whose hardware runs it.
     const VENDOR: Vendor;
 
+    /// The hypervisor's descriptors on this CPU are complete: what exits load
+    /// follows them.
+    fn settle(&mut self) {}
+
     /// Runs the guest until its next exit.
     fn enter(&mut self) -> Exit;
 

@@ -39,6 +39,13 @@ impl Frame {
 const _: () = assert!(offset_of!(Frame, registers) == 0);
 const _: () = assert!(offset_of!(Frame, host_rsp) == size_of::<Registers>());
 
+impl Frame {
+    /// Where what VMLOAD loads for the hypervisor is.
+    pub(crate) fn host(&self) -> u64 {
+        self.host_vmcb
+    }
+}
+
 /// Runs the guest until its next exit.
 ///
 /// # Safety

@@ -30,8 +30,16 @@ pub(crate) fn start(save_area: u64, host: u64) {
         write_msr(msr::EFER, read_msr(msr::EFER) | Efer::SVME.bits());
         write_msr(msr::AMD_VM_HSAVE_PA, save_area);
         write_msr(msr::AMD_VM_CR, read_msr(msr::AMD_VM_CR) | msr::VM_CR_R_INIT);
-        asm!("clgi", "vmsave rax", in("rax") host, options(nostack));
+        asm!("clgi", options(nomem, nostack));
     }
+    save(host);
+}
+
+/// Stores in `host` what VMLOAD is to load for the hypervisor.
+pub(crate) fn save(host: u64) {
+    // SAFETY: SVM is on, and the VMCB is a static page of its own, which only
+    // VMLOAD reads.
+    unsafe { asm!("vmsave rax", in("rax") host, options(nostack)) };
 }
 
 /// Takes an NMI that an exit reported: it stays pending behind the global

@@ -131,6 +131,10 @@ fn describe(out: &mut dyn Write) {
 impl Vcpu for SvmCpu {
     const VENDOR: Vendor = Vendor::Amd;
 
+    fn settle(&mut self) {
+        setup::save(self.frame.host());
+    }
+
     #[inline]
     fn enter(&mut self) -> Exit {
         if CHECKS_ENTRIES && !self.checked.paused {
