@@ -24,6 +24,15 @@ pub const TRANSFER_MAX: usize = 64 << 10;
 /// The most bytes of a line that a guest writes into the log.
 pub const LOG_TEXT_MAX: usize = 200;
 
+/// The most bytes of a line of the debug shell.
+pub const SHELL_LINE_MAX: usize = 120;
+
+/// The most bytes of text that one call of the debug shell returns.
+pub const SHELL_TEXT_MAX: usize = 4096;
+
+/// The most bytes of a buffer into which the log is copied as it grows.
+pub const LOG_BUFFER_MAX: u64 = 1 << 20;
+
 /// The longest name of a service, in bytes, without the NUL.
 pub const NAME_MAX: usize = 255;
 
@@ -36,6 +45,9 @@ pub enum Who {
     Kernel,
     /// Privilege level 0, or any level with the owner token.
     Owner,
+    /// The owner, and any program if the config says `compat = bitvisor`:
+    /// clients that were written for BitVisor know no token.
+    Compat,
 }
 
 impl Who {
@@ -45,6 +57,7 @@ impl Who {
             Self::Any => "any",
             Self::Kernel => "kernel",
             Self::Owner => "owner",
+            Self::Compat => "compat",
         }
     }
 }

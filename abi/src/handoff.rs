@@ -10,7 +10,7 @@
 /// `Handoff::magic`: spells `ULAYHAND`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ULAYHAND");
 /// `Handoff::version`: changes with every change of this layout.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The hypervisor's file is an ELF file and behind it a footer of this many
 /// bytes: [`FOOTER_MAGIC`], the length of the ELF file and its CRC-32 (IEEE),
@@ -101,6 +101,26 @@ pub enum LogLevel {
     Trace,
 }
 
+/// `Handoff::compat`: which other hypervisor's clients programs may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compat {
+    /// None.
+    #[default]
+    None,
+    /// BitVisor's, which know no owner token: any program may call its names.
+    BitVisor,
+}
+
+impl Compat {
+    /// The value in the handoff.
+    pub const fn code(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::BitVisor => 1,
+        }
+    }
+}
+
 macro_rules! code {
     ($($type:ident { $($variant:ident = $code:literal),* })*) => {$(
         impl $type {
@@ -157,6 +177,8 @@ pub struct Handoff {
     pub print: u32,
     /// Size of each CPU's trace, a multiple of a page. 0: exits are not traced.
     pub trace_size: u64,
+    /// A [`Compat`] code.
+    pub compat: u64,
     /// The owner token, R8 and R9; 0 if there is none. See
     /// [`crate::token::Token`].
     pub token: [u64; 2],
@@ -254,7 +276,7 @@ mod tests {
         assert_eq!(offset_of!(Handoff, memory), 40 + 24 * SEGMENTS_MAX);
         assert_eq!(
             size_of::<Handoff>(),
-            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 8 + 2 * 16
+            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 2 * 8 + 2 * 16
         );
     }
 

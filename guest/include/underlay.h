@@ -257,6 +257,57 @@
  */
 #define UNDERLAY_LOG_FILL 26
 
+/*
+ * shell_open, for owner: begins a session of the debug shell; of more than 8 the one that was used longest ago ends.
+ *   returns RAX handle: the session
+ */
+#define UNDERLAY_SHELL_OPEN 27
+
+/*
+ * shell_line, for owner: runs a line in a session of the debug shell; no such session is -EINVAL.
+ *   takes RBX handle: the session
+ *   takes RCX line: the line
+ *   takes RDX bytes: its length, of at most 120; 0 goes on with the text of the last line, which any other line cuts off
+ *   takes RSI buffer: where to put the text
+ *   takes RDI room: the room there; at most 4096 are used
+ *   returns RAX done: how much text there is
+ *   returns RBX more: 1 if there is more to come, else 0
+ *   returns RCX ended: 1 if the line ended the session, else 0
+ */
+#define UNDERLAY_SHELL_LINE 28
+
+/*
+ * shell_close, for owner: ends a session of the debug shell.
+ *   takes RBX handle: the session
+ *   returns RAX zero: 0
+ */
+#define UNDERLAY_SHELL_CLOSE 29
+
+/*
+ * dbgsh, for compat: is the debug shell as BitVisor's clients know it, a byte at a time.
+ *   takes RBX byte: in 32 bits: what was typed where the shell waited for it, or 0x100 for a NUL; 0 where it had given a byte, which is taken; -1 changes nothing
+ *   returns RAX byte: a byte to show; 0x10a is the newline behind the end; 0: the shell waits for a byte
+ */
+#define UNDERLAY_DBGSH 30
+
+/*
+ * log_set_buf, for kernel: has each line of the log that comes copied into a buffer, as BitVisor's clients know it; what is no memory of the guest's, or of no use, is -EINVAL.
+ *   takes RBX buffer: 32 bits that count bytes written less bytes read, then a ring of text; a multiple of 4, or 0: none any more
+ *   takes RCX bytes: its size with the count, of at most 1 MiB; 0: none any more
+ *   returns RAX zero: 0
+ */
+#define UNDERLAY_LOG_SET_BUF 31
+
+/*
+ * get_status, for compat: tells what there is beneath in text for people, as BitVisor's clients know it.
+ *   takes RBX buffer: where to put the text
+ *   takes RCX room: the room there
+ *   returns RAX missing: 0, or 1 if it does not fit and was not written
+ *   returns RBX unchanged: the buffer
+ *   returns RCX bytes: how long the text is; no NUL follows it
+ */
+#define UNDERLAY_GET_STATUS 32
+
 /* What there is beneath, as `info` tells it. */
 struct underlay_info {
 	/* Version of the call interface. */

@@ -4,11 +4,12 @@ use crate::oddities::Oddities;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::ration::Ration;
+use crate::services::shell::Sessions;
 use crate::shared::Shared;
 use crate::statistics::Statistics;
 use crate::trace::ring::Reader;
 use crate::trace::{Before, Trace};
-use abi::handoff::Presence;
+use abi::handoff::{Compat, Presence};
 use abi::token::Token;
 use core::sync::atomic::AtomicU64;
 use machine::{Memory, Vcpu};
@@ -28,6 +29,10 @@ pub struct Vm<M> {
     pub printer: Option<Printer>,
     /// Buffers that its kernel shares. Kept and released by services.
     pub shared: Shared,
+    /// Whose clients its programs may be. Never changes.
+    pub compat: Compat,
+    /// Sessions of the debug shell. Used by services on any CPU.
+    pub shell: Sessions,
     /// Lines that the guest's kernel may write into the log.
     pub kernel_lines: Ration,
     /// Lines that its programs may.
@@ -83,6 +88,8 @@ impl<M: Memory> Vm<M> {
             token: Token::NONE,
             printer: None,
             shared: Shared::default(),
+            compat: Compat::default(),
+            shell: Sessions::default(),
             kernel_lines: Ration::default(),
             program_lines: Ration::default(),
             greetings: AtomicU64::new(0),

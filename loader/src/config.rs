@@ -8,7 +8,7 @@ mod values;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-pub use abi::handoff::{LogLevel, LogPort, Presence};
+pub use abi::handoff::{Compat, LogLevel, LogPort, Presence};
 pub use problem::{Problem, Wrong};
 
 /// The file's name, as problems cite it.
@@ -65,6 +65,8 @@ pub struct Config {
     pub log_level: LogLevel,
     /// Whether the guest is offered the three ways to print.
     pub print: bool,
+    /// Whose clients programs may be.
+    pub compat: Compat,
     /// Memory of each CPU's trace, in bytes, a multiple of [`TRACE_ALIGN`]; 0:
     /// exits are not traced.
     pub trace: u64,
@@ -85,6 +87,7 @@ impl Default for Config {
             log: LogPort::default(),
             log_level: LogLevel::default(),
             print: false,
+            compat: Compat::default(),
             trace: 0,
             memory: Memory::default(),
             next: Next::default(),
@@ -94,13 +97,14 @@ impl Default for Config {
 }
 
 /// Every key, in the order of the shipped file.
-pub const KEYS: [&str; 10] = [
+pub const KEYS: [&str; 11] = [
     "enabled",
     "on_failure",
     "presence",
     "log",
     "log_level",
     "print",
+    "compat",
     "trace",
     "memory",
     "next",

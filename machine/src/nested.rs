@@ -28,6 +28,15 @@ impl Format {
         7
     }
 
+    /// Reading, writing, executing.
+    fn rights(self, entry: u64) -> [bool; 3] {
+        let bit = |bit: u32| entry >> bit & 1 != 0;
+        match self {
+            Self::Ept => [bit(0), bit(1), bit(2)],
+            Self::Npt => [bit(0), bit(0) && bit(1), bit(0) && !bit(63)],
+        }
+    }
+
     const fn page(self, kind: MemoryType) -> u64 {
         match self {
             Self::Ept => 7 | (kind as u64) << 3,
@@ -61,6 +70,18 @@ pub struct Plan {
 /// [`WATCHED_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfTables;
+
+/// The entry that decides over a guest-physical address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NestedEntry {
+    /// Its level: 1 for a page of 4 KiB, 2 of 2 MiB, 3 of 1 GiB. An entry that
+    /// holds nothing ends the walk at its level.
+    pub level: u32,
+    /// What it holds.
+    pub value: u64,
+    /// The guest may read there, write there, and fetch code from there.
+    pub rights: [bool; 3],
+}
 
 /// The tables of one guest.
 pub struct Nested {
@@ -121,6 +142,30 @@ impl Nested {
     /// How many tables are in use.
     pub fn tables(&self) -> usize {
         self.used
+    }
+
+    /// The entry that decides over the guest-physical address `at`.
+    pub fn find(&self, at: u64) -> NestedEntry {
+        let (mut table, mut level) = (self.base.0, ROOT_LEVEL);
+        loop {
+            let slot = (at / span(level)) as usize & 511;
+            let index = (table.wrapping_sub(self.base.0) / PAGE_SIZE) as usize;
+            let entry = match self.pool.get(index) {
+                Some(table) => table.0.get(slot).copied().unwrap_or(0),
+                // The scrap page's table is the only one outside the pool.
+                None => self.scrap_page.0 | self.plan.format.scrap(),
+            };
+            if entry == 0 || entry & LARGE != 0 || level == 1 {
+                let rights = self.plan.format.rights(entry);
+                return NestedEntry {
+                    level,
+                    value: entry,
+                    rights,
+                };
+            }
+            table = entry & ADDRESS;
+            level -= 1;
+        }
     }
 
     /// Builds everything anew for these memory types. The guest must not run,

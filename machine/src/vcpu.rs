@@ -134,6 +134,10 @@ pub trait Vcpu {
     /// true once for each.
     fn take_machine_check(&mut self) -> bool;
 
+    /// Field number `number` of the VMCS or VMCB, counted from 0: its name, and
+    /// what it holds if this CPU has it. None behind the last one.
+    fn field(&self, number: usize) -> Option<(&'static str, Option<u64>)>;
+
     /// Breaks a rule of VM entry by row `row` of the vendor's table, tries to
     /// enter, and puts everything back.
     #[cfg(feature = "breakable")]

@@ -5,11 +5,12 @@ use anyhow::{bail, ensure};
 
 /// The keys that have a fixed set of values; the loader takes any other value
 /// for a mistake and goes on with the default.
-const CHOICES: [(&str, &[&str]); 6] = [
+const CHOICES: [(&str, &[&str]); 7] = [
     ("enabled", &["yes", "no"]),
     ("on_failure", &["boot", "halt"]),
     ("presence", &["leaf", "bit", "hidden"]),
     ("print", &["on", "off"]),
+    ("compat", &["none", "bitvisor"]),
     ("log", &["com1", "com2", "debugcon", "none"]),
     ("log_level", &["error", "warn", "info", "debug", "trace"]),
 ];

@@ -1,10 +1,12 @@
 //! Calls on the desk: through the loop, as a guest makes them.
 
+mod bitvisor;
 mod copies;
 mod counted;
 mod info;
 mod lines;
 mod shared;
+mod shell;
 
 use super::*;
 use crate::fake::{FakeMemory, FakeVtx};

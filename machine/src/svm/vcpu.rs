@@ -23,6 +23,7 @@ use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP};
 use x86::svm::exit::{code, decode};
+use x86::svm::field::FIELDS;
 use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers, msr};
@@ -410,6 +411,11 @@ impl Vcpu for SvmCpu {
         while self.percpu.take_nmi() {}
         // CR0, CR3, CR4 and EFER changed without the CPU's noticing.
         self.flush_nested();
+    }
+
+    fn field(&self, number: usize) -> Option<(&'static str, Option<u64>)> {
+        let (name, read) = FIELDS.get(number)?;
+        Some((name, Some(read(self.vmcb()))))
     }
 
     #[cfg(feature = "breakable")]

@@ -521,6 +521,11 @@ impl Vcpu for VtxCpu {
         self.flush_nested();
     }
 
+    fn field(&self, number: usize) -> Option<(&'static str, Option<u64>)> {
+        let (encoding, name) = *field::ALL.get(number)?;
+        Some((name, self.vmcs.try_read(u64::from(encoding))))
+    }
+
     #[cfg(feature = "breakable")]
     fn enter_broken(&mut self, row: usize) -> Option<x86::broken::Trial> {
         super::breakage::enter_broken(self.frame, &self.vmcs, &self.capabilities, row)

@@ -42,7 +42,8 @@ preserved. Outside 64-bit mode the low 32 bits count.
   beginning, and says how much that was. Buffers that overlap end up with some
   mixture of both.
 - A caller is `any`, `kernel` (privilege level 0) or `owner`: privilege level 0,
-  or any level with the owner token in R8 and R9. Who may not call gets {}.
+  or any level with the owner token in R8 and R9. `compat` is the owner, and any
+  program if the config says `compat = bitvisor`. Who may not call gets {}.
 
 | number | name | who | |
 |---|---|---|---|
