@@ -20,6 +20,17 @@ pub enum CodeSize {
     Bits64,
 }
 
+impl CodeSize {
+    /// The number of bits.
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::Bits16 => 16,
+            Self::Bits32 => 32,
+            Self::Bits64 => 64,
+        }
+    }
+}
+
 /// A virtual CPU.
 pub trait Vcpu {
     /// Whose hardware runs it.

@@ -5,6 +5,7 @@
 
 mod info;
 mod options;
+mod shell;
 
 use options::{Command, Options, Trace};
 use std::fmt::Display;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
                 "trace: the log's port takes no more (`log` in underlay.conf); {left} records are left"
             ),
         ),
+        Err(Trouble::NoToken(why)) => fail(1, why),
         Err(Trouble::Output(error)) => fail(1, format!("cannot write the output: {error}")),
     }
 }
@@ -42,6 +44,8 @@ enum Trouble {
     Shown(String),
     Absent(NotPresent),
     Call(&'static str, Failure),
+    /// This program cannot act for the owner.
+    NoToken(String),
     Output(io::Error),
     /// The log's port takes no more; so many records are left.
     Stuck(u64),
@@ -61,6 +65,7 @@ fn run(options: &Options) -> Result<String, Trouble> {
         Command::Hello => hello(find(options)?),
         Command::Ping => ping(find(options)?),
         Command::Info { json } => info::show(find(options)?, json),
+        Command::Shell => shell::run(find(options)?).map(|()| String::new()),
         Command::Statistics => statistics(find(options)?),
         Command::Trace(what) => trace(find(options)?, what),
         Command::Raw { number, arguments } => raw(options, number, arguments),

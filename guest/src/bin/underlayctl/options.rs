@@ -13,6 +13,8 @@ Commands:
   hello              make the hypervisor greet: in its log, and here
   ping               show the version of the call interface
   info [--json]      show how it is reached and which services it has
+  shell              talk to the debug shell beneath, line by line; root alone
+                     can, and Ctrl-D ends it
   statistics         make it write to its log what its exits cost
   trace on|off|write start or stop recording its exits, or make it write the
                      records to the port of its log (its config must say
@@ -58,6 +60,7 @@ pub enum Command {
     Hello,
     Ping,
     Info { json: bool },
+    Shell,
     Statistics,
     Trace(Trace),
     Raw { number: u64, arguments: [u64; 5] },
@@ -112,15 +115,21 @@ fn command(words: &[String], json: bool) -> Result<Command, lexopt::Error> {
         (["help"], _) => Ok(Command::Help),
         (["hello"], _) => Ok(Command::Hello),
         (["ping"], _) => Ok(Command::Ping),
+        (["shell"], _) => Ok(Command::Shell),
         (["statistics"], _) => Ok(Command::Statistics),
         (["trace", "on"], _) => Ok(Command::Trace(Trace::On)),
         (["trace", "off"], _) => Ok(Command::Trace(Trace::Off)),
         (["trace", "write"], _) => Ok(Command::Trace(Trace::Write)),
         (["trace", ..], _) => Err("`trace` needs one of on, off, write".into()),
         (["raw", numbers @ ..], _) => raw(numbers),
-        (["hello" | "ping" | "info" | "statistics", extra, ..], _) => {
-            Err(format!("`{extra}` is too much").into())
-        }
+        (
+            [
+                "hello" | "ping" | "info" | "shell" | "statistics",
+                extra,
+                ..,
+            ],
+            _,
+        ) => Err(format!("`{extra}` is too much").into()),
         ([unknown, ..], _) => Err(format!("no command is called `{unknown}`").into()),
     }
 }

@@ -18,11 +18,11 @@ pub fn step<V: Vcpu, M: Memory>(asked: &Asked<V, M>, state: &mut State, out: &mu
         _ => {
             let leaf = cpu.vcpu.cpuid(cpuid::FEATURES, 0);
             out.say(format_args!(
-                "{}, signature {:#x}, privilege level {}, code of {:?}",
+                "{}, signature {:#x}, privilege level {}, {}-bit code",
                 V::VENDOR.name(),
                 leaf.eax,
                 cpu.vcpu.cpl(),
-                cpu.vcpu.code_size()
+                cpu.vcpu.code_size().bits()
             ));
         }
     }

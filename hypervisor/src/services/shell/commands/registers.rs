@@ -28,7 +28,7 @@ pub fn step<V: Vcpu, M: Memory>(asked: &Asked<V, M>, state: &mut State, out: &mu
     let row = state.step as usize;
     if let Some(row) = GENERAL.get(row) {
         for (name, number) in row {
-            out.say(format_args!("{name} {:016x} ", vcpu.general(*number)));
+            out.say(format_args!("{name} {:016x}  ", vcpu.general(*number)));
         }
         return Next::More;
     }
@@ -43,11 +43,11 @@ pub fn step<V: Vcpu, M: Memory>(asked: &Asked<V, M>, state: &mut State, out: &mu
 
 fn flow<V: Vcpu>(vcpu: &V, out: &mut Out) {
     out.say(format_args!(
-        "rip {:016x} rflags {:08x} privilege level {} code of {:?}",
+        "rip {:016x} rflags {:08x} privilege level {}, {}-bit code",
         vcpu.rip(),
         vcpu.rflags().bits(),
         vcpu.cpl(),
-        vcpu.code_size()
+        vcpu.code_size().bits()
     ));
 }
 
