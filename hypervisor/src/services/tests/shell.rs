@@ -76,6 +76,16 @@ fn help_has_a_line_for_each_command_and_each_answers() {
 }
 
 #[test]
+fn the_page_has_every_command() {
+    let page = include_str!("../../../../docs/SHELL.md");
+    for line in says("help").lines() {
+        let (usage, sentence) = line.split_at(28);
+        assert!(page.contains(usage.trim()), "{usage}");
+        assert!(!sentence.trim().is_empty());
+    }
+}
+
+#[test]
 fn mistakes_get_a_helpful_line() {
     for (line, said) in [
         ("hepl", "no command is called `hepl`; `help` lists them\n"),
