@@ -148,23 +148,33 @@ impl Nested {
     pub fn find(&self, at: u64) -> NestedEntry {
         let (mut table, mut level) = (self.base.0, ROOT_LEVEL);
         loop {
-            let slot = (at / span(level)) as usize & 511;
-            let index = (table.wrapping_sub(self.base.0) / PAGE_SIZE) as usize;
-            let entry = match self.pool.get(index) {
-                Some(table) => table.0.get(slot).copied().unwrap_or(0),
-                // The scrap page's table is the only one outside the pool.
-                None => self.scrap_page.0 | self.plan.format.scrap(),
+            let value = match self.is_covered(at) {
+                true => self.entry_in(table, (at / span(level)) as usize & 511),
+                false => 0,
             };
-            if entry == 0 || entry & LARGE != 0 || level == 1 {
-                let rights = self.plan.format.rights(entry);
+            if value == 0 || value & LARGE != 0 || level == 1 {
+                let rights = self.plan.format.rights(value);
                 return NestedEntry {
                     level,
-                    value: entry,
+                    value,
                     rights,
                 };
             }
-            table = entry & ADDRESS;
-            level -= 1;
+            (table, level) = (value & ADDRESS, level - 1);
+        }
+    }
+
+    fn is_covered(&self, at: u64) -> bool {
+        at >> self.plan.bits == 0
+    }
+
+    /// What a slot of the table at `table` holds. The only table outside the
+    /// pool is that of the scrap page.
+    fn entry_in(&self, table: u64, slot: usize) -> u64 {
+        let index = (table.wrapping_sub(self.base.0) / PAGE_SIZE) as usize;
+        match self.pool.get(index) {
+            Some(table) => table.0.get(slot).copied().unwrap_or(0),
+            None => self.scrap_page.0 | self.plan.format.scrap(),
         }
     }
 
