@@ -82,6 +82,16 @@ pub fn build_tests() -> Result<()> {
     seal::file(&folder.join(BARE).join("release/hypervisor"), &breakable())
 }
 
+/// Builds the UEFI program that times exits and calls.
+pub fn build_bench() -> Result<()> {
+    cargo_build(UEFI, &["--package", "bench", "--bins"])
+}
+
+/// The UEFI program that times exits and calls.
+pub fn bench_guest() -> PathBuf {
+    built(UEFI, "costs.efi")
+}
+
 /// The UEFI test guest `name`.
 pub fn test_guest(name: &str) -> PathBuf {
     built(UEFI, &format!("{name}.efi"))

@@ -124,11 +124,10 @@ impl Bench {
         stage
             .esp(&self.artefacts, &self.guest)?
             .write(&disk, esp::FAST_CLUSTER)?;
-        let arguments = if row.resets {
-            machine.boots_again()
-        } else {
-            Vec::new()
-        };
+        let mut arguments = row.emulator.get(&machine).cloned().unwrap_or_default();
+        if row.resets {
+            arguments.extend(machine.boots_again());
+        }
         let report = session::run(Plan {
             machine,
             spec: Spec {
