@@ -28,6 +28,7 @@ const PAGE: u64 = 4096;
 /// A service that nobody offers, in six letters: all names are compared.
 const NO_SERVICE: [u8; 8] = *b"nobody\0\0";
 
+const XCHG_BX_BX: &[u8] = &[0x66, 0x87, 0xdb];
 const CPUID: &[u8] = &[0x0f, 0xa2];
 const RDMSR: &[u8] = &[0x0f, 0x32];
 const OUT_DX_AL: &[u8] = &[0xee];
@@ -137,6 +138,19 @@ pub fn measure(report: &mut Report, timer: &mut Timer, operation: &Operation) {
     report.equal(name, (vector, general[0]), expected);
     let cost = timer.cost(user, instruction, registers);
     say(report, name, cost, "ticks");
+}
+
+/// Does the operation called `name` between two instructions at which Bochs
+/// stops. It was done before: what happens only once is not on its path.
+pub fn mark(report: &mut Report, timer: &mut Timer, operations: &[Operation], name: &str) {
+    let named = operations.iter().find(|operation| operation.name == name);
+    report.holds(format_args!("{name} is an operation"), named.is_some());
+    let Some(operation) = named else {
+        return;
+    };
+    timer.cost(operation.user, operation.instruction, operation.registers);
+    let marked = [XCHG_BX_BX, operation.instruction, XCHG_BX_BX].concat();
+    timer.once(operation.user, &marked, operation.registers);
 }
 
 /// What of the machine's memory is not the guest's.

@@ -75,8 +75,7 @@ impl Timer {
         for (number, value) in NUMBERS.iter().zip(registers) {
             general[*number] = value;
         }
-        self.sandbox
-            .go(Place::new(user, 64), instruction, &general)
+        self.sandbox.go(Place::new(user, 64), instruction, &general)
     }
 
     /// What `instruction` costs in ring 3 if `user`, else 0.

@@ -40,7 +40,7 @@ pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
     let hypervisor = paths::underlay().join("underlay.elf");
     if with_hypervisor {
         cargo_build(BARE, &HYPERVISOR)?;
-        seal::file(&built(BARE, "hypervisor"), &hypervisor)?;
+        seal::file(&unsealed(), &hypervisor)?;
     }
     Ok(Artefacts {
         loader: built(UEFI, "underlay.efi"),
@@ -80,6 +80,11 @@ pub fn build_tests() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     cargo_build(BARE, &arguments)?;
     seal::file(&folder.join(BARE).join("release/hypervisor"), &breakable())
+}
+
+/// The hypervisor as it was linked, with what debuggers know of it.
+pub fn unsealed() -> PathBuf {
+    built(BARE, "hypervisor")
 }
 
 /// Builds the UEFI program that times exits and calls.

@@ -2,6 +2,7 @@
 //! same without Underlay, and beside what they cost before.
 
 mod cost;
+mod path;
 mod table;
 mod wanted;
 
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::artefacts;
 use crate::given;
-use crate::machine::Machine;
+use crate::machine::{GO_ON, Machine};
 use crate::paths;
 use crate::progress::Progress;
 use crate::setup;
@@ -31,6 +32,7 @@ use cost::Cost;
 Examples:
   cargo xtask bench
   cargo xtask bench --machine vtx --json costs.json
+  cargo xtask bench --path cpuid    each instruction of one operation
   cargo xtask bench --save          what was measured becomes the baseline")]
 pub struct Args {
     /// Only on this machine
@@ -39,6 +41,9 @@ pub struct Args {
     /// Write what was measured to this file as well, as JSON
     #[arg(long, value_name = "P")]
     json: Option<PathBuf>,
+    /// Show each instruction of one operation on VT-x, with its function
+    #[arg(long, value_name = "OPERATION", conflicts_with_all = ["machine", "json", "save"])]
+    path: Option<String>,
     /// Make what was measured the baseline
     #[arg(long, conflicts_with = "machine")]
     save: bool,
@@ -64,6 +69,10 @@ pub fn command(args: &Args) -> Result<u8> {
         guest,
         long: false,
     };
+    if let Some(operation) = &args.path {
+        print!("{}", path::listing(&bench, row, operation)?);
+        return Ok(0);
+    }
     let mut costs = Vec::new();
     for machine in machines {
         costs.extend(both(&bench, row, machine)?);
@@ -98,15 +107,21 @@ fn both(bench: &Bench, row: &Row, machine: Machine) -> Result<Vec<Cost>> {
     Ok(costs)
 }
 
+/// The guest with these arguments.
+fn boot_of(arguments: &str) -> Boot {
+    Boot::Efi {
+        program: artefacts::bench_guest(),
+        arguments: arguments.to_owned(),
+    }
+}
+
 /// What `row`'s guest measures on `machine`.
 pub fn measure(bench: &Bench, row: &Row, machine: Machine, native: bool) -> Result<Vec<Cost>> {
     let variant = Variant {
+        debugger: GO_ON,
         name: if native { "native" } else { "boot" },
         native,
-        boot: Boot::Efi {
-            program: artefacts::bench_guest(),
-            arguments: String::new(),
-        },
+        boot: boot_of(""),
     };
     let report = bench.boot(row, machine, variant)?;
     judge(row, machine, &report)?;

@@ -11,7 +11,7 @@ use super::checks;
 use super::table::Row;
 use crate::artefacts::{self, Artefacts};
 use crate::esp;
-use crate::machine::{Machine, Spec};
+use crate::machine::{GO_ON, Machine, Spec};
 use crate::paths;
 use crate::run::{self, DEFAULT_MEMORY};
 use crate::session::{self, Ending, Plan, Report};
@@ -42,6 +42,8 @@ pub struct Variant<'a> {
     pub name: &'a str,
     /// Without Underlay.
     pub native: bool,
+    /// What Bochs' debugger is told.
+    pub debugger: &'a str,
     /// What boots.
     pub boot: Boot,
 }
@@ -81,6 +83,7 @@ impl Bench {
                 row,
                 machine,
                 Variant {
+                    debugger: GO_ON,
                     name: "boot",
                     native: row.native,
                     boot: boot_of(row),
@@ -137,6 +140,7 @@ impl Bench {
                 dir: &dir,
                 serial: Default::default(),
                 cpu,
+                debugger: variant.debugger,
                 arguments: &arguments,
             },
             interactive: false,
