@@ -23,6 +23,7 @@ use std::ops::Range;
 use std::sync::LazyLock;
 use x86::control::{Cr0, Cr4, Rflags};
 use x86::exit::{Access, NestedFault, PortAccess};
+use x86::segment::SegmentName;
 use x86::{Exception, Gpa, Registers};
 
 const CODE: u64 = 0x1ff8;
@@ -87,6 +88,8 @@ fn cpu(numbers: &mut Numbers) -> FakeVtx {
             segment.limit = numbers.double();
             segment.rights = numbers.double();
         }
+        // The code is where it is put.
+        vcpu.segments[SegmentName::Cs as usize].base = 0;
     }
     for number in 0..16 {
         let value = address(numbers);
