@@ -4,6 +4,7 @@
 
 mod artefacts;
 mod check;
+mod command;
 mod conf;
 mod esp;
 mod fuzz;
@@ -11,6 +12,7 @@ mod generate;
 mod given;
 mod image;
 mod initramfs;
+mod linux;
 mod machine;
 mod paths;
 mod progress;

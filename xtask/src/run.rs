@@ -156,7 +156,7 @@ pub fn run(args: &Args) -> Result<(Report, u8)> {
         .machine
         .0
         .map_or_else(|| Ok(Machine::best()), Machine::usable)?;
-    let artefacts = artefacts::build(!args.native)?;
+    let artefacts = artefacts::build(&guest.headers, !args.native)?;
     let place = Place::make(machine, args.log.as_deref())?;
     let stage = Stage {
         machine,

@@ -25,6 +25,8 @@ pub struct Guest {
     pub kernel: PathBuf,
     /// The statically linked busybox.
     pub busybox: PathBuf,
+    /// The kernel's headers, what modules are built with.
+    pub headers: PathBuf,
 }
 
 /// One thing that can be missing.
@@ -41,7 +43,9 @@ impl Step {
             Self::Packages(names) => format!("installing Debian packages: {}", names.join(" ")),
             Self::Targets(names) => format!("adding Rust targets: {}", names.join(" ")),
             Self::Components(names) => format!("adding Rust components: {}", names.join(" ")),
-            Self::Guest => "downloading the guest's kernel and busybox from Debian".to_owned(),
+            Self::Guest => {
+                "downloading the guest's kernel, its headers and busybox from Debian".to_owned()
+            }
         }
     }
 

@@ -81,7 +81,7 @@ pub fn command(args: &Args) -> Result<u8> {
     } else {
         Tally::default()
     };
-    let artefacts = artefacts::build(true)?;
+    let artefacts = artefacts::build(&guest.headers, true)?;
     artefacts::build_tests()?;
     let bench = Bench {
         artefacts,
