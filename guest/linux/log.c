@@ -9,15 +9,19 @@
 #include <linux/errno.h>
 #include <linux/io.h>
 #include <linux/mm.h>
+#include <linux/moduleparam.h>
 #include <linux/printk.h>
 #include <linux/string.h>
 #include <linux/vmalloc.h>
 
 #define PAGES 4
 #define BYTES (PAGES * PAGE_SIZE)
-#define LINES_SHOWN 5
 /* Others write lines meanwhile: following them has an end. */
 #define FILLS_MAX 256
+
+static unsigned int lines = 5;
+module_param(lines, uint, 0444);
+MODULE_PARM_DESC(lines, "how many of the newest lines of the hypervisor's log loading shows (5)");
 
 static char *buffer;
 static u64 handle;
@@ -88,10 +92,10 @@ static s64 fill_with_newest(void)
 /* The first byte of the last lines that are shown. */
 static size_t first_shown(size_t bytes)
 {
-	unsigned int lines = 0;
+	unsigned int ends = 0;
 
 	while (bytes > 0) {
-		if (buffer[bytes - 1] == '\n' && lines++ == LINES_SHOWN)
+		if (buffer[bytes - 1] == '\n' && ends++ == lines)
 			break;
 		bytes--;
 	}

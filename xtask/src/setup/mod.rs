@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-/// Install what is missing: Debian packages, Rust targets, the guest's kernel.
+/// Install what is missing: Debian packages, Rust targets, the guest's kernel
+/// and its headers.
 ///
 /// Says what it does and asks nothing. Every other command runs it when
 /// something is missing. Without root it prints the one command to run.
