@@ -10,6 +10,7 @@ use crate::linux;
 use crate::paths;
 use crate::progress::Progress;
 use crate::seal;
+use crate::setup;
 
 pub const UEFI: &str = "x86_64-unknown-uefi";
 pub const BARE: &str = "x86_64-unknown-none";
@@ -30,9 +31,9 @@ pub struct Artefacts {
     pub linux: Vec<linux::Entry>,
 }
 
-/// Builds loader, what Linux in the guest gets, whose kernel has these
-/// `headers`, and, unless nobody will start it, hypervisor.
-pub fn build(headers: &Path, with_hypervisor: bool) -> Result<Artefacts> {
+/// Builds loader, what Linux in the guest gets and, unless nobody will start
+/// it, hypervisor.
+pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
     let _progress = Progress::start("building Underlay");
     cargo_build(UEFI, &["--package", "loader", "--bin", "underlay"])?;
     let tools = ["--package", "underlay", "--package", "mixed-load"];
@@ -42,14 +43,14 @@ pub fn build(headers: &Path, with_hypervisor: bool) -> Result<Artefacts> {
     let hypervisor = paths::underlay().join("underlay.elf");
     if with_hypervisor {
         cargo_build(BARE, &HYPERVISOR)?;
-        seal::file(&built(BARE, "hypervisor"), &hypervisor)?;
+        seal::file(&unsealed(), &hypervisor)?;
     }
     Ok(Artefacts {
         loader: built(UEFI, "underlay.efi"),
         hypervisor,
         breakable: breakable(),
         firmware_tables: test_guest(FIRMWARE_TABLES),
-        linux: linux::build(headers, &programs)?,
+        linux: linux::build(&setup::guest().headers, &programs)?,
     })
 }
 
@@ -81,6 +82,21 @@ pub fn build_tests() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     cargo_build(BARE, &arguments)?;
     seal::file(&folder.join(BARE).join("release/hypervisor"), &breakable())
+}
+
+/// The hypervisor as it was linked, with what debuggers know of it.
+pub fn unsealed() -> PathBuf {
+    built(BARE, "hypervisor")
+}
+
+/// Builds the UEFI program that times exits and calls.
+pub fn build_bench() -> Result<()> {
+    cargo_build(UEFI, &["--package", "bench", "--bins"])
+}
+
+/// The UEFI program that times exits and calls.
+pub fn bench_guest() -> PathBuf {
+    built(UEFI, "costs.efi")
 }
 
 /// The UEFI test guest `name`.

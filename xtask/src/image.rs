@@ -43,8 +43,8 @@ pub fn command(args: &Args) -> Result<u8> {
     let template = stage::template()?;
     given::folder_of("--out", &args.out)?;
     conf::check(&template, &args.conf)?;
-    let guest = setup::ensure()?;
-    let artefacts = artefacts::build(&guest.headers, true)?;
+    setup::ensure()?;
+    let artefacts = artefacts::build(true)?;
     let mut files = Esp::default();
     files.add_file("EFI/BOOT/BOOTX64.EFI", &artefacts.loader)?;
     files.add_file("EFI/underlay/underlay.elf", &artefacts.hypervisor)?;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod artefacts;
+mod bench;
 mod check;
 mod command;
 mod conf;
@@ -51,6 +52,7 @@ enum Command {
     Run(Box<run::Args>),
     Trace(Box<trace::Args>),
     Test(test::Args),
+    Bench(bench::Args),
     Check(check::Args),
     Image(image::Args),
     Fuzz(fuzz::Args),
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::command(&args),
         Command::Trace(mut args) => trace::command(&mut args),
         Command::Test(args) => test::command(&args),
+        Command::Bench(args) => bench::command(&args),
         Command::Check(args) => check::command(&args),
         Command::Image(args) => image::command(&args),
         Command::Fuzz(args) => fuzz::command(&args).map(|()| 0),

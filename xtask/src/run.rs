@@ -13,7 +13,7 @@ use crate::artefacts;
 use crate::conf;
 use crate::esp;
 use crate::given;
-use crate::machine::{Machine, Spec};
+use crate::machine::{GO_ON, Machine, Spec};
 use crate::paths;
 use crate::progress::Progress;
 use crate::session::{self, Ending, Plan, Report};
@@ -156,7 +156,7 @@ pub fn run(args: &Args) -> Result<(Report, u8)> {
         .machine
         .0
         .map_or_else(|| Ok(Machine::best()), Machine::usable)?;
-    let artefacts = artefacts::build(&guest.headers, !args.native)?;
+    let artefacts = artefacts::build(!args.native)?;
     let place = Place::make(machine, args.log.as_deref())?;
     let stage = Stage {
         machine,
@@ -188,6 +188,7 @@ pub fn run(args: &Args) -> Result<(Report, u8)> {
             dir: &place.dir,
             serial: Default::default(),
             cpu: None,
+            debugger: GO_ON,
             arguments: &args.emulator,
         },
         interactive,

@@ -88,7 +88,12 @@ pub fn command(args: &Args) -> Result<()> {
 /// Installs what is missing, silently if nothing is.
 pub fn ensure() -> Result<Guest> {
     perform(&missing()?)?;
-    Ok(debian::guest())
+    Ok(guest())
+}
+
+/// Where the guest's parts are, once they are there.
+pub fn guest() -> Guest {
+    debian::guest()
 }
 
 fn missing() -> Result<Vec<Step>> {
