@@ -101,9 +101,21 @@ fn bad(short: &File) -> Outcome<[Memory; KINDS]> {
         map("forbidden", None, libc::PROT_NONE, libc::MAP_PRIVATE)?,
         unmapped,
         map("behind a file's end", Some(short), WRITE, libc::MAP_SHARED)?,
-        nowhere("the kernel's", 0xffff_8880_0010_0000),
+        nowhere("the kernel's", kernel_code()?),
         nowhere("no address", 1 << 63),
     ])
+}
+
+/// Where the kernel's code begins: memory that is there, and not the program's.
+fn kernel_code() -> Outcome<usize> {
+    let symbols = std::fs::read_to_string("/proc/kallsyms")?;
+    let line = symbols.lines().find(|line| line.ends_with(" _stext"));
+    let address = line.and_then(|line| line.split(' ').next());
+    let address = usize::from_str_radix(address.unwrap_or("0"), 16)?;
+    if address == 0 {
+        return Err("/proc/kallsyms does not say where the kernel is: are you root?".into());
+    }
+    Ok(address)
 }
 
 fn copy(device: &Device, into: &Memory, from: &Memory) -> std::io::Result<Reply> {

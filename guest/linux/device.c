@@ -108,12 +108,12 @@ static struct miscdevice device = {
 	.mode = 0600,
 };
 
-int underlay_device_open(void)
+int underlay_device_register(void)
 {
 	return misc_register(&device);
 }
 
-void underlay_device_close(void)
+void underlay_device_unregister(void)
 {
 	misc_deregister(&device);
 }

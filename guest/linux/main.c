@@ -25,7 +25,7 @@ static int __init underlay_init(void)
 	error = underlay_log_open();
 	if (error)
 		return error;
-	error = underlay_device_open();
+	error = underlay_device_register();
 	if (error)
 		underlay_log_close();
 	return error;
@@ -33,7 +33,7 @@ static int __init underlay_init(void)
 
 static void __exit underlay_exit(void)
 {
-	underlay_device_close();
+	underlay_device_unregister();
 	underlay_log_close();
 }
 

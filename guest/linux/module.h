@@ -15,7 +15,7 @@ int underlay_log_open(void);
 void underlay_log_close(void);
 
 /* /dev/underlay. */
-int underlay_device_open(void);
-void underlay_device_close(void);
+int underlay_device_register(void);
+void underlay_device_unregister(void);
 
 #endif
