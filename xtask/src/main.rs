@@ -5,6 +5,7 @@
 mod artefacts;
 mod bench;
 mod check;
+mod command;
 mod conf;
 mod esp;
 mod fuzz;
@@ -12,6 +13,7 @@ mod generate;
 mod given;
 mod image;
 mod initramfs;
+mod linux;
 mod machine;
 mod paths;
 mod progress;
