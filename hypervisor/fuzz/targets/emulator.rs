@@ -23,6 +23,7 @@ use std::ops::Range;
 use std::sync::LazyLock;
 use x86::control::{Cr0, Cr4, Rflags};
 use x86::exit::{Access, NestedFault, PortAccess};
+use x86::segment::SegmentName;
 use x86::{Exception, Gpa, Registers};
 
 const CODE: u64 = 0x1ff8;
@@ -87,6 +88,8 @@ fn cpu(numbers: &mut Numbers) -> FakeVtx {
             segment.limit = numbers.double();
             segment.rights = numbers.double();
         }
+        // The code is where it is put.
+        vcpu.segments[SegmentName::Cs as usize].base = 0;
     }
     for number in 0..16 {
         let value = address(numbers);
@@ -243,6 +246,13 @@ fn run(vm: &Vm<FakeMemory>, data: &[u8]) {
         Outcome::Emulated { length } => assert!((1..=15).contains(&length)),
         Outcome::Again => assert_ne!(cpu.vcpu.registers, before.registers),
         Outcome::Done => assert!(at_port),
+        // The code has another instruction than the one that exited.
+        Outcome::Resume => {
+            assert!(at_port);
+            assert_eq!(device.times, 0);
+            assert!(vm.memory.written.borrow().is_empty());
+            assert_eq!(cpu.vcpu.registers, before.registers);
+        }
         other => panic!("{other:?}"),
     }
     assert_eq!(cpu.vcpu.rip, CODE);
