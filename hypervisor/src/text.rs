@@ -63,3 +63,21 @@ impl<const SIZE: usize> Write for Text<SIZE> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_cut_and_the_last_byte_can_be_taken_back() {
+        let mut text = Text::<5>::default();
+        text.say(format_args!("{}-{}", "abc", 123));
+        assert_eq!(text.as_str(), "abc-1");
+        assert!(!text.push(b'x'));
+        assert!(text.pop());
+        assert_eq!(text.bytes(), b"abc-");
+        text.clear();
+        assert!(!text.pop());
+        assert_eq!(text.as_str(), "");
+    }
+}

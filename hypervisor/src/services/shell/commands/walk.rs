@@ -19,7 +19,8 @@ const BITS: [(u32, &str); 8] = [
     (63, "no-execute"),
 ];
 
-/// Where the steps behind the guest's tables are: the nested tables' one.
+/// `State::end` behind the last of the guest's entries: the nested tables' is
+/// next.
 const NESTED: u64 = u64::MAX;
 
 /// One entry, or where it ends.
