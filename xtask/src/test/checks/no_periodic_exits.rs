@@ -10,7 +10,7 @@ use crate::test::table::Row;
 
 /// The first span lets the boot come to rest. Asking makes some exits itself:
 /// the same each time, but for the first, before which no call had happened.
-const COMMAND: &str = "for span in 5 0 1 20; do sleep $span; underlayctl statistics; done";
+const COMMAND: &str = "for span in 5 0 1 20; do sleep $span; underlayctl stat write; done";
 const ASKED: usize = 4;
 
 /// Boots once, and asks before and after a short and a long rest.
