@@ -90,7 +90,7 @@ fn show(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
     match given.has("json") {
         true => {
             let tables: Value = told.iter().map(|told| told.table().json()).collect();
-            writeln!(out, "{:#}", json!({ "cpus": tables }))?;
+            writeln!(out, "{}", json!({ "cpus": tables }))?;
         }
         false => out.write_all(text(&told, None).as_bytes())?,
     }
@@ -105,16 +105,17 @@ fn watch(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
     let times = given.number("times")?.unwrap_or(u64::MAX);
     let underlay = given.underlay()?;
     // What is refused is known before the screen changes.
-    let (mut earlier, mut at) = (ask(underlay)?, Instant::now());
+    let (mut told, mut at) = (ask(underlay)?, Instant::now());
     let mut screen = Screen::open(out, [0, 1])?;
-    for _ in 0..times {
+    screen.show(&text(&told, None))?;
+    for _ in 1..times {
         if !screen.wait(span) {
             break;
         }
-        let told = ask(underlay)?;
+        let earlier = std::mem::replace(&mut told, ask(underlay)?);
         let seconds = at.elapsed().as_secs_f64();
+        at = Instant::now();
         screen.show(&text(&told, Some((&earlier, seconds))))?;
-        (earlier, at) = (told, Instant::now());
     }
     Ok(())
 }

@@ -30,6 +30,7 @@ pub fn frames(pid: u64, address: u64, bytes: usize) -> Result<Frames, Trouble> {
     let path = format!("/proc/{pid}/pagemap");
     let map = File::open(&path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => Trouble::other(format!("there is no process {pid}")),
+        ErrorKind::PermissionDenied => Trouble::other(format!("{path}: run this as root")),
         _ => Trouble::file(&path, &error),
     })?;
     let end = address.saturating_add(bytes.clamp(1, TRANSFER_MAX) as u64);
