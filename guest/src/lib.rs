@@ -3,11 +3,20 @@
 //! answers.
 //!
 //! ```no_run
-//! match underlay::Underlay::find() {
-//!     Ok(underlay) => println!("ABI version {}", underlay.ping()?),
-//!     Err(absent) => println!("{absent}"),
+//! # #[cfg(all(feature = "std", target_os = "linux"))]
+//! # fn look() -> Result<(), Box<dyn std::error::Error>> {
+//! let underlay = underlay::Underlay::find()?; // CPUID alone: nothing can go wrong
+//! println!("ABI version {}", underlay.ping()?);
+//!
+//! let owner = underlay.as_owner()?; // root, on Linux
+//! let mut bytes = [0; 64];
+//! let done = owner.memory_read_physical(&mut bytes, 0x10_0000)?;
+//! println!("{:x?}", &bytes[..done]);
+//! for exits in owner.exits()?.0 {
+//!     println!("{} {}", exits.kind.as_str(), exits.count);
 //! }
-//! # Ok::<(), underlay::Error>(())
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! Every service of `abi::call::SERVICES` has a function of [`Underlay`] with

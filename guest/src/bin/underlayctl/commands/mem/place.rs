@@ -24,19 +24,32 @@ impl Place {
         address: u64,
         into: &mut [u8],
     ) -> Result<usize, Trouble> {
-        let call = |into: &mut [u8]| match self {
+        let error = match self.read_whole(underlay, address, into) {
+            Err(Trouble::Call(error)) => error,
+            done => return done,
+        };
+        match before_hole(&error, address) {
+            Some(length) if length < into.len() => {
+                self.read_whole(underlay, address, &mut into[..length])
+            }
+            _ => Err(error.into()),
+        }
+    }
+
+    fn read_whole(
+        &self,
+        underlay: Underlay,
+        address: u64,
+        into: &mut [u8],
+    ) -> Result<usize, Trouble> {
+        let done = match self {
             Self::Physical => underlay.memory_read_physical(into, address),
             Self::Space(root) => underlay.memory_read_space(into, address, *root),
-            Self::Process(_) => Ok(0),
+            Self::Process(pid) => {
+                let frames = pagemap::frames(*pid, address, into.len())?;
+                underlay.memory_read_pages(into, &frames.pages, address % PAGE)
+            }
         };
-        if let Self::Process(pid) = self {
-            let frames = pagemap::frames(*pid, address, into.len())?;
-            return Ok(underlay.memory_read_pages(into, &frames.pages, address % PAGE)?);
-        }
-        let done = call(into).or_else(|error| match before_hole(&error, address) {
-            Some(length) if length < into.len() => call(&mut into[..length]),
-            _ => Err(error),
-        });
         Ok(done?)
     }
 
@@ -64,20 +77,19 @@ impl Place {
 
     /// Where `address` lies.
     pub fn translate(&self, underlay: Underlay, address: u64) -> Result<Translated, Trouble> {
-        let (offset, root) = match self {
+        let offset = address % PAGE;
+        let page = match self {
+            Self::Physical => address - offset,
+            Self::Space(root) => return Ok(underlay.memory_translate(address, *root)?),
             Self::Process(pid) => {
                 let frames = pagemap::frames(*pid, address, 1)?;
-                let page = frames.pages.first().copied().unwrap_or(0);
-                let offset = address % PAGE;
-                return Ok(Translated {
-                    physical: page + offset,
-                    left: PAGE - offset,
-                });
+                frames.pages.first().copied().unwrap_or(0)
             }
-            Self::Space(root) => (address, *root),
-            Self::Physical => return Err(Trouble::usage("it is physical already")),
         };
-        Ok(underlay.memory_translate(offset, root)?)
+        Ok(Translated {
+            physical: page + offset,
+            left: PAGE - offset,
+        })
     }
 }
 
