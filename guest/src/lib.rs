@@ -80,9 +80,8 @@ impl Underlay {
     /// The same, for calls that only the machine's owner may make, whose token
     /// this is.
     pub fn with_token(self, token: Token) -> Self {
-        let Way::Instruction(instruction, _) = self.way;
         Self {
-            way: Way::Instruction(instruction, token),
+            way: self.way.with_token(token),
         }
     }
 

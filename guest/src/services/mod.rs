@@ -48,3 +48,6 @@ fn read_from(bytes: &[u8]) -> [u64; 2] {
 fn write_to(bytes: &mut [u8]) -> [u64; 2] {
     [bytes.as_mut_ptr() as u64, bytes.len() as u64]
 }
+
+#[cfg(test)]
+mod tests;
