@@ -17,6 +17,12 @@ pub const VERSION: u32 = 1;
 /// of being an error, as it else is for a kernel.
 pub const MAY_FAULT: u64 = 1 << 31;
 
+/// Added to a service's number by a kernel that calls in a program's name: the
+/// call reaches the memory that a program at privilege level 3 reaches, and may
+/// do what the owner may. What is the kernel's alone is refused, for it outlives
+/// the program.
+pub const AS_PROGRAM: u64 = 1 << 30;
+
 /// The most bytes of a buffer that one call uses; of a longer one it uses the
 /// beginning, and says how much that was.
 pub const TRANSFER_MAX: usize = 64 << 10;

@@ -33,6 +33,8 @@
 compile_error!("calls are instructions of x86-64: build for an x86_64 target");
 
 pub mod call;
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub mod device;
 pub mod discovery;
 mod error;
 #[cfg(all(feature = "std", target_os = "linux"))]

@@ -13,7 +13,7 @@ use crate::artefacts;
 use crate::conf;
 use crate::esp;
 use crate::given;
-use crate::machine::{Machine, Spec};
+use crate::machine::{GO_ON, Machine, Spec};
 use crate::paths;
 use crate::progress::Progress;
 use crate::session::{self, Ending, Plan, Report};
@@ -188,6 +188,7 @@ pub fn run(args: &Args) -> Result<(Report, u8)> {
             dir: &place.dir,
             serial: Default::default(),
             cpu: None,
+            debugger: GO_ON,
             arguments: &args.emulator,
         },
         interactive,

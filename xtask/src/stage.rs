@@ -153,7 +153,7 @@ impl Stage {
         esp.add_file("vmlinuz.efi", kernel.as_deref().unwrap_or(&guest.kernel))?;
         let ours = initramfs::build(&initramfs::Contents {
             busybox: &guest.busybox,
-            tools: &[&artefacts.underlayctl, &artefacts.mixed_load],
+            files: &artefacts.linux,
             exec: exec.as_deref(),
             at_end: at_end.as_deref(),
         })?;

@@ -32,7 +32,10 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<Reply, 
     let mut caller = Caller::new(vm, &cpu.vcpu);
     let number = caller.argument(number);
     caller.faults |= number & call::MAY_FAULT != 0;
-    let number = number & !call::MAY_FAULT;
+    if number & call::AS_PROGRAM != 0 {
+        caller = caller.as_program();
+    }
+    let number = number & !(call::MAY_FAULT | call::AS_PROGRAM);
     #[cfg(feature = "breakable")]
     if let Ok(value) = breakable::serve(vm, cpu, number) {
         return Ok(value.into());
@@ -97,7 +100,7 @@ fn may_call<M>(
     Ok(match row.ok_or(Failure::Refused(Errno::NoService))?.who {
         Who::Any => true,
         Who::Kernel => caller.kernel,
-        Who::Owner => caller.kernel || vm.token.opens(registers.r8, registers.r9),
+        Who::Owner => caller.kernel || caller.trusted || vm.token.opens(registers.r8, registers.r9),
     })
 }
 

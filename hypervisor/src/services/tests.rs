@@ -4,6 +4,7 @@ mod copies;
 mod counted;
 mod info;
 mod lines;
+mod programs;
 mod shared;
 
 use super::*;
@@ -353,6 +354,7 @@ proptest! {
     #[test]
     fn any_registers_are_survived(
         number in 0u64..SERVICES.len() as u64 + 3,
+        flags in prop::sample::select(vec![0, call::MAY_FAULT, call::AS_PROGRAM]),
         any: [u64; 5],
         low in prop::array::uniform5(0u64..5 << 20),
         cpl in 0u8..4,
@@ -368,7 +370,7 @@ proptest! {
                 size: if narrow { CodeSize::Bits32 } else { CodeSize::Bits64 },
                 token: if token { TOKEN.0 } else { [0; 2] },
             };
-            let cpu = guest.calls(&vm, number, arguments);
+            let cpu = guest.calls(&vm, number | flags, arguments);
             prop_assert_eq!(cpu.rip == 0x1002, cpu.injected.is_empty());
             prop_assert!(cpu.injected.len() <= 1);
             let after = vm.memory.snapshot();

@@ -18,7 +18,8 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("underlay", &["abi", "x86", "views"]),
     ("mixed-load", &[]),
     ("tests", &["abi", "x86"]),
-    ("bench", &["abi", "x86"]),
+    // Its program is one like the test guests, and uses their sandbox.
+    ("bench", &["abi", "x86", "tests"]),
     ("xtask", &["abi", "x86", "views"]),
 ];
 

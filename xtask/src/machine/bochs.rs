@@ -42,7 +42,7 @@ pub fn command(spec: &Spec<'_>) -> Result<Command> {
     let configuration = spec.dir.join("bochsrc");
     let debugger = spec.dir.join("debugger");
     fs::write(&configuration, text(spec)?).context("writing Bochs' configuration")?;
-    fs::write(&debugger, "c\n")?;
+    fs::write(&debugger, spec.debugger)?;
     let mut bochs = Command::new("bochs-bin");
     bochs.arg("-q").arg("-f").arg(configuration);
     bochs.arg("-rc").arg(debugger);

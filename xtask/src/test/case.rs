@@ -11,7 +11,7 @@ use super::checks;
 use super::table::Row;
 use crate::artefacts::{self, Artefacts};
 use crate::esp;
-use crate::machine::{Machine, Spec};
+use crate::machine::{GO_ON, Machine, Spec};
 use crate::paths;
 use crate::run::{self, DEFAULT_MEMORY};
 use crate::session::{self, Ending, Plan, Report};
@@ -42,6 +42,8 @@ pub struct Variant<'a> {
     pub name: &'a str,
     /// Without Underlay.
     pub native: bool,
+    /// What Bochs' debugger is told.
+    pub debugger: &'a str,
     /// What boots.
     pub boot: Boot,
 }
@@ -81,6 +83,7 @@ impl Bench {
                 row,
                 machine,
                 Variant {
+                    debugger: GO_ON,
                     name: "boot",
                     native: row.native,
                     boot: boot_of(row),
@@ -124,11 +127,10 @@ impl Bench {
         stage
             .esp(&self.artefacts, &self.guest)?
             .write(&disk, esp::FAST_CLUSTER)?;
-        let arguments = if row.resets {
-            machine.boots_again()
-        } else {
-            Vec::new()
-        };
+        let mut arguments = row.emulator.get(&machine).cloned().unwrap_or_default();
+        if row.resets {
+            arguments.extend(machine.boots_again());
+        }
         let report = session::run(Plan {
             machine,
             spec: Spec {
@@ -138,6 +140,7 @@ impl Bench {
                 dir: &dir,
                 serial: Default::default(),
                 cpu,
+                debugger: variant.debugger,
                 arguments: &arguments,
             },
             interactive: false,

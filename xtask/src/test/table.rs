@@ -42,6 +42,8 @@ pub struct Row {
     pub memory: Option<u32>,
     #[serde(default)]
     pub cpu: BTreeMap<Machine, String>,
+    #[serde(default)]
+    pub emulator: BTreeMap<Machine, Vec<String>>,
     pub first: Option<String>,
     #[serde(default)]
     pub damage: Damage,

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::machine::Machine;
+use crate::machine::{GO_ON, Machine};
 use crate::stage::Boot;
 use crate::statistics::tables;
 use crate::test::case::{Bench, Variant, judge};
@@ -16,6 +16,7 @@ const ASKED: usize = 4;
 /// Boots once, and asks before and after a short and a long rest.
 pub fn run(bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
     let variant = Variant {
+        debugger: GO_ON,
         name: "boot",
         native: false,
         boot: Boot::exec(COMMAND),

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use views::trace::json;
 
-use crate::machine::Machine;
+use crate::machine::{GO_ON, Machine};
 use crate::stage::Boot;
 use crate::test::case::{Bench, Variant, judge};
 use crate::test::table::Row;
@@ -18,6 +18,7 @@ const EXITS: u64 = 500;
 /// Boots once and looks at what arrives.
 pub fn run(bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
     let variant = Variant {
+        debugger: GO_ON,
         name: "boot",
         native: false,
         boot: Boot::exec(COMMAND),
