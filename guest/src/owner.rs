@@ -1,10 +1,13 @@
-//! Becoming the machine's owner: Linux shows the table with the token to root.
+//! Becoming the machine's owner: Linux shows the table with the token to root,
+//! or the module's device makes the calls of whoever may open it.
 
-use crate::Underlay;
+use crate::device::Device;
+use crate::{Underlay, Way};
 use abi::token::{LINUX_PATH, Token};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Why this program cannot act for the machine's owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +28,7 @@ impl fmt::Display for NotOwner {
             Self::NotRoot => write!(f, "only root may read the owner token in {LINUX_PATH}"),
             Self::NoTable => write!(
                 f,
-                "there is no owner token: {LINUX_PATH} does not exist; mount /sys, and see that the kernel uses ACPI"
+                "there is no owner token: {LINUX_PATH} does not exist; mount /sys, see that the kernel uses ACPI, or load the module underlay.ko"
             ),
             Self::Damaged => write!(f, "{LINUX_PATH} holds no owner token"),
             Self::Unreadable(kind) => write!(f, "reading {LINUX_PATH}: {kind}"),
@@ -36,13 +39,26 @@ impl fmt::Display for NotOwner {
 impl std::error::Error for NotOwner {}
 
 impl Underlay {
-    /// The same, for calls that only the machine's owner may make.
+    /// The same, for calls that only the machine's owner may make: with the
+    /// token, or else by the Linux module's device.
     ///
     /// # Errors
     ///
     /// Why this program cannot act for the owner.
     pub fn as_owner(self) -> Result<Self, NotOwner> {
-        token().map(|token| self.with_token(token))
+        match token() {
+            Ok(token) => Ok(self.with_token(token)),
+            Err(reason) => Self::by_device().ok_or(reason),
+        }
+    }
+
+    /// By way of the Linux module's device, if it is there and may be opened.
+    pub fn by_device() -> Option<Self> {
+        static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
+        let device = DEVICE.get_or_init(|| Device::open().ok()).as_ref()?;
+        Some(Self {
+            way: Way::Device(device),
+        })
     }
 }
 

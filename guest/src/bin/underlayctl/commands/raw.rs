@@ -46,7 +46,7 @@ fn run(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
 fn instruction() -> Instruction {
     match Underlay::find().map(Underlay::way) {
         Ok(Way::Instruction(instruction, _)) => instruction,
-        Err(_) => discovery::instruction_of_cpu(),
+        _ => discovery::instruction_of_cpu(),
     }
 }
 
