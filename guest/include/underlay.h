@@ -71,14 +71,14 @@
 #define UNDERLAY_PRINT 3
 
 /*
- * statistics, for any: writes to the log what this CPU's exits cost, some lines a call.
+ * statistics, for owner: writes to the log what this CPU's exits cost, some lines a call.
  *   takes RBX line: 0, or the line to go on with
  *   returns RAX next: the number of the next line, or 0 at the end
  */
 #define UNDERLAY_STATISTICS 4
 
 /*
- * trace, for any: switches the trace of this CPU's exits that the config asks for, or writes it to the log's port.
+ * trace, for owner: switches the trace of this CPU's exits, or writes it to the log's port; without `trace` in the config it is -ENOSYS.
  *   takes RBX command: 0 stops it, 1 starts it, 2 writes some of its records
  *   returns RAX left: records that are still to be written
  */

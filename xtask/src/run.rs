@@ -139,7 +139,7 @@ impl Args {
     /// What the guest does before the machine is switched off.
     fn at_end(&self) -> Option<String> {
         let commands = [
-            (self.stats, "underlayctl statistics"),
+            (self.stats, "underlayctl stat write"),
             (self.trace, "underlayctl trace write"),
         ];
         let wanted = commands.iter().filter(|(wanted, _)| *wanted);

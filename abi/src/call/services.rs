@@ -34,7 +34,11 @@ macro_rules! services {
     };
 }
 
-services! {
+/// Gives all rows to the macro `then`, so that what is made for each service
+/// is made from the same table.
+#[macro_export]
+macro_rules! with_services {
+    ($then:ident) => { $then! {
     0 RESOLVE "resolve" Any
         "gives the number of a service by its name"
         (name: Gva "the name, at most 255 bytes and a NUL") ->
@@ -51,12 +55,12 @@ services! {
         "prints a byte to the log, which shows whole lines, if the config says print = on"
         (byte: Number "the byte") ->
         (zero: Number "0");
-    4 STATISTICS "statistics" Any
+    4 STATISTICS "statistics" Owner
         "writes to the log what this CPU's exits cost, some lines a call"
         (line: Number "0, or the line to go on with") ->
         (next: Number "the number of the next line, or 0 at the end");
-    5 TRACE "trace" Any
-        "switches the trace of this CPU's exits that the config asks for, or writes it to the log's port"
+    5 TRACE "trace" Owner
+        "switches the trace of this CPU's exits, or writes it to the log's port; without `trace` in the config it is -ENOSYS"
         (command: Number "0 stops it, 1 starts it, 2 writes some of its records") ->
         (left: Number "records that are still to be written");
     6 INFO "info" Any
@@ -209,7 +213,10 @@ services! {
         (missing: Number "0, or 1 if it does not fit and was not written",
          unchanged: Gva "the buffer",
          bytes: Bytes "how long the text is; no NUL follows it");
+    } };
 }
+
+with_services!(services);
 
 #[cfg(test)]
 mod tests {

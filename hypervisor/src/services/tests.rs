@@ -180,7 +180,7 @@ fn a_trace_is_for_those_whose_config_asks_for_it() {
         let none = Trace::new(&[]);
         assert_eq!(
             trace::serve(&vm, &mut watched(none), command),
-            Err(Failure::Refused(Errno::NotPermitted))
+            Err(Failure::Refused(Errno::NoService))
         );
     }
     let mut cpu = Cpu::new(FakeVtx::default());
