@@ -296,13 +296,26 @@ fn pae_tables_start_from_the_loaded_entries() {
 }
 
 #[test]
+fn a_key_that_denies_is_told_of_beside_other_rights() {
+    let mut paging = long();
+    paging.cr4 |= Cr4::PKE;
+    paging.pkru = 0b11 << 2;
+    let read_only = four_levels(PRESENT | USER | 1 << 59);
+    assert_eq!(code(walk(&paging, WRITE, Gva(0), &read_only)), Some(0x27));
+    // What is absent has no key.
+    let absent = four_levels(USER | 1 << 59);
+    assert_eq!(code(walk(&paging, WRITE, Gva(0), &absent)), Some(6));
+}
+
+#[test]
 fn pae_entries_from_memory_have_reserved_bits() {
     let mut paging = long();
     paging.efer = Efer::NXE;
     for (bit, wanted) in [
         (3, None),
         (1, Some(0xd)),
-        (5, Some(0xd)),
+        (5, None),
+        (6, Some(0xd)),
         (45, Some(0xd)),
         (63, Some(0xd)),
     ] {
