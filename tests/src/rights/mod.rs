@@ -1,0 +1,167 @@
+//! The matrix of rights: an access that the guest does itself and the same
+//! access by a call, at every privilege level of every paging mode, with every
+//! right given or not at every level of the tables. Both must come to the same:
+//! done, or the same exception with the same error code and CR2; and the same
+//! accessed and dirty bits.
+
+mod case;
+mod compare;
+mod layout;
+mod mode;
+mod shape;
+mod space;
+mod way;
+
+pub use case::Access;
+
+use crate::Report;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use case::Matrix;
+use compare::{Bench, Verdict};
+use core::fmt;
+use mode::{Features, Mode};
+use x86::exception::page_fault::{KEY, PRESENT, RESERVED, USER, WRITE};
+
+/// Which part of the matrix is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    /// One case of so many.
+    pub share: u64,
+    /// What is done to pages.
+    pub accesses: &'a [Access],
+}
+
+/// Mismatches that are shown.
+const SHOWN: u64 = 12;
+
+/// What the guest's own accesses came to.
+#[derive(Default)]
+struct Tally {
+    cases: u64,
+    mismatches: u64,
+    done: u64,
+    protection: u64,
+    /// Page faults by their error code.
+    page_faults: BTreeMap<u32, u64>,
+}
+
+/// Tries all modes.
+pub fn check(report: &mut Report, choice: Choice) {
+    let features = Features::of_this_cpu();
+    report.say(format_args!("{features:?}"));
+    let Some(mut bench) = Bench::new() else {
+        return report.holds("low memory is free", false);
+    };
+    let (mut cases, mut mismatches) = (0, 0);
+    for mode in Mode::ALL {
+        if !features.has(mode) {
+            report.skip(mode, "not in this CPU");
+            continue;
+        }
+        let mut tally = Tally::default();
+        for size in sizes(mode, &features) {
+            let matrix = Matrix::new(mode, size, &features, choice.accesses);
+            tally.run(report, &mut bench, &matrix, choice.share);
+        }
+        report.say(format_args!("{mode}: {tally}"));
+        report.equal(format!("{mode}: mismatches"), tally.mismatches, 0);
+        tally.is_rich(report, mode, &features);
+        cases += tally.cases;
+        mismatches += tally.mismatches;
+    }
+    report.say(format_args!("{cases} cases, {mismatches} mismatches"));
+}
+
+/// The levels whose entries can be pages.
+fn sizes(mode: Mode, features: &Features) -> core::ops::RangeInclusive<usize> {
+    match mode {
+        Mode::Unpaged => 1..=1,
+        Mode::Narrow | Mode::Pae => 1..=2,
+        _ => 1..=2 + usize::from(features.gib_pages),
+    }
+}
+
+impl Tally {
+    /// Tries every so manieth case of `matrix`.
+    fn run(&mut self, report: &mut Report, bench: &mut Bench, matrix: &Matrix, share: u64) {
+        for number in (0..matrix.count()).step_by(share as usize) {
+            let case = matrix.case(number);
+            let both = bench.both(&case);
+            self.count(both[0].verdict);
+            if bench.agree(&case, &both) {
+                continue;
+            }
+            self.mismatches += 1;
+            if self.mismatches <= SHOWN {
+                let [own, called] = both;
+                report.say_to_port(format_args!(
+                    "{number}: {case:x?}\n  {own:x?}\n  {called:x?}"
+                ));
+            }
+        }
+    }
+
+    fn count(&mut self, verdict: Verdict) {
+        self.cases += 1;
+        match verdict {
+            Verdict::Done => self.done += 1,
+            Verdict::Fault { vector, error, .. } if vector == crate::attempt::PF => {
+                *self.page_faults.entry(error).or_default() += 1;
+            }
+            _ => self.protection += 1,
+        }
+    }
+
+    /// A matrix in which one kind of verdict is missing has shown less than it
+    /// says.
+    fn is_rich(&self, report: &mut Report, mode: Mode, features: &Features) {
+        report.holds(format!("{mode}: accesses that are done"), self.done > 0);
+        if mode == Mode::Unpaged {
+            return;
+        }
+        let mut codes = [0, WRITE, USER, USER | WRITE].to_vec();
+        codes.extend([PRESENT | WRITE, PRESENT | USER, PRESENT | USER | WRITE]);
+        codes.push(PRESENT | RESERVED | USER);
+        if features.smap {
+            codes.push(PRESENT);
+        }
+        if features.keys && mode.is_long() {
+            codes.extend([PRESENT | KEY | USER, PRESENT | KEY | WRITE]);
+        }
+        let missing = codes
+            .iter()
+            .find(|code| !self.page_faults.contains_key(code));
+        report.equal(
+            format!("{mode}: a page fault that is missing"),
+            missing,
+            None,
+        );
+        if mode.is_wide() {
+            report.holds(
+                format!("{mode}: addresses that are none"),
+                self.protection > 0,
+            );
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            cases,
+            mismatches,
+            done,
+            protection,
+            ..
+        } = self;
+        write!(
+            f,
+            "{cases} cases, {mismatches} mismatches; {done} done, {protection} #GP"
+        )?;
+        for (code, count) in &self.page_faults {
+            write!(f, ", {count} #PF {code:#x}")?;
+        }
+        Ok(())
+    }
+}
