@@ -10,7 +10,7 @@ fn check(_: &mut tests::Report) {}
 fn check(report: &mut tests::Report) {
     use tests::rights::{self, Access, Choice};
     let choice = Choice {
-        share: 97,
+        share: 37,
         accesses: &[Access::Read, Access::Write],
     };
     rights::check(report, choice);

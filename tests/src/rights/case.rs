@@ -55,6 +55,30 @@ pub struct Case {
     pub key: u64,
 }
 
+impl Case {
+    /// A read of a small page that allows everything, by a kernel.
+    pub fn plain(mode: Mode) -> Self {
+        Self {
+            mode,
+            size: 1,
+            shape: Shape::default(),
+            write_protect: true,
+            smep: false,
+            smap: false,
+            no_execute: true,
+            large_pages: true,
+            key_rights: None,
+            alignment_check: false,
+            level: 0,
+            access: Access::Read,
+            by_name: false,
+            may_fault: false,
+            offset: 0x123,
+            key: 0,
+        }
+    }
+}
+
 /// All cases of a mode and a page size.
 pub struct Matrix<'a> {
     mode: Mode,

@@ -40,7 +40,7 @@ pub const fn code(level: u8, wide: bool) -> u16 {
 
 /// The selector of flat data of a privilege level.
 pub const fn data(level: u8) -> u16 {
-    8 + level as u16 * 24 + 16 | level as u16
+    (8 + level as u16 * 24 + 16) | level as u16
 }
 
 /// The instructions that are tried. Their bytes mean the same in 64-bit and in

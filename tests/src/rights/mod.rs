@@ -6,6 +6,7 @@
 
 mod case;
 mod compare;
+mod elsewhere;
 mod layout;
 mod mode;
 mod shape;
@@ -17,11 +18,12 @@ pub use case::Access;
 use crate::Report;
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::vec::Vec;
 use case::Matrix;
 use compare::{Bench, Verdict};
 use core::fmt;
 use mode::{Features, Mode};
-use x86::exception::page_fault::{KEY, PRESENT, RESERVED, USER, WRITE};
+use x86::exception::page_fault::{FETCH, KEY, PRESENT, RESERVED, USER, WRITE};
 
 /// Which part of the matrix is tried.
 #[derive(Clone, Copy, Debug)]
@@ -66,11 +68,12 @@ pub fn check(report: &mut Report, choice: Choice) {
         }
         report.say(format_args!("{mode}: {tally}"));
         report.equal(format!("{mode}: mismatches"), tally.mismatches, 0);
-        tally.is_rich(report, mode, &features);
+        tally.is_rich(report, mode, &features, choice.accesses);
         cases += tally.cases;
         mismatches += tally.mismatches;
     }
     report.say(format_args!("{cases} cases, {mismatches} mismatches"));
+    elsewhere::check(report, &mut bench, &features);
 }
 
 /// The levels whose entries can be pages.
@@ -80,6 +83,26 @@ fn sizes(mode: Mode, features: &Features) -> core::ops::RangeInclusive<usize> {
         Mode::Narrow | Mode::Pae => 1..=2,
         _ => 1..=2 + usize::from(features.gib_pages),
     }
+}
+
+/// The error codes of page faults that there must be.
+fn expected(mode: Mode, features: &Features, accesses: &[Access]) -> Vec<u32> {
+    let mut codes = [0, USER, PRESENT | USER].to_vec();
+    codes.push(PRESENT | RESERVED | USER);
+    if accesses.contains(&Access::Write) {
+        codes.extend([WRITE, WRITE | USER]);
+        codes.extend([PRESENT | WRITE, PRESENT | WRITE | USER]);
+        if features.smap {
+            codes.push(PRESENT);
+        }
+        if features.keys && mode.is_long() {
+            codes.extend([PRESENT | KEY | USER, PRESENT | KEY | WRITE]);
+        }
+    }
+    if accesses.contains(&Access::Fetch) && features.smep {
+        codes.extend([FETCH, FETCH | PRESENT, FETCH | PRESENT | USER]);
+    }
+    codes
 }
 
 impl Tally {
@@ -115,20 +138,12 @@ impl Tally {
 
     /// A matrix in which one kind of verdict is missing has shown less than it
     /// says.
-    fn is_rich(&self, report: &mut Report, mode: Mode, features: &Features) {
+    fn is_rich(&self, report: &mut Report, mode: Mode, features: &Features, accesses: &[Access]) {
         report.holds(format!("{mode}: accesses that are done"), self.done > 0);
         if mode == Mode::Unpaged {
             return;
         }
-        let mut codes = [0, WRITE, USER, USER | WRITE].to_vec();
-        codes.extend([PRESENT | WRITE, PRESENT | USER, PRESENT | USER | WRITE]);
-        codes.push(PRESENT | RESERVED | USER);
-        if features.smap {
-            codes.push(PRESENT);
-        }
-        if features.keys && mode.is_long() {
-            codes.extend([PRESENT | KEY | USER, PRESENT | KEY | WRITE]);
-        }
+        let codes = expected(mode, features, accesses);
         let missing = codes
             .iter()
             .find(|code| !self.page_faults.contains_key(code));

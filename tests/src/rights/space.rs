@@ -59,8 +59,8 @@ impl Space {
             self.fixed[level].0[0] = self.fixed[level - 1].entry() | ALL;
         }
         let entry = |page: u64| match layout::is_user(page * PAGE) {
-            true => page * PAGE | ALL,
-            false => page * PAGE | PRESENT | WRITABLE,
+            true => (page * PAGE) | ALL,
+            false => (page * PAGE) | PRESENT | WRITABLE,
         };
         for page in 0..512 {
             self.fixed[0].0[page as usize] = entry(page);
