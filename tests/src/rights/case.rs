@@ -1,5 +1,5 @@
 //! The matrix: every shape of the entries with every setting of what else
-//! decides, numbered, so that a share of it is every so manieth case.
+//! decides, numbered, so that a share of them can be taken.
 
 use super::mode::{Features, Mode};
 use super::shape::{self, Shape};
