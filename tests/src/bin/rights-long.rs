@@ -1,4 +1,4 @@
-//! The whole matrix of rights.
+//! The matrix of rights, a larger share than `rights` takes.
 #![cfg_attr(target_os = "uefi", no_main, no_std)]
 
 tests::guest!(check);
@@ -10,7 +10,7 @@ fn check(_: &mut tests::Report) {}
 fn check(report: &mut tests::Report) {
     use tests::rights::{self, Access, Choice};
     let choice = Choice {
-        share: 1,
+        share: 9,
         accesses: &[Access::Read, Access::Write],
     };
     rights::check(report, choice);
