@@ -4,6 +4,7 @@
 use super::case::{Access, Case};
 use super::layout::{self, BREAKPOINT, Instruction};
 use super::mode::Mode;
+use super::operation::{OUT, PAGE};
 use super::space::{ACCESSED, ALL, LARGE, LEVELS, Space};
 use super::way::{Ending, Start, Way};
 use crate::attempt::{GP, PF};
@@ -19,9 +20,6 @@ use x86::exception::page_fault::{PRESENT, RESERVED};
 const FETCH: u64 = 0xb005;
 /// The vector of INT3, and its length.
 const BREAK: u8 = 3;
-/// What a write brings.
-const OUT: [u8; 2] = [0x5a, 0xa5];
-const PAGE: u64 = 4096;
 
 /// What an access came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,79 +61,6 @@ pub struct Bench {
     cr0: Cr0,
     cr4: Cr4,
     on_qemu: bool,
-}
-
-impl Case {
-    fn bytes(&self) -> u64 {
-        if self.shape.second.is_some() && self.access != Access::Fetch {
-            2
-        } else {
-            1
-        }
-    }
-
-    /// Of its own page; for what reaches the next one its last byte.
-    fn place(&self) -> u64 {
-        if self.bytes() == 2 {
-            PAGE - 1
-        } else {
-            self.offset
-        }
-    }
-
-    fn is_by_name(&self) -> bool {
-        self.access == Access::Read && self.bytes() == 1 && self.by_name
-    }
-
-    /// What the page holds.
-    fn content(&self) -> [u8; 2] {
-        match self.access {
-            Access::Read if self.is_by_name() => [0; 2],
-            _ => [BREAKPOINT; 2],
-        }
-    }
-
-    /// What arrives, if it is done.
-    fn delivery(&self) -> [u8; 2] {
-        let whole = match self.access {
-            Access::Read if self.is_by_name() => [0; 2],
-            Access::Read => self.content(),
-            Access::Write => OUT,
-            Access::Fetch => [0; 2],
-        };
-        match (self.bytes(), self.access) {
-            (1, Access::Write) => [whole[0], BREAKPOINT],
-            (1, _) => [whole[0], 0],
-            _ => whole,
-        }
-    }
-
-    fn instruction(&self) -> Instruction {
-        match (self.access, self.bytes()) {
-            (Access::Read, 1) => Instruction::Read,
-            (Access::Read, _) => Instruction::ReadTwo,
-            (Access::Write, 1) => Instruction::Write,
-            (Access::Write, _) => Instruction::WriteTwo,
-            (Access::Fetch, _) => Instruction::Fetch,
-        }
-    }
-
-    /// Registers outside 64-bit mode have no upper half, whatever is in it.
-    fn seen(&self, value: u64) -> u64 {
-        if self.mode.is_wide() {
-            value
-        } else {
-            value & 0xffff_ffff
-        }
-    }
-
-    fn register(&self, value: u64) -> u64 {
-        if self.mode.is_wide() {
-            value
-        } else {
-            value | 0x5eed_f00d << 32
-        }
-    }
 }
 
 impl Bench {

@@ -9,6 +9,7 @@ mod compare;
 mod elsewhere;
 mod layout;
 mod mode;
+mod operation;
 mod shape;
 mod space;
 mod way;
