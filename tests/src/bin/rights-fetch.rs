@@ -11,7 +11,7 @@ fn check(_: &mut tests::Report) {}
 fn check(report: &mut tests::Report) {
     use tests::rights::{self, Access, Choice};
     let choice = Choice {
-        share: 61,
+        cases: 10_000,
         accesses: &[Access::Fetch],
     };
     rights::check(report, choice);

@@ -10,7 +10,7 @@ fn check(_: &mut tests::Report) {}
 fn check(report: &mut tests::Report) {
     use tests::rights::{self, Access, Choice};
     let choice = Choice {
-        share: 9,
+        cases: 200_000,
         accesses: &[Access::Read, Access::Write],
     };
     rights::check(report, choice);

@@ -29,8 +29,8 @@ use x86::exception::page_fault::{FETCH, KEY, PRESENT, RESERVED, USER, WRITE};
 /// Which part of the matrix is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice<'a> {
-    /// One case of so many.
-    pub share: u64,
+    /// How many cases at least, or all where there are not that many.
+    pub cases: u64,
     /// What is done to pages.
     pub accesses: &'a [Access],
 }
@@ -59,6 +59,7 @@ pub fn check(report: &mut Report, choice: Choice) {
     let Some(mut bench) = Bench::new() else {
         return report.holds("low memory is free", false);
     };
+    let share = share(&features, choice);
     let (mut cases, mut mismatches) = (0, 0);
     for mode in Mode::ALL {
         if !features.has(mode) {
@@ -68,7 +69,7 @@ pub fn check(report: &mut Report, choice: Choice) {
         let mut tally = Tally::default();
         for size in sizes(mode, &features) {
             let matrix = Matrix::new(mode, size, &features, choice.accesses);
-            tally.run(report, &mut bench, &matrix, choice.share);
+            tally.run(report, &mut bench, &matrix, share);
         }
         report.say(format_args!("{mode}: {tally}"));
         report.equal(format!("{mode}: mismatches"), tally.mismatches, 0);
@@ -78,6 +79,16 @@ pub fn check(report: &mut Report, choice: Choice) {
     }
     report.say(format_args!("{cases} cases, {mismatches} mismatches"));
     elsewhere::check(report, &mut bench, &features);
+}
+
+/// One case of how many is tried.
+fn share(features: &Features, choice: Choice) -> u64 {
+    let modes = Mode::ALL.into_iter().filter(|mode| features.has(*mode));
+    let counts = modes.flat_map(|mode| {
+        sizes(mode, features)
+            .map(move |size| Matrix::new(mode, size, features, choice.accesses).count())
+    });
+    (counts.sum::<u64>() / choice.cases).max(1)
 }
 
 /// The levels whose entries can be pages.
