@@ -17,6 +17,7 @@ mod way;
 pub use case::Access;
 
 use crate::Report;
+use crate::random::Random;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
@@ -35,9 +36,6 @@ pub struct Choice<'a> {
     pub accesses: &'a [Access],
 }
 
-/// A prime above the number of cases, which so has no factor in common with it:
-/// as many steps as there are cases meet each of them once.
-const STRIDE: u64 = 0x9e37_79b1;
 /// Mismatches that are shown.
 const SHOWN: u64 = 12;
 
@@ -124,11 +122,15 @@ fn expected(mode: Mode, features: &Features, accesses: &[Access]) -> Vec<u32> {
 }
 
 impl Tally {
-    /// Tries one of `share` cases of `matrix`, spread evenly.
+    /// Tries one of each `share` cases of `matrix`, drawn: a fixed one would tie
+    /// settings to each other.
     fn run(&mut self, report: &mut Report, bench: &mut Bench, matrix: &Matrix, share: u64) {
         let count = matrix.count();
         for step in 0..count.div_ceil(share) {
-            let number = step * STRIDE % count;
+            let number = step * share + Random::of(count, step).below(share);
+            if number >= count {
+                break;
+            }
             let case = matrix.case(number);
             let both = bench.both(&case);
             self.count(both[0].verdict);
