@@ -40,8 +40,9 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<Reply, 
     }
     let number = number & !(call::MAY_FAULT | call::AS_PROGRAM);
     #[cfg(feature = "breakable")]
-    if let Ok(value) = breakable::serve(vm, cpu, number) {
-        return Ok(value.into());
+    match breakable::serve(vm, cpu, &caller, number) {
+        Err(Failure::Refused(_)) => {}
+        served => return served.map(Reply::from),
     }
     if !may_call(vm, &caller, cpu.vcpu.registers(), number)? {
         return Err(Failure::Refused(Errno::NotPermitted));
