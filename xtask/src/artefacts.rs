@@ -29,13 +29,17 @@ pub struct Artefacts {
     pub underlayctl: PathBuf,
     /// A load for the guest.
     pub mixed_load: PathBuf,
+    /// Programs that only tests need, which have them in their commands.
+    pub call_tests: [PathBuf; 2],
 }
 
 /// Builds loader, guest tools and, unless nobody will start it, hypervisor.
 pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
     let _progress = Progress::start("building Underlay");
     cargo_build(UEFI, &["--package", "loader", "--bin", "underlay"])?;
-    let tools = ["--package", "underlay", "--package", "mixed-load", "--bins"];
+    let packages = ["underlay", "mixed-load", "call-load"];
+    let packages = packages.iter().flat_map(|name| ["--package", name]);
+    let tools: Vec<&str> = packages.chain(["--bins"]).collect();
     cargo_build(LINUX, &tools)?;
     let hypervisor = paths::underlay().join("underlay.elf");
     if with_hypervisor {
@@ -49,6 +53,7 @@ pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
         firmware_tables: test_guest(FIRMWARE_TABLES),
         underlayctl: built(LINUX, "underlayctl"),
         mixed_load: built(LINUX, "mixed-load"),
+        call_tests: ["call-load", "call-attack"].map(|name| built(LINUX, name)),
     })
 }
 

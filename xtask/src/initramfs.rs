@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -24,6 +24,8 @@ pub struct Contents<'a> {
     pub busybox: &'a Path,
     /// Our programs, which keep their names.
     pub tools: &'a [&'a Path],
+    /// Drivers that init loads, in this order.
+    pub drivers: &'a [PathBuf],
     /// What to run instead of a shell.
     pub exec: Option<&'a str>,
     /// What to run before the machine is switched off.
@@ -46,6 +48,11 @@ pub fn build(contents: &Contents<'_>) -> Result<Vec<u8>> {
         let name = tool.file_name().context("a program without a name")?;
         let name = format!("bin/{}", name.display());
         archive.entry(&name, FILE | 0o755, &read(tool)?)?;
+    }
+    archive.entry("lib", DIRECTORY | 0o755, b"")?;
+    for (number, driver) in contents.drivers.iter().enumerate() {
+        let name = format!("lib/driver-{number}.ko");
+        archive.entry(&name, FILE | 0o644, &read(driver)?)?;
     }
     archive.entry("etc/profile", FILE | 0o644, PROFILE.as_bytes())?;
     archive.entry("init", FILE | 0o755, INIT.as_bytes())?;

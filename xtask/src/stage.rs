@@ -81,6 +81,8 @@ pub struct Stage {
     pub damage: Damage,
     /// The machine's CPU model, if not the usual one.
     pub cpu: Option<String>,
+    /// Whether Linux gets drivers for its disks.
+    pub drives_disks: bool,
     /// What boots next.
     pub boot: Boot,
 }
@@ -151,9 +153,16 @@ impl Stage {
             return Ok((r"\vmlinuz.efi", String::new()));
         };
         esp.add_file("vmlinuz.efi", kernel.as_deref().unwrap_or(&guest.kernel))?;
+        let mut tools: Vec<&Path> = vec![&artefacts.underlayctl, &artefacts.mixed_load];
+        tools.extend(wanted(exec.as_deref(), &artefacts.call_tests));
         let ours = initramfs::build(&initramfs::Contents {
             busybox: &guest.busybox,
-            tools: &[&artefacts.underlayctl, &artefacts.mixed_load],
+            tools: &tools,
+            drivers: if self.drives_disks {
+                &guest.drivers
+            } else {
+                &[]
+            },
             exec: exec.as_deref(),
             at_end: at_end.as_deref(),
         })?;
@@ -205,6 +214,18 @@ impl Stage {
     }
 }
 
+/// Those of `programs` that `command` names: they would make every boot longer.
+fn wanted<'a>(
+    command: Option<&'a str>,
+    programs: &'a [PathBuf],
+) -> impl Iterator<Item = &'a Path> {
+    let names = move |program: &&PathBuf| {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        command.is_some_and(|command| command.contains(&*name))
+    };
+    programs.iter().filter(names).map(PathBuf::as_path)
+}
+
 /// The config file as it ships.
 pub fn template() -> Result<String> {
     let path = paths::workspace().join("loader/underlay.conf");
@@ -223,6 +244,7 @@ mod tests {
             first: first.map(PathBuf::from),
             damage: Damage::None,
             cpu: None,
+            drives_disks: false,
             boot,
         };
         stage.gives_tables()

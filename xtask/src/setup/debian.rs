@@ -23,6 +23,16 @@ const PACKAGES: [(&str, &str); 6] = [
 
 /// Depends on the newest kernel of its kind.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
+/// The kernel's drivers for the disks that the emulators have, below
+/// `kernel/drivers`, each behind those that it needs.
+const DRIVERS: [&str; 5] = [
+    "scsi/scsi_common.ko",
+    "scsi/scsi_mod.ko",
+    "scsi/sd_mod.ko",
+    "ata/libata.ko",
+    "ata/ata_piix.ko",
+];
+
 const BUSYBOX_PACKAGE: &str = "busybox-static";
 
 /// Root's downloads into a folder that apt's own user cannot write would draw
@@ -74,12 +84,15 @@ pub fn guest() -> Guest {
     Guest {
         kernel: guest_dir().join("vmlinuz.efi"),
         busybox: guest_dir().join("busybox"),
+        drivers: DRIVERS.map(|driver| guest_dir().join(driver)).to_vec(),
     }
 }
 
 /// Whether the guest's parts have yet to be downloaded.
 pub fn guest_is_missing() -> bool {
-    !guest().kernel.is_file() || !guest().busybox.is_file()
+    let guest = guest();
+    let files = guest.drivers.iter().chain([&guest.kernel, &guest.busybox]);
+    files.into_iter().any(|file| !file.is_file())
 }
 
 /// Downloads and unpacks the guest's parts.
@@ -104,8 +117,21 @@ pub fn fetch_guest() -> Result<()> {
     let kernel = kernel.context("the kernel's package holds no vmlinuz")?;
     fs::copy(unpacked.join("bin/busybox"), guest().busybox)?;
     fs::copy(kernel, guest().kernel)?;
+    keep_drivers(&unpacked)?;
     // Hundreds of megabytes of modules that nobody loads.
     fs::remove_dir_all(unpacked)?;
+    Ok(())
+}
+
+fn keep_drivers(unpacked: &Path) -> Result<()> {
+    let versions = files_in(&unpacked.join("lib/modules"), "-amd64")?;
+    let version = versions.first();
+    let version = version.context("the kernel's package holds no modules")?;
+    for (driver, kept) in DRIVERS.iter().zip(guest().drivers) {
+        let folder = kept.parent().context("a driver without a folder")?;
+        paths::create_dir(folder)?;
+        fs::copy(version.join("kernel/drivers").join(driver), kept)?;
+    }
     Ok(())
 }
 

@@ -25,6 +25,8 @@ pub struct Guest {
     pub kernel: PathBuf,
     /// The statically linked busybox.
     pub busybox: PathBuf,
+    /// The kernel's drivers for disks, each behind those that it needs.
+    pub drivers: Vec<PathBuf>,
 }
 
 /// One thing that can be missing.

@@ -119,11 +119,16 @@ impl Bench {
             first: row.first.as_deref().map(artefacts::test_guest),
             damage: row.damage,
             cpu: cpu.map(str::to_owned),
+            drives_disks: row.scratch.is_some(),
             boot: variant.boot,
         };
         stage
             .esp(&self.artefacts, &self.guest)?
             .write(&disk, esp::FAST_CLUSTER)?;
+        let scratch = dir.join("scratch.img");
+        if let Some(mebibytes) = row.scratch {
+            esp::make_disk(&scratch, u64::from(mebibytes) << 20)?;
+        }
         let arguments = if row.resets {
             machine.boots_again()
         } else {
@@ -135,6 +140,7 @@ impl Bench {
                 cpus: row.cpus,
                 memory: row.memory.unwrap_or(DEFAULT_MEMORY),
                 disk: &disk,
+                scratch: row.scratch.map(|_| scratch.as_path()),
                 dir: &dir,
                 serial: Default::default(),
                 cpu,
@@ -151,6 +157,9 @@ impl Bench {
             log: dir.join("log.txt"),
         })?;
         fs::remove_file(&disk)?;
+        if row.scratch.is_some() {
+            fs::remove_file(&scratch)?;
+        }
         fs::write(dir.join("output.txt"), &report.output)?;
         if let Ending::Signal(_) = report.ending {
             bail!(Interrupted);
@@ -177,7 +186,13 @@ fn boot_of(row: &Row) -> Boot {
             program: artefacts::test_guest(name),
             arguments: String::new(),
         },
-        None => Boot::exec(row.exec.as_deref().unwrap_or("true")),
+        None => Boot::Linux {
+            kernel: None,
+            initrd: None,
+            append: row.append.clone(),
+            exec: Some(row.exec.clone().unwrap_or_else(|| "true".to_owned())),
+            at_end: None,
+        },
     }
 }
 
