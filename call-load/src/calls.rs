@@ -60,8 +60,8 @@ impl Caller {
         let used = bytes.min(TRANSFER_MAX);
         self.returned("memory_copy", reply.rax, used as u64)?;
         into.expect(written, from.expected(read, used));
-        from.check(&self.sources)?;
-        into.check(&self.sources)
+        from.check(&mut self.sources)?;
+        into.check(&mut self.sources)
     }
 
     fn resolve(&mut self) -> Result<(), Failed> {
@@ -76,7 +76,7 @@ impl Caller {
         // SAFETY: a name with its NUL is there.
         let reply = unsafe { self.underlay.call(call::RESOLVE, arguments) };
         self.returned("resolve", reply.rax, number)?;
-        arena.check(&self.sources)
+        arena.check(&mut self.sources)
     }
 
     fn list(&mut self) -> Result<(), Failed> {
@@ -92,7 +92,7 @@ impl Caller {
         self.returned("list", reply.rax, rows.len() as u64)?;
         let records = rows.flat_map(|row| ServiceRecord::from(row).to_bytes());
         arena.expect(at, &records.collect::<Vec<u8>>());
-        arena.check(&self.sources)
+        arena.check(&mut self.sources)
     }
 
     fn log_write(&mut self) -> Result<(), Failed> {
@@ -106,7 +106,7 @@ impl Caller {
         if reply.result() != Err(Failure::Errno(Errno::TryAgain)) {
             self.returned("log_write", reply.rax, TEXT.len() as u64)?;
         }
-        arena.check(&self.sources)
+        arena.check(&mut self.sources)
     }
 
     fn returned(&self, name: &str, found: u64, expected: u64) -> Result<(), Failed> {

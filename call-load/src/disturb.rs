@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::Failed;
 use crate::arena::INHERITED_SEED;
-use crate::mapping::{Mapping, private};
+use crate::mapping::private;
 use crate::pattern::{PAGE, Random, difference, fill};
 use crate::processes::in_child;
 
@@ -24,43 +24,52 @@ pub fn merge_pages() -> Result<(), Failed> {
         let path = format!("/sys/kernel/mm/ksm/{name}");
         fs::write(&path, value).map_err(|error| format!("{path}: {error}"))
     };
-    set("pages_to_scan", "200")?;
+    set("pages_to_scan", "100")?;
+    set("sleep_millisecs", "200")?;
     set("run", "1")
 }
 
 /// The child's writes must not be seen here.
 fn fork_and_end(random: &mut Random) -> Result<(), Failed> {
-    const PAGES: usize = 64;
+    const PAGES: usize = 16;
+    thread::sleep(Duration::from_millis(200));
     let mut mapping = private(PAGES)?;
     let (ours, theirs) = (random.word(), random.word());
     fill(mapping.bytes_mut(0, PAGES * PAGE), ours, 0);
     in_child(|| {
         fill(mapping.bytes_mut(0, PAGES * PAGE), theirs, 0);
-        holds(&mapping, theirs)
+        holds(mapping.pages(0, PAGES), theirs, 0)
     })?;
-    holds(&mapping, ours)
+    holds(mapping.pages(0, PAGES), ours, 0)
 }
 
-/// More than is free, so that others must give up theirs.
+/// More than is free, so that others must give up theirs; and comes back to it.
 fn take_memory(random: &mut Random) -> Result<(), Failed> {
-    const PAGES: usize = 6 << 20 >> 12;
+    const PAGES: usize = 24 << 20 >> 12;
+    const TIMES: usize = 128;
+    const AT_ONCE: usize = 64;
     let mut mapping = private(PAGES)?;
     let seed = random.word();
     fill(mapping.bytes_mut(0, PAGES * PAGE), seed, 0);
-    thread::sleep(Duration::from_millis(20));
-    holds(&mapping, seed)
+    for _ in 0..TIMES {
+        thread::sleep(Duration::from_millis(100));
+        let first = random.below(PAGES - AT_ONCE);
+        holds(mapping.pages(first, AT_ONCE), seed, first)?;
+    }
+    Ok(())
 }
 
 /// Has the kernel push all movable pages together.
 fn move_pages(_: &mut Random) -> Result<(), Failed> {
     const FILE: &str = "/proc/sys/vm/compact_memory";
-    thread::sleep(Duration::from_millis(50));
+    thread::sleep(Duration::from_millis(2000));
     fs::write(FILE, "1").map_err(|error| format!("{FILE}: {error}"))
 }
 
-fn holds(mapping: &Mapping, seed: u64) -> Result<(), Failed> {
+/// Whether pages hold what `seed` has from page number `first` on.
+fn holds(bytes: &[u8], seed: u64, first: usize) -> Result<(), Failed> {
     let mut expected = [0; PAGE];
-    for (page, found) in mapping.bytes().chunks(PAGE).enumerate() {
+    for (page, found) in (first..).zip(bytes.chunks(PAGE)) {
         fill(&mut expected, seed, page);
         if difference(found, &expected).is_some() {
             return Err(format!("page {page} of a disturber's own changed"));
@@ -72,14 +81,14 @@ fn holds(mapping: &Mapping, seed: u64) -> Result<(), Failed> {
 /// Maps, merges, protects and unmaps in the caller's address space until
 /// `done`; so its page tables change, and are freed, all the time.
 pub fn remap(done: &AtomicBool) -> Result<(), Failed> {
-    const PAGES: usize = 16;
+    const PAGES: usize = 4;
     while !done.load(Ordering::Relaxed) {
         let mut mapping = private(PAGES)?;
         fill(mapping.bytes_mut(0, PAGES * PAGE), INHERITED_SEED, 0);
         mapping.advise(0, PAGES, libc::MADV_MERGEABLE)?;
-        thread::yield_now();
+        thread::sleep(Duration::from_millis(20));
         mapping.advise(0, PAGES / 2, libc::MADV_DONTNEED)?;
-        thread::yield_now();
+        thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }

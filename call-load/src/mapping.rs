@@ -48,6 +48,11 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts(self.at as *const u8, self.pages * PAGE) }
     }
 
+    /// The bytes of `pages` of its pages from number `first` on.
+    pub fn pages(&self, first: usize, pages: usize) -> &[u8] {
+        &self.bytes()[first * PAGE..(first + pages) * PAGE]
+    }
+
     /// `length` of its bytes from number `at` on, to be changed.
     pub fn bytes_mut(&mut self, at: usize, length: usize) -> &mut [u8] {
         assert!(at + length <= self.pages * PAGE);

@@ -184,7 +184,7 @@ fn boot_of(row: &Row) -> Boot {
     match &row.guest {
         Some(name) => Boot::Efi {
             program: artefacts::test_guest(name),
-            arguments: String::new(),
+            arguments: row.arguments.clone(),
         },
         None => Boot::Linux {
             kernel: None,

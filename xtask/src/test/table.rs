@@ -44,6 +44,8 @@ pub struct Row {
     #[serde(default)]
     pub append: String,
     #[serde(default)]
+    pub arguments: String,
+    #[serde(default)]
     pub cpu: BTreeMap<Machine, String>,
     pub first: Option<String>,
     #[serde(default)]
