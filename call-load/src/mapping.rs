@@ -97,7 +97,8 @@ impl Mapping {
         let flags = MREMAP_MAYMOVE | MREMAP_FIXED;
         // SAFETY: both ranges belong to the two mappings, to which no reference
         // is held. What is left behind is a hole that its caller never touches.
-        let done = unsafe { libc::mremap(old as *mut c_void, size, size, flags, new as *mut c_void) };
+        let done =
+            unsafe { libc::mremap(old as *mut c_void, size, size, flags, new as *mut c_void) };
         check("mremap", done != MAP_FAILED)
     }
 

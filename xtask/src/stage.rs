@@ -215,10 +215,7 @@ impl Stage {
 }
 
 /// Those of `programs` that `command` names: they would make every boot longer.
-fn wanted<'a>(
-    command: Option<&'a str>,
-    programs: &'a [PathBuf],
-) -> impl Iterator<Item = &'a Path> {
+fn wanted<'a>(command: Option<&'a str>, programs: &'a [PathBuf]) -> impl Iterator<Item = &'a Path> {
     let names = move |program: &&PathBuf| {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         command.is_some_and(|command| command.contains(&*name))

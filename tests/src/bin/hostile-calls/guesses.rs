@@ -42,7 +42,10 @@ pub fn check(report: &mut Report, guesses: u64) {
 /// Refused calls so far.
 fn refusals() -> u64 {
     let rows = vec![[0u8; OddityRecord::SIZE]; 64];
-    let room = [rows.as_ptr() as u64, (rows.len() * OddityRecord::SIZE) as u64];
+    let room = [
+        rows.as_ptr() as u64,
+        (rows.len() * OddityRecord::SIZE) as u64,
+    ];
     let _ = call_kernel(call::ODDITIES_READ, room);
     let rows = rows.iter().map(OddityRecord::from_bytes);
     let mut named = rows.filter(|row| row.name.as_str() == "refused-call");
@@ -59,9 +62,7 @@ fn instruction() -> [u8; 3] {
 
 fn digest(sandbox: &mut Sandbox) -> u64 {
     let words = sandbox.data();
-    words.fold(0u64, |sum, word| {
-        sum.rotate_left(7).wrapping_add(1) ^ *word
-    })
+    words.fold(0u64, |sum, word| sum.rotate_left(7).wrapping_add(1) ^ *word)
 }
 
 /// How many guesses came out as anything but a refusal.

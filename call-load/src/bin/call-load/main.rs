@@ -9,10 +9,6 @@ mod arena;
 mod calls;
 mod disturb;
 mod kernel;
-mod mapping;
-mod owner;
-mod pattern;
-mod processes;
 
 use std::env;
 use std::process::ExitCode;
@@ -20,15 +16,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use arena::Sources;
+use call_load::owner::Owner;
+use call_load::pattern::Random;
+use call_load::processes::{Child, Shared, in_child, start};
+use call_load::{Failed, ensure};
 use calls::Caller;
 use kernel::Counters;
-use owner::Owner;
-use pattern::Random;
-use processes::{Child, Shared, in_child, start};
 use underlay::{Underlay, discovery};
-
-/// Why it failed, as a sentence.
-type Failed = String;
 
 /// Processes that call.
 const CALLERS: u64 = 6;
@@ -132,9 +126,4 @@ fn one_generation(caller: &mut Caller, shared: &Shared) -> Result<(), Failed> {
         let disturbed = remapping.join();
         result.and(disturbed.map_err(|_| "the other thread died".to_owned())?)
     })
-}
-
-/// An error that says `why` unless `good`.
-fn ensure(good: bool, why: impl FnOnce() -> Failed) -> Result<(), Failed> {
-    if good { Ok(()) } else { Err(why()) }
 }

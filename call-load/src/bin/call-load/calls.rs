@@ -6,8 +6,8 @@ use abi::record::ServiceRecord;
 use underlay::{Failure, Underlay};
 
 use crate::arena::{Arena, Sources};
-use crate::pattern::{PAGE, Random};
-use crate::{Failed, ensure};
+use call_load::pattern::{PAGE, Random};
+use call_load::{Failed, ensure};
 
 /// A process that calls.
 pub struct Caller {
@@ -54,7 +54,13 @@ impl Caller {
         let (from, mut into) = (self.arena()?, self.arena()?);
         let bytes = 1 + self.random.below(from.size().min(into.size()));
         let (read, written) = (self.place(&from, bytes), self.place(&into, bytes));
-        let arguments = [into.address(written), from.address(read), bytes as u64, 0, 0];
+        let arguments = [
+            into.address(written),
+            from.address(read),
+            bytes as u64,
+            0,
+            0,
+        ];
         // SAFETY: both buffers are this long, and no reference to them is held.
         let reply = unsafe { self.underlay.call(call::MEMORY_COPY, arguments) };
         let used = bytes.min(TRANSFER_MAX);

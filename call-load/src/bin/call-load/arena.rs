@@ -7,9 +7,9 @@ use std::os::unix::fs::FileExt;
 
 use libc::{MAP_PRIVATE, MAP_SHARED, POSIX_FADV_DONTNEED};
 
-use crate::mapping::{Mapping, private};
-use crate::pattern::{PAGE, Random, difference, fill};
-use crate::{Failed, ensure};
+use call_load::mapping::{Mapping, private};
+use call_load::pattern::{PAGE, Random, difference, fill};
+use call_load::{Failed, ensure};
 
 /// What a piece is when the call finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,7 +203,8 @@ impl Arena {
                 fill(expected, sources.seed, place);
                 let file = sources.file.as_raw_fd();
                 let at = place * PAGE;
-                self.mapping.map_file([first, pages], MAP_PRIVATE, file, at)?;
+                self.mapping
+                    .map_file([first, pages], MAP_PRIVATE, file, at)?;
             }
             Kind::SharedFile => {
                 if sources.cursor + pages > FILE_PAGES {
@@ -215,7 +216,8 @@ impl Arena {
                 write_at(&sources.file, expected, place)?;
                 let file = sources.file.as_raw_fd();
                 let at = place * PAGE;
-                self.mapping.map_file([first, pages], MAP_SHARED, file, at)?;
+                self.mapping
+                    .map_file([first, pages], MAP_SHARED, file, at)?;
             }
         }
         let piece = Piece {
@@ -251,7 +253,9 @@ impl Arena {
     /// Writes `bytes` to it, from number `at` on.
     pub fn write(&mut self, at: usize, bytes: &[u8]) {
         self.expect(at, bytes);
-        self.mapping.bytes_mut(at, bytes.len()).copy_from_slice(bytes);
+        self.mapping
+            .bytes_mut(at, bytes.len())
+            .copy_from_slice(bytes);
     }
 
     /// Ends it: whether everything is in it that must be, in the process' memory and in

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::{Failed, ensure};
+use call_load::{Failed, ensure};
 
 /// Counters of `/proc/vmstat`, and how often each must count for a thousand
 /// calls.

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::Failed;
 use crate::arena::INHERITED_SEED;
-use crate::mapping::private;
-use crate::pattern::{PAGE, Random, difference, fill};
-use crate::processes::in_child;
+use call_load::Failed;
+use call_load::mapping::private;
+use call_load::pattern::{PAGE, Random, difference, fill};
+use call_load::processes::in_child;
 
 /// One round of something.
 pub type Disturbance = fn(&mut Random) -> Result<(), Failed>;
