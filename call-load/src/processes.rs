@@ -70,12 +70,12 @@ impl Shared {
         unsafe { &*(self.mapping.address() as *const Fields) }
     }
 
-    /// Counts a call that was right.
-    pub fn count(&self) {
-        self.fields().calls.fetch_add(1, Ordering::Relaxed);
+    /// Counts calls.
+    pub fn count(&self, calls: u64) {
+        self.fields().calls.fetch_add(calls, Ordering::Relaxed);
     }
 
-    /// Calls that were right.
+    /// Calls that were counted.
     pub fn calls(&self) -> u64 {
         self.fields().calls.load(Ordering::Relaxed)
     }

@@ -131,7 +131,7 @@ impl<'a> Attacker<'a> {
         // where the registers point are the targets.
         let ending = unsafe { invoke(self.instruction, &mut registers) };
         if ending == Ending::Answered && is_refusal(&registers) {
-            self.shared.count();
+            self.shared.count(1);
         }
         (ending, registers)
     }

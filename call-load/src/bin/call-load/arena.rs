@@ -258,11 +258,16 @@ impl Arena {
             .copy_from_slice(bytes);
     }
 
-    /// Ends it: whether everything is in it that must be, in the process' memory and in
-    /// the files behind it.
-    pub fn check(self, sources: &mut Sources) -> Result<(), Failed> {
+    /// Whether everything is in it that must be.
+    pub fn holds(&self) -> Result<(), Failed> {
         let at = difference(self.mapping.bytes(), &self.expected);
-        ensure(at.is_none(), || self.complaint(at.unwrap_or(0)))?;
+        ensure(at.is_none(), || self.complaint(at.unwrap_or(0)))
+    }
+
+    /// Ends it: whether everything is in it that must be, and in the files
+    /// behind it.
+    pub fn end(self, sources: &mut Sources) -> Result<(), Failed> {
+        self.holds()?;
         for piece in &self.pieces {
             self.check_file(piece, sources)?;
         }
@@ -316,7 +321,7 @@ mod tests {
             let mut arena = Arena::new(&mut sources, &mut random, pages).unwrap();
             arena.write(PAGE / 2 + 3, b"between the pages");
             assert_eq!(arena.expected(PAGE / 2 + 11, 3), b"the");
-            assert_eq!(arena.check(&mut sources), Ok(()));
+            assert_eq!(arena.end(&mut sources), Ok(()));
         }
     }
 
@@ -327,7 +332,7 @@ mod tests {
         for at in [0, 1, PAGE - 1, PAGE, 3 * PAGE - 1] {
             let mut arena = Arena::new(&mut sources, &mut random, 3).unwrap();
             arena.mapping.bytes_mut(at, 1)[0] ^= 0x10;
-            assert!(arena.check(&mut sources).is_err(), "{at}");
+            assert!(arena.end(&mut sources).is_err(), "{at}");
         }
     }
 }

@@ -19,19 +19,22 @@ pub struct Caller {
     pub random: Random,
 }
 
-/// One call in so many writes to the log, which takes only few.
+/// Calls with the same two buffers.
+const TOGETHER: u64 = 4;
+/// One time in so many it writes to the log, which takes only few.
 const LOG_EVERY: usize = 4000;
 
 impl Caller {
-    /// Makes a call, and checks every byte.
-    pub fn call(&mut self) -> Result<(), Failed> {
+    /// Makes up to `most` calls, and checks every byte after each. Returns how
+    /// many.
+    pub fn calls(&mut self, most: u64) -> Result<u64, Failed> {
         if self.random.below(LOG_EVERY) == 0 {
-            return self.log_write();
+            return self.log_write().map(|()| 1);
         }
-        match self.random.below(16) {
-            0 => self.resolve(),
-            1 => self.list(),
-            _ => self.copy(),
+        match self.random.below(32) {
+            0 => self.resolve().map(|()| 1),
+            1 => self.list().map(|()| 1),
+            _ => self.copies(most.min(TOGETHER)),
         }
     }
 
@@ -50,10 +53,23 @@ impl Caller {
         self.random.below(arena.size() - bytes + 1)
     }
 
-    fn copy(&mut self) -> Result<(), Failed> {
+    /// Copies between two buffers, more than once: the later calls meet pages
+    /// that the earlier ones touched, beside those that none did.
+    fn copies(&mut self, calls: u64) -> Result<u64, Failed> {
         let (from, mut into) = (self.arena()?, self.arena()?);
+        for _ in 0..calls {
+            self.copy(&from, &mut into)?;
+            from.holds()?;
+            into.holds()?;
+        }
+        from.end(&mut self.sources)?;
+        into.end(&mut self.sources)?;
+        Ok(calls)
+    }
+
+    fn copy(&mut self, from: &Arena, into: &mut Arena) -> Result<(), Failed> {
         let bytes = 1 + self.random.below(from.size().min(into.size()));
-        let (read, written) = (self.place(&from, bytes), self.place(&into, bytes));
+        let (read, written) = (self.place(from, bytes), self.place(into, bytes));
         let arguments = [
             into.address(written),
             from.address(read),
@@ -64,10 +80,8 @@ impl Caller {
         // SAFETY: both buffers are this long, and no reference to them is held.
         let reply = unsafe { self.underlay.call(call::MEMORY_COPY, arguments) };
         let used = bytes.min(TRANSFER_MAX);
-        self.returned("memory_copy", reply.rax, used as u64)?;
         into.expect(written, from.expected(read, used));
-        from.check(&mut self.sources)?;
-        into.check(&mut self.sources)
+        self.returned("memory_copy", reply.rax, used as u64)
     }
 
     fn resolve(&mut self) -> Result<(), Failed> {
@@ -82,7 +96,7 @@ impl Caller {
         // SAFETY: a name with its NUL is there.
         let reply = unsafe { self.underlay.call(call::RESOLVE, arguments) };
         self.returned("resolve", reply.rax, number)?;
-        arena.check(&mut self.sources)
+        arena.end(&mut self.sources)
     }
 
     fn list(&mut self) -> Result<(), Failed> {
@@ -98,7 +112,7 @@ impl Caller {
         self.returned("list", reply.rax, rows.len() as u64)?;
         let records = rows.flat_map(|row| ServiceRecord::from(row).to_bytes());
         arena.expect(at, &records.collect::<Vec<u8>>());
-        arena.check(&mut self.sources)
+        arena.end(&mut self.sources)
     }
 
     fn log_write(&mut self) -> Result<(), Failed> {
@@ -112,7 +126,7 @@ impl Caller {
         if reply.result() != Err(Failure::Errno(Errno::TryAgain)) {
             self.returned("log_write", reply.rax, TEXT.len() as u64)?;
         }
-        arena.check(&mut self.sources)
+        arena.end(&mut self.sources)
     }
 
     fn returned(&self, name: &str, found: u64, expected: u64) -> Result<(), Failed> {
