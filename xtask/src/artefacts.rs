@@ -29,6 +29,8 @@ pub struct Artefacts {
     pub firmware_tables: PathBuf,
     /// What Linux in the guest gets: tools, examples, the module.
     pub linux: Vec<linux::Entry>,
+    /// Programs that only tests need, which have them in their commands.
+    pub call_tests: Vec<linux::Entry>,
 }
 
 /// Builds loader, what Linux in the guest gets and, unless nobody will start
@@ -36,10 +38,12 @@ pub struct Artefacts {
 pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
     let _progress = Progress::start("building Underlay");
     cargo_build(UEFI, &["--package", "loader", "--bin", "underlay"])?;
-    let tools = ["--package", "underlay", "--package", "mixed-load"];
-    cargo_build(LINUX, &[&tools[..], &["--bins", "--examples"]].concat())?;
+    let packages = ["underlay", "mixed-load", "call-load"];
+    let packages = packages.iter().flat_map(|name| ["--package", name]);
+    let tools: Vec<&str> = packages.chain(["--bins", "--examples"]).collect();
+    cargo_build(LINUX, &tools)?;
     let mut programs = linux::rust_examples(&built(LINUX, "examples"))?;
-    programs.extend(["underlayctl", "mixed-load"].map(|name| ("bin", built(LINUX, name))));
+    programs.extend(["underlayctl", "mixed-load"].map(in_bin));
     let hypervisor = paths::underlay().join("underlay.elf");
     if with_hypervisor {
         cargo_build(BARE, &HYPERVISOR)?;
@@ -51,7 +55,13 @@ pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
         breakable: breakable(),
         firmware_tables: test_guest(FIRMWARE_TABLES),
         linux: linux::build(&setup::guest().headers, &programs)?,
+        call_tests: linux::programs(&["call-load", "call-attack"].map(in_bin))?,
     })
+}
+
+/// A program and its folder in the guest.
+fn in_bin(name: &str) -> (&'static str, PathBuf) {
+    ("bin", built(LINUX, name))
 }
 
 const HYPERVISOR: [&str; 4] = ["--package", "hypervisor", "--bin", "hypervisor"];

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -40,7 +40,9 @@ pub struct Contents<'a> {
     /// Debian's static busybox.
     pub busybox: &'a Path,
     /// What is ours.
-    pub files: &'a [Entry],
+    pub files: &'a [&'a Entry],
+    /// Drivers that init loads, in this order.
+    pub drivers: &'a [PathBuf],
     /// What to run instead of a shell.
     pub exec: Option<&'a str>,
     /// What to run before the machine is switched off.
@@ -61,6 +63,10 @@ pub fn build(contents: &Contents<'_>) -> Result<Vec<u8>> {
     }
     for Entry { name, file } in contents.files {
         archive.entry(name, FILE | 0o755, &read(file)?)?;
+    }
+    for (number, driver) in contents.drivers.iter().enumerate() {
+        let name = format!("lib/driver-{number}.ko");
+        archive.entry(&name, FILE | 0o644, &read(driver)?)?;
     }
     archive.entry("etc/profile", FILE | 0o644, PROFILE.as_bytes())?;
     archive.entry("init", FILE | 0o755, INIT.as_bytes())?;

@@ -31,10 +31,16 @@ pub fn build(headers: &Path, programs: &[(&str, PathBuf)]) -> Result<Vec<Entry>>
     for source in paths::files(&paths::workspace().join("guest/examples"), ".c")? {
         entries.push(entry(EXAMPLES, example(&source)?)?);
     }
-    for (folder, program) in programs {
-        entries.push(entry(folder, stripped(program)?)?);
-    }
+    entries.extend(self::programs(programs)?);
     Ok(entries)
+}
+
+/// Copies of `programs`, each with its folder in the guest, without debug
+/// information.
+pub fn programs(programs: &[(&str, PathBuf)]) -> Result<Vec<Entry>> {
+    let entries = programs.iter();
+    let entries = entries.map(|(folder, program)| entry(folder, stripped(program)?));
+    entries.collect()
 }
 
 /// The examples in Rust, which cargo puts into `folder`.

@@ -165,6 +165,7 @@ pub fn run(args: &Args) -> Result<(Report, u8)> {
         first: None,
         damage: Damage::None,
         cpu: None,
+        drives_disks: false,
         boot: boot(args)?,
     };
     if stage.gives_tables() {
@@ -185,6 +186,7 @@ pub fn run(args: &Args) -> Result<(Report, u8)> {
             cpus: args.cpus,
             memory: args.memory,
             disk: &disk,
+            scratch: None,
             dir: &place.dir,
             serial: Default::default(),
             cpu: None,

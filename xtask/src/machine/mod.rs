@@ -36,6 +36,8 @@ pub struct Spec<'a> {
     pub memory: u32,
     /// The disk: a FAT file system without partitions.
     pub disk: &'a Path,
+    /// A second disk.
+    pub scratch: Option<&'a Path>,
     /// A folder for the emulator's own files.
     pub dir: &'a Path,
     /// The far ends of COM1, COM2 and COM3.

@@ -31,6 +31,16 @@ const PACKAGES: [(&str, &str); 11] = [
 
 /// Depends on the newest kernel of its kind.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
+/// The kernel's drivers for the disks that the emulators have, below
+/// `kernel/drivers`, each behind those that it needs.
+const DRIVERS: [&str; 5] = [
+    "scsi/scsi_common.ko",
+    "scsi/scsi_mod.ko",
+    "scsi/sd_mod.ko",
+    "ata/libata.ko",
+    "ata/ata_piix.ko",
+];
+
 const BUSYBOX_PACKAGE: &str = "busybox-static";
 
 /// Root's downloads into a folder that apt's own user cannot write would draw
@@ -81,17 +91,16 @@ pub fn guest() -> Guest {
         kernel: guest_dir().join("vmlinuz.efi"),
         busybox: guest_dir().join("busybox"),
         headers: guest_dir().join("headers"),
+        drivers: DRIVERS.map(|driver| guest_dir().join(driver)).to_vec(),
     }
 }
 
 /// Whether the guest's parts have yet to be downloaded.
 pub fn guest_is_missing() -> bool {
-    let Guest {
-        kernel,
-        busybox,
-        headers,
-    } = guest();
-    !kernel.is_file() || !busybox.is_file() || !headers.is_dir()
+    let guest = guest();
+    let files = guest.drivers.iter().chain([&guest.kernel, &guest.busybox]);
+    let mut missing = files.into_iter().filter(|file| !file.is_file());
+    missing.next().is_some() || !guest.headers.is_dir()
 }
 
 /// Downloads and unpacks the guest's parts.
@@ -117,6 +126,7 @@ pub fn fetch_guest() -> Result<()> {
     fs::copy(unpacked.join("bin/busybox"), guest().busybox)?;
     fs::copy(kernel, guest().kernel)?;
     keep_headers(&unpacked.join("usr"))?;
+    keep_drivers(&unpacked)?;
     // Hundreds of megabytes of modules that nobody loads.
     fs::remove_dir_all(unpacked)?;
     Ok(())
@@ -133,6 +143,18 @@ fn keep_headers(usr: &Path) -> Result<()> {
         fs::rename(found, usr.join("src").join(name))?;
     }
     Ok(fs::rename(usr, guest().headers)?)
+}
+
+fn keep_drivers(unpacked: &Path) -> Result<()> {
+    let versions = paths::files(&unpacked.join("lib/modules"), "-amd64")?;
+    let version = versions.first();
+    let version = version.context("the kernel's package holds no modules")?;
+    for (driver, kept) in DRIVERS.iter().zip(guest().drivers) {
+        let folder = kept.parent().context("a driver without a folder")?;
+        paths::create_dir(folder)?;
+        fs::copy(version.join("kernel/drivers").join(driver), kept)?;
+    }
+    Ok(())
 }
 
 fn guest_dir() -> PathBuf {

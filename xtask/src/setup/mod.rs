@@ -28,6 +28,8 @@ pub struct Guest {
     pub busybox: PathBuf,
     /// The kernel's headers, what modules are built with.
     pub headers: PathBuf,
+    /// The kernel's drivers for disks, each behind those that it needs.
+    pub drivers: Vec<PathBuf>,
 }
 
 /// One thing that can be missing.

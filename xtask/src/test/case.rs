@@ -122,11 +122,16 @@ impl Bench {
             first: row.first.as_deref().map(artefacts::test_guest),
             damage: row.damage,
             cpu: cpu.map(str::to_owned),
+            drives_disks: row.scratch.is_some(),
             boot: variant.boot,
         };
         stage
             .esp(&self.artefacts, &self.guest)?
             .write(&disk, esp::FAST_CLUSTER)?;
+        let scratch = dir.join("scratch.img");
+        if let Some(mebibytes) = row.scratch {
+            esp::make_disk(&scratch, u64::from(mebibytes) << 20)?;
+        }
         let mut arguments = row.emulator.get(&machine).cloned().unwrap_or_default();
         if row.resets {
             arguments.extend(machine.boots_again());
@@ -137,6 +142,7 @@ impl Bench {
                 cpus: row.cpus,
                 memory: row.memory.unwrap_or(DEFAULT_MEMORY),
                 disk: &disk,
+                scratch: row.scratch.map(|_| scratch.as_path()),
                 dir: &dir,
                 serial: Default::default(),
                 cpu,
@@ -154,6 +160,9 @@ impl Bench {
             log: dir.join("log.txt"),
         })?;
         fs::remove_file(&disk)?;
+        if row.scratch.is_some() {
+            fs::remove_file(&scratch)?;
+        }
         fs::write(dir.join("output.txt"), &report.output)?;
         if let Ending::Signal(_) = report.ending {
             bail!(Interrupted);
@@ -178,9 +187,15 @@ fn boot_of(row: &Row) -> Boot {
     match &row.guest {
         Some(name) => Boot::Efi {
             program: artefacts::test_guest(name),
-            arguments: String::new(),
+            arguments: row.arguments.clone(),
         },
-        None => Boot::exec(row.exec.as_deref().unwrap_or("true")),
+        None => Boot::Linux {
+            kernel: None,
+            initrd: None,
+            append: row.append.clone(),
+            exec: Some(row.exec.clone().unwrap_or_else(|| "true".to_owned())),
+            at_end: None,
+        },
     }
 }
 
