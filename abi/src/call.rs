@@ -17,12 +17,27 @@ pub const VERSION: u32 = 1;
 /// of being an error, as it else is for a kernel.
 pub const MAY_FAULT: u64 = 1 << 31;
 
+/// Added to a service's number by a kernel that calls in a program's name: the
+/// call reaches the memory that a program at privilege level 3 reaches, and may
+/// do what the owner may. What is the kernel's alone is refused, for it outlives
+/// the program.
+pub const AS_PROGRAM: u64 = 1 << 30;
+
 /// The most bytes of a buffer that one call uses; of a longer one it uses the
 /// beginning, and says how much that was.
 pub const TRANSFER_MAX: usize = 64 << 10;
 
 /// The most bytes of a line that a guest writes into the log.
 pub const LOG_TEXT_MAX: usize = 200;
+
+/// The most bytes of a line of the debug shell.
+pub const SHELL_LINE_MAX: usize = 120;
+
+/// The most bytes of text that one call of the debug shell returns.
+pub const SHELL_TEXT_MAX: usize = 4096;
+
+/// The most bytes of a buffer into which the log is copied as it grows.
+pub const LOG_BUFFER_MAX: u64 = 1 << 20;
 
 /// The longest name of a service, in bytes, without the NUL.
 pub const NAME_MAX: usize = 255;
@@ -36,6 +51,9 @@ pub enum Who {
     Kernel,
     /// Privilege level 0, or any level with the owner token.
     Owner,
+    /// The owner, and any program if the config says `compat = bitvisor`:
+    /// clients that were written for BitVisor know no token.
+    Compat,
 }
 
 impl Who {
@@ -45,6 +63,7 @@ impl Who {
             Self::Any => "any",
             Self::Kernel => "kernel",
             Self::Owner => "owner",
+            Self::Compat => "compat",
         }
     }
 }

@@ -110,6 +110,26 @@ pub enum LogLevel {
     Trace,
 }
 
+/// `Handoff::compat`: which other hypervisor's clients programs may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compat {
+    /// None.
+    #[default]
+    None,
+    /// BitVisor's, which know no owner token: any program may call its names.
+    BitVisor,
+}
+
+impl Compat {
+    /// The value in the handoff.
+    pub const fn code(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::BitVisor => 1,
+        }
+    }
+}
+
 macro_rules! code {
     ($($type:ident { $($variant:ident = $code:literal),* })*) => {$(
         impl $type {
@@ -166,6 +186,8 @@ pub struct Handoff {
     pub print: u32,
     /// Size of each CPU's trace, a multiple of a page. 0: exits are not traced.
     pub trace_size: u64,
+    /// A [`Compat`] code.
+    pub compat: u64,
     /// The owner token, R8 and R9; 0 if there is none. See
     /// [`crate::token::Token`].
     pub token: [u64; 2],
@@ -263,7 +285,7 @@ mod tests {
         assert_eq!(offset_of!(Handoff, memory), 40 + 24 * SEGMENTS_MAX);
         assert_eq!(
             size_of::<Handoff>(),
-            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 8 + 2 * 16
+            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 2 * 8 + 2 * 16
         );
     }
 

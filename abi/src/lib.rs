@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+pub mod device;
 pub mod discovery;
 pub mod errno;
 pub mod greeting;

@@ -268,6 +268,42 @@ impl From<Record<'_>> for TraceRecord {
     }
 }
 
+impl<'a> From<&'a ExitsRecord> for Exits<'a> {
+    fn from(record: &'a ExitsRecord) -> Self {
+        Self {
+            kind: record.kind.as_str(),
+            count: record.count,
+            total: record.total,
+            most: record.most,
+            buckets: record.buckets,
+        }
+    }
+}
+
+impl<'a> From<&'a OddityRecord> for Oddity<'a> {
+    fn from(record: &'a OddityRecord) -> Self {
+        Self {
+            name: record.name.as_str(),
+            count: record.count,
+        }
+    }
+}
+
+impl<'a> From<&'a TraceRecord> for Record<'a> {
+    fn from(record: &'a TraceRecord) -> Self {
+        Self {
+            cpu: record.cpu,
+            number: record.number,
+            begin: record.begin,
+            end: record.end,
+            kind: record.kind.as_str(),
+            outcome: record.outcome.as_str(),
+            rip: record.rip,
+            payload: record.payload,
+        }
+    }
+}
+
 /// [`Info::features`]: the guest may print.
 pub const FEATURE_PRINT: u32 = 4;
 /// [`Info::features`]: exits can be traced.
@@ -366,6 +402,34 @@ mod tests {
         assert_eq!(bytes[16..20], [0x44, 0x44, 0x33, 0x33]);
         assert_eq!(bytes[40..46], *b"1.2.3\0");
         assert_eq!(Info::from_bytes(&bytes), info);
+    }
+
+    #[test]
+    fn what_is_told_by_call_is_what_the_log_would_say() {
+        let exits = Exits {
+            kind: "cpuid",
+            count: 1,
+            total: 2,
+            most: 3,
+            buckets: core::array::from_fn(|bucket| bucket as u64),
+        };
+        assert_eq!(Exits::from(&ExitsRecord::from(exits)), exits);
+        let oddity = Oddity {
+            name: "init",
+            count: 4,
+        };
+        assert_eq!(Oddity::from(&OddityRecord::from(oddity)), oddity);
+        let record = Record {
+            cpu: 1,
+            number: 2,
+            begin: 3,
+            end: 4,
+            kind: "rdmsr",
+            outcome: "fault",
+            rip: 5,
+            payload: [6, 7],
+        };
+        assert_eq!(Record::from(&TraceRecord::from(record)), record);
     }
 
     #[test]

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0 */
 /*
- * Calls to Underlay from C, in a program or in a Linux module.
+ * Calls to Underlay from C or C++, in a program or in a Linux module.
+ *
+ *	uint32_t instruction = underlay_find();
+ *	struct underlay_call call = { .rax = UNDERLAY_HELLO };
+ *
+ *	if (instruction)
+ *		underlay_call(instruction, &call);
  *
  * Made by `cargo xtask generate` from the tables in `abi`; docs/SERVICES.md is
  * made from the same and says more.
@@ -14,6 +20,10 @@
 #include <stdint.h>
 #endif
 
+/* A record has the size that the hypervisor takes it to have. */
+#define UNDERLAY_SIZE(record, bytes) \
+	typedef char record##_has_its_size[sizeof(struct record) == (bytes) ? 1 : -1]
+
 /* Version of the call interface. */
 #define UNDERLAY_VERSION 1
 
@@ -22,6 +32,14 @@
  * where an argument's memory is not accessible. Programs get the fault always.
  */
 #define UNDERLAY_MAY_FAULT 0x80000000u
+
+/*
+ * Added to a number by a kernel that calls in a program's name: the call
+ * reaches the memory that the program reaches, and may do what the owner may.
+ * Memory that is not accessible is -EFAULT with its address in RBX, for the
+ * kernel to bring it in and to call again.
+ */
+#define UNDERLAY_AS_PROGRAM 0x40000000u
 
 /* The most bytes of a buffer that one call uses. */
 #define UNDERLAY_TRANSFER_MAX 65536
@@ -53,14 +71,14 @@
 #define UNDERLAY_PRINT 3
 
 /*
- * statistics, for any: writes to the log what this CPU's exits cost, some lines a call.
+ * statistics, for owner: writes to the log what this CPU's exits cost, some lines a call.
  *   takes RBX line: 0, or the line to go on with
  *   returns RAX next: the number of the next line, or 0 at the end
  */
 #define UNDERLAY_STATISTICS 4
 
 /*
- * trace, for any: switches the trace of this CPU's exits that the config asks for, or writes it to the log's port.
+ * trace, for owner: switches the trace of this CPU's exits, or writes it to the log's port; without `trace` in the config it is -ENOSYS.
  *   takes RBX command: 0 stops it, 1 starts it, 2 writes some of its records
  *   returns RAX left: records that are still to be written
  */
@@ -257,6 +275,57 @@
  */
 #define UNDERLAY_LOG_FILL 26
 
+/*
+ * shell_open, for owner: begins a session of the debug shell; of more than 8 the one that was used longest ago ends.
+ *   returns RAX handle: the session
+ */
+#define UNDERLAY_SHELL_OPEN 27
+
+/*
+ * shell_line, for owner: runs a line in a session of the debug shell; no such session is -EINVAL.
+ *   takes RBX handle: the session
+ *   takes RCX line: the line
+ *   takes RDX bytes: its length, of at most 120; 0 goes on with the text of the last line, which any other line cuts off
+ *   takes RSI buffer: where to put the text
+ *   takes RDI room: the room there; at most 4096 are used
+ *   returns RAX done: how much text there is
+ *   returns RBX more: 1 if there is more to come, else 0
+ *   returns RCX ended: 1 if the line ended the session, else 0
+ */
+#define UNDERLAY_SHELL_LINE 28
+
+/*
+ * shell_close, for owner: ends a session of the debug shell.
+ *   takes RBX handle: the session
+ *   returns RAX zero: 0
+ */
+#define UNDERLAY_SHELL_CLOSE 29
+
+/*
+ * dbgsh, for compat: is the debug shell as BitVisor's clients know it, a byte at a time.
+ *   takes RBX byte: in 32 bits: what was typed where the shell waited for it, or 0x100 for a NUL; 0 where it had given a byte, which is taken; -1 changes nothing
+ *   returns RAX byte: a byte to show; 0x10a is the newline behind the end; 0: the shell waits for a byte
+ */
+#define UNDERLAY_DBGSH 30
+
+/*
+ * log_set_buf, for kernel: has each line of the log that comes copied into a buffer, as BitVisor's clients know it; what is no memory of the guest's, or of no use, is -EINVAL.
+ *   takes RBX buffer: 32 bits that count bytes written less bytes read, then a ring of text; a multiple of 4, or 0: none any more
+ *   takes RCX bytes: its size with the count, of at most 1 MiB; 0: none any more
+ *   returns RAX zero: 0
+ */
+#define UNDERLAY_LOG_SET_BUF 31
+
+/*
+ * get_status, for compat: tells what there is beneath in text for people, as BitVisor's clients know it.
+ *   takes RBX buffer: where to put the text
+ *   takes RCX room: the room there
+ *   returns RAX missing: 0, or 1 if it does not fit and was not written
+ *   returns RBX unchanged: the buffer
+ *   returns RCX bytes: how long the text is; no NUL follows it
+ */
+#define UNDERLAY_GET_STATUS 32
+
 /* What there is beneath, as `info` tells it. */
 struct underlay_info {
 	/* Version of the call interface. */
@@ -276,7 +345,7 @@ struct underlay_info {
 	/* Version of the hypervisor. */
 	char version[32];
 };
-_Static_assert(sizeof(struct underlay_info) == 72, "underlay_info");
+UNDERLAY_SIZE(underlay_info, 72);
 
 /* A service, as `list` tells of it. */
 struct underlay_service {
@@ -293,7 +362,7 @@ struct underlay_service {
 	/* What it does. */
 	char sentence[192];
 };
-_Static_assert(sizeof(struct underlay_service) == 256, "underlay_service");
+UNDERLAY_SIZE(underlay_service, 256);
 
 /* The exits of one kind, as `statistics_read` tells of them. Times are the ticks from an exit to the next entry. */
 struct underlay_exits {
@@ -308,7 +377,7 @@ struct underlay_exits {
 	/* How their times are spread: bucket n counts what took 2^n to 2^(n+1) - 1 ticks, the first also what took none, the last whatever took longer. */
 	uint64_t buckets[32];
 };
-_Static_assert(sizeof(struct underlay_exits) == 304, "underlay_exits");
+UNDERLAY_SIZE(underlay_exits, 304);
 
 /* Something odd, as `oddities_read` tells of it. */
 struct underlay_oddity {
@@ -317,7 +386,7 @@ struct underlay_oddity {
 	/* How often it happened. */
 	uint64_t count;
 };
-_Static_assert(sizeof(struct underlay_oddity) == 48, "underlay_oddity");
+UNDERLAY_SIZE(underlay_oddity, 48);
 
 /* An exit, as `trace_read` tells of it. */
 struct underlay_trace {
@@ -338,7 +407,7 @@ struct underlay_trace {
 	/* The CPU. */
 	uint32_t cpu;
 };
-_Static_assert(sizeof(struct underlay_trace) == 88, "underlay_trace");
+UNDERLAY_SIZE(underlay_trace, 88);
 
 /* The registers of a call, and of its reply. */
 struct underlay_call {
@@ -346,9 +415,46 @@ struct underlay_call {
 	uint64_t rax;
 	/* Arguments 1 to 5; then results. */
 	uint64_t rbx, rcx, rdx, rsi, rdi;
-	/* The owner token, where a program has it. */
+};
+UNDERLAY_SIZE(underlay_call, 48);
+
+/*
+ * The device of the Linux module. The ioctl takes a struct underlay_call and
+ * makes the call for the program that opened the device, which needs no token.
+ * Its registers are then those of the reply: a failed call is an ioctl that
+ * succeeds, with a negative errno in rax. Memory that the program itself
+ * cannot reach is -EFAULT there, with the address in rbx.
+ */
+#define UNDERLAY_DEVICE "/dev/underlay"
+#define UNDERLAY_DEVICE_CALL 0xc03055f0u
+
+/* The owner token. Linux shows the ACPI table that holds it to root. */
+struct underlay_token {
 	uint64_t r8, r9;
 };
+#define UNDERLAY_TOKEN_PATH "/sys/firmware/acpi/tables/ULAY"
+#define UNDERLAY_TOKEN_TABLE_SIZE 52
+
+/* Takes the token from the table. Returns 0 if it is not that table, else 1. */
+static inline int underlay_token_from(const unsigned char *table, unsigned long bytes,
+				      struct underlay_token *token)
+{
+	int i;
+
+	if (bytes != UNDERLAY_TOKEN_TABLE_SIZE)
+		return 0;
+	for (i = 0; i < 4; i++) {
+		if (table[i] != (unsigned char)"ULAY"[i])
+			return 0;
+	}
+	token->r8 = 0;
+	token->r9 = 0;
+	for (i = 7; i >= 0; i--) {
+		token->r8 = token->r8 << 8 | table[36 + i];
+		token->r9 = token->r9 << 8 | table[36 + 8 + i];
+	}
+	return 1;
+}
 
 static inline void underlay_cpuid(uint32_t leaf, uint32_t registers[4])
 {
@@ -367,7 +473,8 @@ static inline uint32_t underlay_find(void)
 	uint32_t r[4];
 
 	underlay_cpuid(0x40000000, r);
-	if (r[1] != 0x65646e55 || r[2] != 0x79616c72 || r[3] != 0x5648)
+	if (r[0] < 0x40000001 || r[1] != 0x65646e55 ||
+	    r[2] != 0x79616c72 || r[3] != 0x5648)
 		return 0;
 	underlay_cpuid(0x40000001, r);
 	if (r[0] != UNDERLAY_VERSION)
@@ -375,28 +482,39 @@ static inline uint32_t underlay_find(void)
 	return r[1] & (1 | 2);
 }
 
+#define UNDERLAY_EXECUTE(mnemonic, call, r8, r9)				\
+	__asm__ volatile(mnemonic						\
+			 : "+a"((call)->rax), "+b"((call)->rbx),		\
+			   "+c"((call)->rcx), "+d"((call)->rdx),		\
+			   "+S"((call)->rsi), "+D"((call)->rdi)			\
+			 : "r"(r8), "r"(r9)					\
+			 : "memory")
+
 /*
- * Calls with the instruction that underlay_find() named, which must not be 0:
- * a CPU without Underlay raises #UD. Returns RAX.
+ * Calls as the owner, with the instruction that underlay_find() named. It must
+ * not be 0: a CPU without Underlay raises #UD. Returns RAX.
  */
-static inline int64_t underlay_call(uint32_t instruction, struct underlay_call *call)
+static inline int64_t underlay_call_as_owner(uint32_t instruction, struct underlay_call *call,
+					     const struct underlay_token *token)
 {
-	register uint64_t r8 __asm__("r8") = call->r8;
-	register uint64_t r9 __asm__("r9") = call->r9;
+	register uint64_t r8 __asm__("r8") = token->r8;
+	register uint64_t r9 __asm__("r9") = token->r9;
 
 	if (instruction & 1)
-		__asm__ volatile("vmcall"
-				 : "+a"(call->rax), "+b"(call->rbx), "+c"(call->rcx),
-				   "+d"(call->rdx), "+S"(call->rsi), "+D"(call->rdi)
-				 : "r"(r8), "r"(r9)
-				 : "memory");
+		UNDERLAY_EXECUTE("vmcall", call, r8, r9);
 	else
-		__asm__ volatile("vmmcall"
-				 : "+a"(call->rax), "+b"(call->rbx), "+c"(call->rcx),
-				   "+d"(call->rdx), "+S"(call->rsi), "+D"(call->rdi)
-				 : "r"(r8), "r"(r9)
-				 : "memory");
+		UNDERLAY_EXECUTE("vmmcall", call, r8, r9);
 	return (int64_t)call->rax;
+}
+
+#undef UNDERLAY_EXECUTE
+
+/* Calls without a token, which opens nothing: as a kernel or as anybody. */
+static inline int64_t underlay_call(uint32_t instruction, struct underlay_call *call)
+{
+	const struct underlay_token none = { 0, 0 };
+
+	return underlay_call_as_owner(instruction, call, &none);
 }
 
 #endif

@@ -2,6 +2,7 @@
 //! registers. See `abi::call` for the convention.
 
 use abi::Errno;
+use abi::token::Token;
 use core::arch::asm;
 use core::fmt;
 
@@ -76,26 +77,36 @@ impl fmt::Display for Failure {
 
 impl core::error::Error for Failure {}
 
-/// Executes the call instruction, whatever is beneath.
+/// Executes the call instruction, whatever is beneath, with `token` in R8 and
+/// R9.
 ///
 /// # Safety
 ///
 /// The instruction must be one that the hypervisor beneath answers (else the
 /// CPU raises #UD, which usually ends the program), and addresses among the
 /// arguments must suit the service.
-pub unsafe fn call(instruction: Instruction, number: u64, arguments: [u64; 5]) -> Reply {
+pub unsafe fn call(
+    instruction: Instruction,
+    token: Token,
+    number: u64,
+    arguments: [u64; 5],
+) -> Reply {
     // SAFETY: the caller's contract is the same.
     unsafe {
         match instruction {
-            Instruction::Vmcall => vmcall(number, arguments),
-            Instruction::Vmmcall => vmmcall(number, arguments),
+            Instruction::Vmcall => vmcall(token, number, arguments),
+            Instruction::Vmmcall => vmmcall(token, number, arguments),
         }
     }
 }
 
 macro_rules! call_instruction {
     ($name:ident, $mnemonic:literal) => {
-        unsafe fn $name(number: u64, [mut rbx, rcx, rdx, rsi, rdi]: [u64; 5]) -> Reply {
+        unsafe fn $name(
+            Token([r8, r9]): Token,
+            number: u64,
+            [mut rbx, rcx, rdx, rsi, rdi]: [u64; 5],
+        ) -> Reply {
             let mut reply = Reply::default();
             let [_, out_rcx, out_rdx, out_rsi, out_rdi] = &mut reply.results;
             // LLVM keeps RBX to itself, so it is exchanged around the call.
@@ -112,6 +123,8 @@ macro_rules! call_instruction {
                     inout("rdx") rdx => *out_rdx,
                     inout("rsi") rsi => *out_rsi,
                     inout("rdi") rdi => *out_rdi,
+                    in("r8") r8,
+                    in("r9") r9,
                     options(nostack, preserves_flags),
                 );
             }

@@ -3,15 +3,29 @@
 //! answers.
 //!
 //! ```no_run
-//! match underlay::Underlay::find() {
-//!     Ok(underlay) => println!("ABI version {}", underlay.ping()?),
-//!     Err(absent) => println!("{absent}"),
+//! # #[cfg(all(feature = "std", target_os = "linux"))]
+//! # fn look() -> Result<(), Box<dyn std::error::Error>> {
+//! let underlay = underlay::Underlay::find()?; // CPUID alone: nothing can go wrong
+//! println!("ABI version {}", underlay.ping()?);
+//!
+//! let owner = underlay.as_owner()?; // root, on Linux
+//! let mut bytes = [0; 64];
+//! let done = owner.memory_read_physical(&mut bytes, 0x10_0000)?;
+//! println!("{:x?}", &bytes[..done]);
+//! for exits in owner.exits()?.0 {
+//!     println!("{} {}", exits.kind.as_str(), exits.count);
 //! }
-//! # Ok::<(), underlay::Failure>(())
+//! # Ok(())
+//! # }
 //! ```
 //!
+//! Every service of `abi::call::SERVICES` has a function of [`Underlay`] with
+//! its name, safe where the compiler knows the memory that the service uses.
+//! What is for the machine's owner needs a kernel, or root with
+//! `Underlay::as_owner`.
+//!
 //! Without the feature `std` the library needs neither an operating system nor
-//! memory of its own. With it, [`probe`] can try a call where nothing announced
+//! memory of its own. With it, `probe` can try a call where nothing announced
 //! itself, and survives the #UD of a CPU that knows no such instruction.
 #![cfg_attr(not(feature = "std"), no_std)]
 
@@ -19,23 +33,33 @@
 compile_error!("calls are instructions of x86-64: build for an x86_64 target");
 
 pub mod call;
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub mod device;
 pub mod discovery;
+mod error;
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub mod owner;
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub mod probe;
-
-use core::ffi::CStr;
+pub mod records;
+mod row;
+pub mod services;
+mod way;
 
 pub use abi::Errno;
+pub use abi::token::Token;
 pub use call::{Failure, Instruction, Reply};
 pub use discovery::NotPresent;
+pub use error::Error;
+pub use way::Way;
 
 /// An Underlay that was found beneath this program.
 ///
-/// Holding one is the proof that the call instruction is there, which is why
-/// the typed calls are safe.
+/// Holding one is the proof that there is a way down, which is why the typed
+/// calls are safe.
 #[derive(Clone, Copy, Debug)]
 pub struct Underlay {
-    instruction: Instruction,
+    way: Way,
 }
 
 impl Underlay {
@@ -46,94 +70,26 @@ impl Underlay {
     /// Why there is no Underlay to talk to. A hypervisor whose config says
     /// `presence = hidden` looks exactly like none.
     pub fn find() -> Result<Self, NotPresent> {
-        discovery::find().map(|instruction| Self { instruction })
+        discovery::find().map(Self::by)
     }
 
-    /// The instruction that calls use on this CPU.
-    pub fn instruction(self) -> Instruction {
-        self.instruction
-    }
-
-    /// The cheapest call: returns the version of the call interface.
-    ///
-    /// # Errors
-    ///
-    /// Any [`Failure`] that the hypervisor answers with; none is expected.
-    pub fn ping(self) -> Result<u32, Failure> {
-        // SAFETY: `ping` takes no arguments and touches no memory of ours.
-        let reply = unsafe { self.call(abi::call::PING, [0; 5]) };
-        // The version has 32 bits; the rest of RAX is zero.
-        reply.result().map(|rax| rax as u32)
-    }
-
-    /// Makes the hypervisor write its greeting to its log; returns how many
-    /// greetings it has written since it started.
-    ///
-    /// # Errors
-    ///
-    /// Any [`Failure`] that the hypervisor answers with; none is expected.
-    pub fn hello(self) -> Result<u64, Failure> {
-        // SAFETY: `hello` takes no arguments and touches no memory of ours.
-        let reply = unsafe { self.call(abi::call::HELLO, [0; 5]) };
-        reply.result()
-    }
-
-    /// Makes the hypervisor write what this CPU's exits cost to its log.
-    ///
-    /// # Errors
-    ///
-    /// Any [`Failure`] that the hypervisor answers with; none is expected.
-    pub fn statistics(self) -> Result<(), Failure> {
-        let mut line = 0;
-        loop {
-            // SAFETY: `statistics` takes a number and touches no memory of ours.
-            let reply = unsafe { self.call(abi::call::STATISTICS, [line, 0, 0, 0, 0]) };
-            line = reply.result()?;
-            if line == 0 {
-                return Ok(());
-            }
+    fn by(instruction: Instruction) -> Self {
+        Self {
+            way: Way::Instruction(instruction, Token::NONE),
         }
     }
 
-    /// Switches the trace of this CPU's exits.
-    ///
-    /// # Errors
-    ///
-    /// [`Errno::NotPermitted`] where the hypervisor's config asks for none.
-    pub fn switch_trace(self, on: bool) -> Result<(), Failure> {
-        // SAFETY: `trace` takes a number and touches no memory of ours.
-        let reply = unsafe { self.call(abi::call::TRACE, [on.into(), 0, 0, 0, 0]) };
-        reply.result().map(drop)
+    /// The same, for calls that only the machine's owner may make, whose token
+    /// this is.
+    pub fn with_token(self, token: Token) -> Self {
+        Self {
+            way: self.way.with_token(token),
+        }
     }
 
-    /// Makes the hypervisor write some of this CPU's trace to the port of its
-    /// log; returns how many records are left. If they do not become fewer, the
-    /// port is busy, or there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`Errno::NotPermitted`] where the hypervisor's config asks for none.
-    pub fn write_trace(self) -> Result<u64, Failure> {
-        // SAFETY: `trace` takes a number and touches no memory of ours.
-        let reply = unsafe { self.call(abi::call::TRACE, [2, 0, 0, 0, 0]) };
-        reply.result()
-    }
-
-    /// The number of the service called `name`, or `None` if this hypervisor
-    /// has no such service.
-    ///
-    /// # Errors
-    ///
-    /// [`Errno::NameTooLong`] for more than [`abi::call::NAME_MAX`] bytes.
-    pub fn resolve(self, name: &CStr) -> Result<Option<u64>, Failure> {
-        let address = name.as_ptr() as u64;
-        // SAFETY: the hypervisor only reads, and only up to the NUL that `CStr`
-        // guarantees, within the lifetime of the borrow.
-        let reply = unsafe { self.call(abi::call::RESOLVE, [address, 0, 0, 0, 0]) };
-        let number = reply.result()?;
-        // 0 says "none", and is at once the number of `resolve` itself.
-        let is_resolve = name.to_bytes() == b"resolve";
-        Ok((number != 0 || is_resolve).then_some(number))
+    /// How calls get down.
+    pub fn way(self) -> Way {
+        self.way
     }
 
     /// Calls any service by its number; for services that this library has no
@@ -144,8 +100,8 @@ impl Underlay {
     /// Where the service takes addresses, they must name memory that it may
     /// read or write as its description says, as for a system call.
     pub unsafe fn call(self, number: u64, arguments: [u64; 5]) -> Reply {
-        // SAFETY: the instruction is there, as `self` proves; the caller
-        // answers for the arguments.
-        unsafe { call::call(self.instruction, number, arguments) }
+        // SAFETY: `self` proves that there is a way; the caller answers for
+        // the arguments.
+        unsafe { self.way.carry(number, arguments) }
     }
 }

@@ -32,7 +32,7 @@ impl Underlay {
         // of KVM, Xen and Hyper-V, which refuse it from user programs.
         let reply = unsafe { attempt(instruction, abi::call::PING, [0; 5]) };
         match reply {
-            Some(reply) if reply.rax == u64::from(abi::call::VERSION) => Ok(Self { instruction }),
+            Some(reply) if reply.rax == u64::from(abi::call::VERSION) => Ok(Self::by(instruction)),
             Some(reply) => Err(NotPresent::Stranger(reply.rax)),
             None => Err(NotPresent::Unanswered(instruction)),
         }

@@ -17,6 +17,8 @@ pub struct Caller<'a, M> {
     pub user: bool,
     /// At CPL 0.
     pub kernel: bool,
+    /// Called by a kernel in its name: an owner without the token.
+    pub trusted: bool,
     /// A memory argument that is not accessible raises an exception; else it is
     /// an error.
     pub faults: bool,
@@ -33,8 +35,20 @@ impl<'a, M: Memory> Caller<'a, M> {
             paging: vcpu.paging(),
             user: cpl == 3,
             kernel: cpl == 0,
+            trusted: false,
             faults: cpl != 0,
             wide: vcpu.code_size() == CodeSize::Bits64,
+        }
+    }
+
+    /// The program in whose name this caller calls. A kernel vouches for it;
+    /// nobody else gains by calling so.
+    pub fn as_program(self) -> Self {
+        Self {
+            user: true,
+            kernel: false,
+            trusted: self.kernel,
+            ..self
         }
     }
 
@@ -84,6 +98,7 @@ impl<'a, M: Memory> Caller<'a, M> {
             },
             user: false,
             kernel: true,
+            trusted: false,
             faults: false,
             wide: self.wide,
         }

@@ -2,7 +2,7 @@
 //! a map. What the policy did to them is written down.
 
 use core::ops::Range;
-use machine::nested::OutOfTables;
+use machine::nested::{NestedEntry, OutOfTables};
 use machine::{CodeSize, Memory, Unreachable, Vcpu};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -338,6 +338,15 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
             .map(|slot| *slot = value)
             .is_some()
     }
+    fn field(&self, number: usize) -> Option<(&'static str, Option<u64>)> {
+        let fields = [
+            ("GUEST_CR0", Some(self.cr0.bits())),
+            ("GUEST_CR3", Some(self.cr3)),
+            ("GUEST_SSP", None),
+            ("HOST_CR3", Some(0x77)),
+        ];
+        fields.get(number).copied()
+    }
     /// XCR0 with x87 state on, and no other register.
     fn set_extended_control(&mut self, index: u32, value: u64) -> bool {
         let accepted = index == 0 && value & 1 != 0;
@@ -361,6 +370,8 @@ pub struct FakeMemory {
     pub watched: RefCell<BTreeSet<Gpa>>,
     pub followed: Cell<u32>,
     pub fits: Cell<bool>,
+    /// Where the log is to be copied.
+    pub log_copy: Cell<Option<(Gpa, u64)>>,
 }
 
 impl FakeMemory {
@@ -376,6 +387,7 @@ impl FakeMemory {
             watched: RefCell::default(),
             followed: Cell::new(0),
             fits: Cell::new(true),
+            log_copy: Cell::new(None),
         };
         memory.restore();
         memory
@@ -468,6 +480,22 @@ impl Memory for FakeMemory {
     }
     fn types_changed(&self) -> bool {
         true
+    }
+    /// Everything is there in pages of 4 KiB, but for the hypervisor's own.
+    fn nested(&self, gpa: Gpa) -> NestedEntry {
+        let there = !Self::RESERVED.contains(&gpa);
+        NestedEntry {
+            level: if there { 1 } else { 2 },
+            value: if there { gpa.page().0 | 7 } else { 0 },
+            rights: [there; 3],
+        }
+    }
+    fn copy_log(&self, buffer: Option<(Gpa, u64)>) -> Result<(), Unreachable> {
+        if let Some((gpa, size)) = buffer {
+            self.range(gpa, size as usize)?;
+        }
+        self.log_copy.set(buffer);
+        Ok(())
     }
     fn follow_mtrrs(&self) -> Result<(), OutOfTables> {
         self.followed.set(self.followed.get() + 1);

@@ -31,6 +31,7 @@ pub mod services;
 pub mod shared;
 pub mod start;
 pub mod statistics;
+pub mod text;
 pub mod trace;
 pub mod vm;
 pub mod watches;

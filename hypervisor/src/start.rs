@@ -10,7 +10,7 @@ use crate::run::run;
 use crate::statistics::Statistics;
 use crate::trace::Trace;
 use crate::vm::{Cpu, Features, Vm};
-use abi::handoff::Presence;
+use abi::handoff::{Compat, Presence};
 use abi::refusal::Refusal;
 use abi::token::Token;
 use machine::nested::Format;
@@ -106,6 +106,9 @@ fn guest(
     let presence = Presence::from_code(boot.handoff.presence).unwrap_or_default();
     let mut vm = Vm::new(memory, presence, features);
     vm.token = Token(boot.handoff.token);
+    if boot.handoff.compat == Compat::BitVisor.code() {
+        vm.compat = Compat::BitVisor;
+    }
     if boot.handoff.print != 0 {
         vm.printer = Some(Printer::new(vm.memory.reserved().start));
     }

@@ -5,14 +5,15 @@ use crate::outcome::Outcome;
 use crate::peers::Peers;
 use crate::printer::Printer;
 use crate::ration::Ration;
+use crate::services::shell::Sessions;
 use crate::shared::Shared;
 use crate::statistics::Statistics;
 use crate::trace::ring::Reader;
 use crate::trace::{Before, Trace};
-use abi::handoff::Presence;
+use abi::handoff::{Compat, Presence};
 use abi::token::Token;
 use core::sync::atomic::AtomicU64;
-use machine::{Memory, Vcpu};
+use machine::Vcpu;
 use x86::Exit;
 
 /// What all CPUs of a guest share.
@@ -29,6 +30,10 @@ pub struct Vm<M> {
     pub printer: Option<Printer>,
     /// Buffers that its kernel shares. Kept and released by services.
     pub shared: Shared,
+    /// Whose clients its programs may be. Never changes.
+    pub compat: Compat,
+    /// Sessions of the debug shell. Used by services on any CPU.
+    pub shell: Sessions,
     /// Lines that the guest's kernel may write into the log.
     pub kernel_lines: Ration,
     /// Lines that its programs may.
@@ -78,7 +83,7 @@ impl Features {
     };
 }
 
-impl<M: Memory> Vm<M> {
+impl<M> Vm<M> {
     /// A guest that has not run yet.
     pub fn new(memory: M, presence: Presence, features: Features) -> Self {
         Self {
@@ -88,6 +93,8 @@ impl<M: Memory> Vm<M> {
             token: Token::NONE,
             printer: None,
             shared: Shared::default(),
+            compat: Compat::default(),
+            shell: Sessions::default(),
             kernel_lines: Ration::default(),
             program_lines: Ration::default(),
             greetings: AtomicU64::new(0),

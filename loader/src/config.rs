@@ -8,7 +8,7 @@ mod values;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-pub use abi::handoff::{LogLevel, LogPort, Presence};
+pub use abi::handoff::{Compat, LogLevel, LogPort, Presence};
 pub use problem::{Problem, Wrong};
 
 /// The file's name, as problems cite it.
@@ -75,6 +75,8 @@ pub struct Config {
     pub log_level: LogLevel,
     /// Whether the guest is offered the three ways to print.
     pub print: bool,
+    /// Whose clients programs may be.
+    pub compat: Compat,
     /// Memory of each CPU's trace, in bytes, a multiple of [`TRACE_ALIGN`]; 0:
     /// exits are not traced.
     pub trace: u64,
@@ -97,6 +99,7 @@ impl Default for Config {
             log: LogPort::default(),
             log_level: LogLevel::default(),
             print: false,
+            compat: Compat::default(),
             trace: 0,
             cpus: Cpus::default(),
             memory: Memory::default(),
@@ -107,13 +110,14 @@ impl Default for Config {
 }
 
 /// Every key, in the order of the shipped file.
-pub const KEYS: [&str; 11] = [
+pub const KEYS: [&str; 12] = [
     "enabled",
     "on_failure",
     "presence",
     "log",
     "log_level",
     "print",
+    "compat",
     "trace",
     "cpus",
     "memory",

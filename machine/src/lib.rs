@@ -38,6 +38,6 @@ pub mod vtx;
 pub use abi::handoff::Handoff;
 pub use boot::{Boot, Main};
 pub use checked::CheckedEntries;
-pub use log::{LOG_LINE_MAX, LogLine, read_log, write_to_log_port};
+pub use log::{LOG_LINE_MAX, LogBuffer, LogLine, read_log, write_to_log_port};
 pub use memory::{GuestMemory, Memory, Unreachable};
 pub use vcpu::{CodeSize, Vcpu};

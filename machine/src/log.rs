@@ -6,6 +6,7 @@
 //! over the ration stays in the ring, and the next line that fits says how
 //! many did.
 
+mod buffer;
 mod text;
 
 use crate::instructions::read_tsc;
@@ -15,6 +16,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 use spin::{Mutex, MutexGuard};
 use text::Text;
 
+pub use buffer::LogBuffer;
 pub use text::LogLine;
 
 /// Lines that may go to the port at once.
@@ -29,6 +31,8 @@ struct Ring {
     port: Port,
     clock: Clock,
     ration: Ration,
+    /// Where the guest wants a copy of each line.
+    copy: Option<LogBuffer>,
 }
 
 #[derive(Clone, Copy)]
@@ -151,6 +155,9 @@ impl Ring {
         );
         self.text.keep(line.bytes());
         self.text.keep(b"\n");
+        if let Some(copy) = &mut self.copy {
+            copy.add_line(line.bytes());
+        }
         if let Share::Print { held } = self.ration.take(micros) {
             self.tell_held(held);
             let taken = self.port.write(line.bytes()) && self.port.write(b"\r\n");
@@ -210,6 +217,13 @@ pub fn read_log(number: u64, into: &mut [u8]) -> LogLine {
         .map_or(LogLine::NotYet, |ring| ring.text.read(number, into))
 }
 
+/// Has each further line copied into `buffer`, or into none any more.
+pub(crate) fn copy_into(buffer: Option<LogBuffer>) {
+    if let Some(ring) = RING.lock().as_mut() {
+        ring.copy = buffer;
+    }
+}
+
 /// The longest line, with its newline, in bytes.
 pub const LOG_LINE_MAX: usize = LINE_MAX + 1;
 
@@ -222,6 +236,7 @@ pub(crate) fn start(text: &'static mut [u8], port: Port, level: LevelFilter, sta
         port,
         clock,
         ration: Ration::FULL,
+        copy: None,
     });
     // A second call finds the logger set already, which is what it wants.
     let _ = log::set_logger(&Logger);

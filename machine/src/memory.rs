@@ -1,7 +1,8 @@
 //! Guest memory: the one way for the hypervisor to read and write it, and the
 //! nested tables that decide what of it there is.
 
-use crate::nested::{Nested, OutOfTables};
+use crate::log::{self, LogBuffer};
+use crate::nested::{Nested, NestedEntry, OutOfTables};
 use crate::tables::DIRECT_MAP;
 use crate::{guarded, mtrrs};
 use abi::handoff::{self, MEMORY_MAX};
@@ -39,6 +40,11 @@ pub trait Memory: Entries {
     fn watch_writes(&self, gpa: Gpa) -> Result<(), OutOfTables>;
     /// Whether this CPU's MTRRs are on and say other types than the tables have.
     fn types_changed(&self) -> bool;
+    /// The entry of the nested tables that decides over `gpa`.
+    fn nested(&self, gpa: Gpa) -> NestedEntry;
+    /// Has each further line of the log copied into a [`LogBuffer`] of `size`
+    /// bytes at `gpa`, or into none any more.
+    fn copy_log(&self, buffer: Option<(Gpa, u64)>) -> Result<(), Unreachable>;
     /// Takes up the memory types that the MTRRs have now. Translations must be
     /// flushed afterwards.
     fn follow_mtrrs(&self) -> Result<(), OutOfTables>;
@@ -138,6 +144,22 @@ impl Memory for GuestMemory {
     fn types_changed(&self) -> bool {
         let now = mtrrs::read();
         now.is_on() && now != *self.nested.lock().types()
+    }
+
+    fn nested(&self, gpa: Gpa) -> NestedEntry {
+        self.nested.lock().find(gpa.0)
+    }
+
+    fn copy_log(&self, buffer: Option<(Gpa, u64)>) -> Result<(), Unreachable> {
+        let Some((gpa, size)) = buffer else {
+            log::copy_into(None);
+            return Ok(());
+        };
+        let at = self.direct(gpa, size)?;
+        // SAFETY: `direct` yields addresses of the direct map only, which is
+        // the guest's memory and stays mapped; nothing of Rust's lies there.
+        log::copy_into(Some(unsafe { LogBuffer::new(at, size) }));
+        Ok(())
     }
 
     fn follow_mtrrs(&self) -> Result<(), OutOfTables> {

@@ -28,6 +28,15 @@ impl Format {
         7
     }
 
+    /// Reading, writing, executing.
+    fn rights(self, entry: u64) -> [bool; 3] {
+        let bit = |bit: u32| entry >> bit & 1 != 0;
+        match self {
+            Self::Ept => [bit(0), bit(1), bit(2)],
+            Self::Npt => [bit(0), bit(0) && bit(1), bit(0) && !bit(63)],
+        }
+    }
+
     const fn page(self, kind: MemoryType) -> u64 {
         match self {
             Self::Ept => 7 | (kind as u64) << 3,
@@ -69,6 +78,18 @@ pub struct Plan {
 /// [`WATCHED_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfTables;
+
+/// The entry that decides over a guest-physical address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NestedEntry {
+    /// Its level: 1 for a page of 4 KiB, 2 of 2 MiB, 3 of 1 GiB. An entry that
+    /// holds nothing ends the walk at its level.
+    pub level: u32,
+    /// What it holds.
+    pub value: u64,
+    /// The guest may read there, write there, and fetch code from there.
+    pub rights: [bool; 3],
+}
 
 /// The tables of one guest.
 pub struct Nested {
@@ -140,6 +161,40 @@ impl Nested {
     /// How many tables are in use.
     pub fn tables(&self) -> usize {
         self.used
+    }
+
+    /// The entry that decides over the guest-physical address `at`.
+    pub fn find(&self, at: u64) -> NestedEntry {
+        let (mut table, mut level) = (self.base.0, ROOT_LEVEL);
+        loop {
+            let value = match self.is_covered(at) {
+                true => self.entry_in(table, (at / span(level)) as usize & 511),
+                false => 0,
+            };
+            if value == 0 || value & LARGE != 0 || level == 1 {
+                let rights = self.plan.format.rights(value);
+                return NestedEntry {
+                    level,
+                    value,
+                    rights,
+                };
+            }
+            (table, level) = (value & ADDRESS, level - 1);
+        }
+    }
+
+    fn is_covered(&self, at: u64) -> bool {
+        at >> self.plan.bits == 0
+    }
+
+    /// What a slot of the table at `table` holds. The only table outside the
+    /// pool is that of the scrap page.
+    fn entry_in(&self, table: u64, slot: usize) -> u64 {
+        let index = (table.wrapping_sub(self.base.0) / PAGE_SIZE) as usize;
+        match self.pool.get(index) {
+            Some(table) => table.0.get(slot).copied().unwrap_or(0),
+            None => self.scrap_page.0 | self.plan.format.scrap(),
+        }
     }
 
     /// Builds everything anew for these memory types. The guest must not run,

@@ -21,6 +21,17 @@ pub enum CodeSize {
     Bits64,
 }
 
+impl CodeSize {
+    /// The number of bits.
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::Bits16 => 16,
+            Self::Bits32 => 32,
+            Self::Bits64 => 64,
+        }
+    }
+}
+
 /// A virtual CPU.
 pub trait Vcpu {
     /// Whose hardware runs it.
@@ -170,6 +181,10 @@ pub trait Vcpu {
     /// A machine check that hit the hypervisor and belongs to the guest, too:
     /// true once for each.
     fn take_machine_check(&mut self) -> bool;
+
+    /// Field number `number` of the VMCS or VMCB, counted from 0: its name, and
+    /// what it holds if this CPU has it. None behind the last one.
+    fn field(&self, number: usize) -> Option<(&'static str, Option<u64>)>;
 
     /// Breaks a rule of VM entry by row `row` of the vendor's table, tries to
     /// enter, and puts everything back.

@@ -32,6 +32,8 @@ pub mod native;
 pub mod print;
 pub mod random;
 mod report;
+#[cfg(target_os = "uefi")]
+pub mod rights;
 pub mod sandbox;
 mod serial;
 pub mod transcript;

@@ -31,7 +31,8 @@ impl Options {
         Self(pairs.map(|(k, v)| (k.to_string(), v.to_string())).collect())
     }
 
-    fn value(&self, key: &str) -> Option<&str> {
+    /// What the command line says for `key`.
+    pub fn value(&self, key: &str) -> Option<&str> {
         let pair = self.0.iter().find(|(name, _)| name == key)?;
         Some(&pair.1)
     }

@@ -24,6 +24,16 @@ pub enum Vendor {
     Amd,
 }
 
+impl Vendor {
+    /// The name of its virtualisation.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Intel => "VT-x",
+            Self::Amd => "AMD-V",
+        }
+    }
+}
+
 /// Leaf 0: vendor and highest basic leaf.
 pub const BASIC: u32 = 0;
 /// Leaf 1: feature bits.

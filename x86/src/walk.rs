@@ -316,8 +316,11 @@ impl<E: Entries> Walk<'_, E> {
         if entry & PRESENT == 0 {
             return Err(self.fault(0));
         }
-        // The CPU checked the entries that it loaded when it loaded them.
-        if loaded.is_none() && entry & (PDPTE_RESERVED | !paging.address_mask()) != 0 {
+        // The CPU checked the entries that it loaded when it loaded them. QEMU
+        // marks those in memory as accessed, which a CPU would refuse: it never
+        // has an entry with that bit that is in use.
+        let reserved = (PDPTE_RESERVED & !ACCESSED) | !paging.address_mask();
+        if loaded.is_none() && entry & reserved != 0 {
             return Err(self.fault(page_fault::PRESENT | page_fault::RESERVED));
         }
         Ok((entry & paging.address_mask() & !0xfff, 2))
@@ -380,13 +383,14 @@ impl<E: Entries> Walk<'_, E> {
         } else {
             self.may_access(rights)
         };
-        if !allowed {
-            return Err(self.fault(page_fault::PRESENT));
+        // The key is told of whatever else denies the access. Intel SDM volume 3,
+        // "Page-Fault Exceptions".
+        let key_denies = self.key_denies(rights, key);
+        match (allowed, key_denies) {
+            (true, false) => Ok(()),
+            (false, false) => Err(self.fault(page_fault::PRESENT)),
+            (_, true) => Err(self.fault(page_fault::PRESENT | page_fault::KEY)),
         }
-        if self.key_denies(rights, key) {
-            return Err(self.fault(page_fault::PRESENT | page_fault::KEY));
-        }
-        Ok(())
     }
 
     fn may_fetch(&self, rights: Rights) -> bool {

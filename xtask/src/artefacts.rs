@@ -6,9 +6,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::linux;
 use crate::paths;
 use crate::progress::Progress;
 use crate::seal;
+use crate::setup;
 
 pub const UEFI: &str = "x86_64-unknown-uefi";
 pub const BARE: &str = "x86_64-unknown-none";
@@ -25,31 +27,41 @@ pub struct Artefacts {
     /// The UEFI program that gives firmware without ACPI tables some, once it
     /// was built.
     pub firmware_tables: PathBuf,
-    /// The guest's command-line tool.
-    pub underlayctl: PathBuf,
-    /// A load for the guest.
-    pub mixed_load: PathBuf,
+    /// What Linux in the guest gets: tools, examples, the module.
+    pub linux: Vec<linux::Entry>,
+    /// Programs that only tests need, which have them in their commands.
+    pub call_tests: Vec<linux::Entry>,
 }
 
-/// Builds loader, guest tools and, unless nobody will start it, hypervisor.
+/// Builds loader, what Linux in the guest gets and, unless nobody will start
+/// it, hypervisor.
 pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
     let _progress = Progress::start("building Underlay");
     cargo_build(UEFI, &["--package", "loader", "--bin", "underlay"])?;
-    let tools = ["--package", "underlay", "--package", "mixed-load", "--bins"];
+    let packages = ["underlay", "mixed-load", "call-load"];
+    let packages = packages.iter().flat_map(|name| ["--package", name]);
+    let tools: Vec<&str> = packages.chain(["--bins", "--examples"]).collect();
     cargo_build(LINUX, &tools)?;
+    let mut programs = linux::rust_examples(&built(LINUX, "examples"))?;
+    programs.extend(["underlayctl", "mixed-load"].map(in_bin));
     let hypervisor = paths::underlay().join("underlay.elf");
     if with_hypervisor {
         cargo_build(BARE, &HYPERVISOR)?;
-        seal::file(&built(BARE, "hypervisor"), &hypervisor)?;
+        seal::file(&unsealed(), &hypervisor)?;
     }
     Ok(Artefacts {
         loader: built(UEFI, "underlay.efi"),
         hypervisor,
         breakable: breakable(),
         firmware_tables: test_guest(FIRMWARE_TABLES),
-        underlayctl: built(LINUX, "underlayctl"),
-        mixed_load: built(LINUX, "mixed-load"),
+        linux: linux::build(&setup::guest().headers, &programs)?,
+        call_tests: linux::programs(&["call-load", "call-attack"].map(in_bin))?,
     })
+}
+
+/// A program and its folder in the guest.
+fn in_bin(name: &str) -> (&'static str, PathBuf) {
+    ("bin", built(LINUX, name))
 }
 
 const HYPERVISOR: [&str; 4] = ["--package", "hypervisor", "--bin", "hypervisor"];
@@ -80,6 +92,21 @@ pub fn build_tests() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     cargo_build(BARE, &arguments)?;
     seal::file(&folder.join(BARE).join("release/hypervisor"), &breakable())
+}
+
+/// The hypervisor as it was linked, with what debuggers know of it.
+pub fn unsealed() -> PathBuf {
+    built(BARE, "hypervisor")
+}
+
+/// Builds the UEFI program that times exits and calls.
+pub fn build_bench() -> Result<()> {
+    cargo_build(UEFI, &["--package", "bench", "--bins"])
+}
+
+/// The UEFI program that times exits and calls.
+pub fn bench_guest() -> PathBuf {
+    built(UEFI, "costs.efi")
 }
 
 /// The UEFI test guest `name`.

@@ -45,10 +45,7 @@ impl Esp {
     pub fn write(&self, image: &Path, cluster: u64) -> Result<()> {
         let used: u64 = self.0.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         let wanted = (used + used / 8).max(CLUSTERS_MIN * cluster) + CYLINDER;
-        let cylinders = wanted.div_ceil(CYLINDER);
-        File::create(image)
-            .and_then(|file| file.set_len(cylinders * CYLINDER))
-            .with_context(|| format!("making {}", image.display()))?;
+        let cylinders = make_disk(image, wanted)?;
         let image = image.display().to_string();
         mtools(Command::new("mformat").args([
             "-i",
@@ -86,6 +83,15 @@ impl Esp {
         fs::remove_dir_all(&stage)?;
         Ok(())
     }
+}
+
+/// Makes an empty disk image with room for `size` bytes. Returns its cylinders.
+pub fn make_disk(image: &Path, size: u64) -> Result<u64> {
+    let cylinders = size.div_ceil(CYLINDER);
+    File::create(image)
+        .and_then(|file| file.set_len(cylinders * CYLINDER))
+        .with_context(|| format!("making {}", image.display()))?;
+    Ok(cylinders)
 }
 
 /// Cylinders of a disk image of `size` bytes.

@@ -7,11 +7,12 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::paths;
 
 /// Each target, and the folder of its crate.
-const TARGETS: [(&str, &str); 5] = [
+const TARGETS: [(&str, &str); 6] = [
     ("config", "loader"),
     ("image", "loader"),
     ("emulator", "hypervisor"),
     ("exits", "hypervisor"),
+    ("shell", "hypervisor"),
     ("walk", "hypervisor"),
 ];
 

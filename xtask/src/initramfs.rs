@@ -4,11 +4,13 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use cpio::newc::{Builder, trailer};
+
+use crate::linux::Entry;
 
 const INIT: &str = include_str!("guest/init.sh");
 const PROFILE: &str = include_str!("guest/profile.sh");
@@ -18,12 +20,29 @@ const DIRECTORY: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
+/// All of them, each behind the one that it is in.
+const FOLDERS: [&str; 11] = [
+    "bin",
+    "dev",
+    "etc",
+    "lib",
+    "lib/modules",
+    "proc",
+    "root",
+    "root/examples",
+    "run",
+    "sys",
+    "tmp",
+];
+
 /// What goes into the archive.
 pub struct Contents<'a> {
     /// Debian's static busybox.
     pub busybox: &'a Path,
-    /// Our programs, which keep their names.
-    pub tools: &'a [&'a Path],
+    /// What is ours.
+    pub files: &'a [&'a Entry],
+    /// Drivers that init loads, in this order.
+    pub drivers: &'a [PathBuf],
     /// What to run instead of a shell.
     pub exec: Option<&'a str>,
     /// What to run before the machine is switched off.
@@ -33,7 +52,7 @@ pub struct Contents<'a> {
 /// The archive's bytes.
 pub fn build(contents: &Contents<'_>) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
-    for dir in ["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"] {
+    for dir in FOLDERS {
         archive.entry(dir, DIRECTORY | 0o755, b"")?;
     }
     // The kernel opens it for init before anything is mounted.
@@ -42,10 +61,12 @@ pub fn build(contents: &Contents<'_>) -> Result<Vec<u8>> {
     for applet in applets(contents.busybox)? {
         archive.entry(&format!("bin/{applet}"), LINK | 0o777, b"busybox")?;
     }
-    for tool in contents.tools {
-        let name = tool.file_name().context("a program without a name")?;
-        let name = format!("bin/{}", name.display());
-        archive.entry(&name, FILE | 0o755, &read(tool)?)?;
+    for Entry { name, file } in contents.files {
+        archive.entry(name, FILE | 0o755, &read(file)?)?;
+    }
+    for (number, driver) in contents.drivers.iter().enumerate() {
+        let name = format!("lib/driver-{number}.ko");
+        archive.entry(&name, FILE | 0o644, &read(driver)?)?;
     }
     archive.entry("etc/profile", FILE | 0o644, PROFILE.as_bytes())?;
     archive.entry("init", FILE | 0o755, INIT.as_bytes())?;

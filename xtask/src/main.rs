@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod artefacts;
+mod bench;
 mod check;
+mod command;
 mod conf;
 mod esp;
 mod fuzz;
@@ -11,6 +13,7 @@ mod generate;
 mod given;
 mod image;
 mod initramfs;
+mod linux;
 mod machine;
 mod paths;
 mod progress;
@@ -49,6 +52,7 @@ enum Command {
     Run(Box<run::Args>),
     Trace(Box<trace::Args>),
     Test(test::Args),
+    Bench(bench::Args),
     Check(check::Args),
     Image(image::Args),
     Fuzz(fuzz::Args),
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::command(&args),
         Command::Trace(mut args) => trace::command(&mut args),
         Command::Test(args) => test::command(&args),
+        Command::Bench(args) => bench::command(&args),
         Command::Check(args) => check::command(&args),
         Command::Image(args) => image::command(&args),
         Command::Fuzz(args) => fuzz::command(&args).map(|()| 0),

@@ -39,6 +39,20 @@ pub fn create_dir(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))
 }
 
+/// The files of `dir` whose names end so, in order.
+pub fn files(dir: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(ending) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// `path` as a person at the workspace's root would type it.
 pub fn shown(path: &Path) -> String {
     let short = path.strip_prefix(workspace()).unwrap_or(path);

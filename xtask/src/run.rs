@@ -13,7 +13,7 @@ use crate::artefacts;
 use crate::conf;
 use crate::esp;
 use crate::given;
-use crate::machine::{Machine, Spec};
+use crate::machine::{GO_ON, Machine, Spec};
 use crate::paths;
 use crate::progress::Progress;
 use crate::session::{self, Ending, Plan, Report};
@@ -139,7 +139,7 @@ impl Args {
     /// What the guest does before the machine is switched off.
     fn at_end(&self) -> Option<String> {
         let commands = [
-            (self.stats, "underlayctl statistics"),
+            (self.stats, "underlayctl stat write"),
             (self.trace, "underlayctl trace write"),
         ];
         let wanted = commands.iter().filter(|(wanted, _)| *wanted);
@@ -165,6 +165,7 @@ pub fn run(args: &Args) -> Result<(Report, u8)> {
         first: None,
         damage: Damage::None,
         cpu: None,
+        drives_disks: false,
         boot: boot(args)?,
     };
     if stage.gives_tables() {
@@ -185,9 +186,11 @@ pub fn run(args: &Args) -> Result<(Report, u8)> {
             cpus: args.cpus,
             memory: args.memory,
             disk: &disk,
+            scratch: None,
             dir: &place.dir,
             serial: Default::default(),
             cpu: None,
+            debugger: GO_ON,
             arguments: &args.emulator,
         },
         interactive,

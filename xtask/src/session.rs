@@ -104,7 +104,7 @@ pub struct Report {
 }
 
 /// The file for what the emulator writes to its terminal.
-const EMULATOR_SAYS: &str = "emulator-terminal.txt";
+pub const EMULATOR_SAYS: &str = "emulator-terminal.txt";
 /// The file for the emulator's own log.
 pub const EMULATOR_LOG: &str = "emulator-log.txt";
 

@@ -11,6 +11,7 @@ use crate::artefacts::Artefacts;
 use crate::conf;
 use crate::esp::Esp;
 use crate::initramfs;
+use crate::linux::Entry;
 use crate::machine::Machine;
 use crate::paths;
 use crate::setup::Guest;
@@ -81,6 +82,8 @@ pub struct Stage {
     pub damage: Damage,
     /// The machine's CPU model, if not the usual one.
     pub cpu: Option<String>,
+    /// Whether Linux gets drivers for its disks.
+    pub drives_disks: bool,
     /// What boots next.
     pub boot: Boot,
 }
@@ -151,9 +154,16 @@ impl Stage {
             return Ok((r"\vmlinuz.efi", String::new()));
         };
         esp.add_file("vmlinuz.efi", kernel.as_deref().unwrap_or(&guest.kernel))?;
+        let mut files: Vec<&Entry> = artefacts.linux.iter().collect();
+        files.extend(wanted(exec.as_deref(), &artefacts.call_tests));
         let ours = initramfs::build(&initramfs::Contents {
             busybox: &guest.busybox,
-            tools: &[&artefacts.underlayctl, &artefacts.mixed_load],
+            files: &files,
+            drivers: if self.drives_disks {
+                &guest.drivers
+            } else {
+                &[]
+            },
             exec: exec.as_deref(),
             at_end: at_end.as_deref(),
         })?;
@@ -205,6 +215,17 @@ impl Stage {
     }
 }
 
+/// Those of `programs` that `command` names: they would make every boot longer.
+fn wanted<'a>(command: Option<&'a str>, programs: &'a [Entry]) -> impl Iterator<Item = &'a Entry> {
+    let is_named = move |program: &&Entry| {
+        let name = program.name.rsplit('/').next();
+        command
+            .zip(name)
+            .is_some_and(|(command, name)| command.contains(name))
+    };
+    programs.iter().filter(is_named)
+}
+
 /// The config file as it ships.
 pub fn template() -> Result<String> {
     let path = paths::workspace().join("loader/underlay.conf");
@@ -223,6 +244,7 @@ mod tests {
             first: first.map(PathBuf::from),
             damage: Damage::None,
             cpu: None,
+            drives_disks: false,
             boot,
         };
         stage.gives_tables()

@@ -34,7 +34,11 @@ macro_rules! services {
     };
 }
 
-services! {
+/// Gives all rows to the macro `then`, so that what is made for each service
+/// is made from the same table.
+#[macro_export]
+macro_rules! with_services {
+    ($then:ident) => { $then! {
     0 RESOLVE "resolve" Any
         "gives the number of a service by its name"
         (name: Gva "the name, at most 255 bytes and a NUL") ->
@@ -51,12 +55,12 @@ services! {
         "prints a byte to the log, which shows whole lines, if the config says print = on"
         (byte: Number "the byte") ->
         (zero: Number "0");
-    4 STATISTICS "statistics" Any
+    4 STATISTICS "statistics" Owner
         "writes to the log what this CPU's exits cost, some lines a call"
         (line: Number "0, or the line to go on with") ->
         (next: Number "the number of the next line, or 0 at the end");
-    5 TRACE "trace" Any
-        "switches the trace of this CPU's exits that the config asks for, or writes it to the log's port"
+    5 TRACE "trace" Owner
+        "switches the trace of this CPU's exits, or writes it to the log's port; without `trace` in the config it is -ENOSYS"
         (command: Number "0 stops it, 1 starts it, 2 writes some of its records") ->
         (left: Number "records that are still to be written");
     6 INFO "info" Any
@@ -176,7 +180,43 @@ services! {
         (done: Bytes "how many bytes were written; each line ends with a newline",
          next: Number "the number of the line to go on with",
          lost: Number "lines before it that were overwritten unread");
+    27 SHELL_OPEN "shell_open" Owner
+        "begins a session of the debug shell; of more than 8 the one that was used longest ago ends"
+        () ->
+        (handle: Number "the session");
+    28 SHELL_LINE "shell_line" Owner
+        "runs a line in a session of the debug shell; no such session is -EINVAL"
+        (handle: Number "the session",
+         line: Gva "the line",
+         bytes: Bytes "its length, of at most 120; 0 goes on with the text of the last line, which any other line cuts off",
+         buffer: Gva "where to put the text",
+         room: Bytes "the room there; at most 4096 are used") ->
+        (done: Bytes "how much text there is",
+         more: Number "1 if there is more to come, else 0",
+         ended: Number "1 if the line ended the session, else 0");
+    29 SHELL_CLOSE "shell_close" Owner
+        "ends a session of the debug shell"
+        (handle: Number "the session") ->
+        (zero: Number "0");
+    30 DBGSH "dbgsh" Compat
+        "is the debug shell as BitVisor's clients know it, a byte at a time"
+        (byte: Number "in 32 bits: what was typed where the shell waited for it, or 0x100 for a NUL; 0 where it had given a byte, which is taken; -1 changes nothing") ->
+        (byte: Number "a byte to show; 0x10a is the newline behind the end; 0: the shell waits for a byte");
+    31 LOG_SET_BUF "log_set_buf" Kernel
+        "has each line of the log that comes copied into a buffer, as BitVisor's clients know it; what is no memory of the guest's, or of no use, is -EINVAL"
+        (buffer: Gpa "32 bits that count bytes written less bytes read, then a ring of text; a multiple of 4, or 0: none any more",
+         bytes: Bytes "its size with the count, of at most 1 MiB; 0: none any more") ->
+        (zero: Number "0");
+    32 GET_STATUS "get_status" Compat
+        "tells what there is beneath in text for people, as BitVisor's clients know it"
+        (buffer: Gva "where to put the text", room: Bytes "the room there") ->
+        (missing: Number "0, or 1 if it does not fit and was not written",
+         unchanged: Gva "the buffer",
+         bytes: Bytes "how long the text is; no NUL follows it");
+    } };
 }
+
+with_services!(services);
 
 #[cfg(test)]
 mod tests {

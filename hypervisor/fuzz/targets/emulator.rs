@@ -12,14 +12,18 @@ use abi::handoff::Presence;
 use fake::{FakeMemory, FakeVtx};
 use hypervisor::emulator::{self, Device};
 use hypervisor::outcome::Outcome;
+use hypervisor::statistics::Statistics;
+use hypervisor::trace::Trace;
 use hypervisor::vm::{Cpu, Features, Vm};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use libfuzzer_sys::fuzz_target;
 use machine::CodeSize;
 use numbers::Numbers;
 use std::ops::Range;
+use std::sync::LazyLock;
 use x86::control::{Cr0, Cr4, Rflags};
 use x86::exit::{Access, NestedFault, PortAccess};
+use x86::segment::SegmentName;
 use x86::{Exception, Gpa, Registers};
 
 const CODE: u64 = 0x1ff8;
@@ -84,6 +88,8 @@ fn cpu(numbers: &mut Numbers) -> FakeVtx {
             segment.limit = numbers.double();
             segment.rights = numbers.double();
         }
+        // The code is where it is put.
+        vcpu.segments[SegmentName::Cs as usize].base = 0;
     }
     for number in 0..16 {
         let value = address(numbers);
@@ -171,6 +177,9 @@ fn check_writes(vm: &Vm<FakeMemory>, before: &FakeVtx, code: &[u8]) {
     }
 }
 
+static STATISTICS: LazyLock<Statistics> = LazyLock::new(Statistics::default);
+static TRACE: LazyLock<Trace> = LazyLock::new(|| Trace::new(&[]));
+
 thread_local! {
     static VM: Vm<FakeMemory> = Vm::new(FakeMemory::new(), Presence::Leaf, Features::ALL);
 }
@@ -203,7 +212,7 @@ fn run(vm: &Vm<FakeMemory>, data: &[u8]) {
     let mut device = Asked { at_port, times: 0 };
     let mut again = Numbers(data);
     let _: [u8; 16] = again.bytes();
-    let mut cpu = Cpu::new(cpu(&mut again));
+    let mut cpu = Cpu::watched(cpu(&mut again), &STATISTICS, &TRACE);
     let outcome = if at_port {
         let access = PortAccess {
             port: 0x3f8,
@@ -237,6 +246,13 @@ fn run(vm: &Vm<FakeMemory>, data: &[u8]) {
         Outcome::Emulated { length } => assert!((1..=15).contains(&length)),
         Outcome::Again => assert_ne!(cpu.vcpu.registers, before.registers),
         Outcome::Done => assert!(at_port),
+        // The code has another instruction than the one that exited.
+        Outcome::Resume => {
+            assert!(at_port);
+            assert_eq!(device.times, 0);
+            assert!(vm.memory.written.borrow().is_empty());
+            assert_eq!(cpu.vcpu.registers, before.registers);
+        }
         other => panic!("{other:?}"),
     }
     assert_eq!(cpu.vcpu.rip, CODE);

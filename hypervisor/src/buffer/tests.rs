@@ -58,6 +58,23 @@ fn a_buffer_follows_the_tables_from_page_to_page() {
 }
 
 #[test]
+fn tables_that_change_during_a_call_lead_it_nowhere_else() {
+    let vm = scattered();
+    let caller = caller(&vm, 3);
+    let make = || Buffer::at_gva(&caller, 0x8ffe, 4, Access::Write);
+    let buffer = make().expect("mapped");
+    vm.memory.remap(0x8000, OWN | 7);
+    vm.memory.remap(0x9000, 0);
+    buffer.write(0, b"kept").expect("checked");
+    let bytes = vm.memory.snapshot();
+    assert_eq!(
+        (&bytes[0x5ffe..0x6000], &bytes[0x3000..0x3002]),
+        (&b"ke"[..], &b"pt"[..])
+    );
+    assert!(make().is_err());
+}
+
+#[test]
 fn what_is_behind_the_end_stays() {
     let vm = scattered();
     let buffer = Buffer::at_gva(&caller(&vm, 3), 0x8ffe, 4, Access::Write).expect("mapped");

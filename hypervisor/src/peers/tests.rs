@@ -4,62 +4,12 @@ use super::*;
 use crate::fake::FakeVtx;
 use crate::vm::Features;
 use abi::handoff::Presence;
-use core::ops::Range;
-use machine::nested::OutOfTables;
-use machine::{Memory, Unreachable};
 use std::thread;
-use x86::Gpa;
-use x86::walk::Entries;
-
-/// Nobody reaches for memory here.
-struct NoMemory;
-
-impl Memory for NoMemory {
-    fn read(&self, gpa: Gpa, _: &mut [u8]) -> Result<(), Unreachable> {
-        Err(Unreachable(gpa))
-    }
-    fn write(&self, gpa: Gpa, _: &[u8]) -> Result<(), Unreachable> {
-        Err(Unreachable(gpa))
-    }
-    fn copy(&self, to: Gpa, _: Gpa, _: u64) -> Result<(), Unreachable> {
-        Err(Unreachable(to))
-    }
-    fn check(&self, gpa: Gpa, _: u64) -> Result<(), Unreachable> {
-        Err(Unreachable(gpa))
-    }
-    fn reserved(&self) -> Range<Gpa> {
-        Gpa(0)..Gpa(0)
-    }
-    fn open_scrap(&self) -> Result<(), OutOfTables> {
-        Err(OutOfTables)
-    }
-    fn watch(&self, _: Gpa) -> Result<(), OutOfTables> {
-        Err(OutOfTables)
-    }
-    fn watch_writes(&self, _: Gpa) -> Result<(), OutOfTables> {
-        Err(OutOfTables)
-    }
-    fn types_changed(&self) -> bool {
-        false
-    }
-    fn follow_mtrrs(&self) -> Result<(), OutOfTables> {
-        Err(OutOfTables)
-    }
-}
-
-impl Entries for NoMemory {
-    fn load(&self, _: Gpa, _: u64) -> Option<u64> {
-        None
-    }
-    fn exchange(&self, _: Gpa, _: u64, _: u64, _: u64) -> bool {
-        false
-    }
-}
 
 /// A guest with so many CPUs, of which the first is the boot processor and each
 /// has its number in its APIC.
-fn vm(count: u32) -> Vm<NoMemory> {
-    let mut vm = Vm::new(NoMemory, Presence::Leaf, Features::ALL);
+fn vm(count: u32) -> Vm<()> {
+    let mut vm = Vm::new((), Presence::Leaf, Features::ALL);
     vm.peers = Peers::new(count);
     for number in 0..count {
         let address = Address {

@@ -2,12 +2,13 @@
 //! with the feature `breakable`, for the tests.
 
 use super::Failure;
+use crate::caller::Caller;
 use crate::peers;
 use crate::vm::{Cpu, Vm};
 use abi::Errno;
 use core::sync::atomic::Ordering;
 use machine::{Memory, Vcpu, breakable};
-use x86::Gpa;
+use x86::{Gpa, Gva};
 
 /// The first number; the others follow.
 const FIRST: u64 = 0xb000;
@@ -20,6 +21,20 @@ const BREAK_ENTRY: u64 = 0x10;
 const CHECKED_ENTRIES: u64 = 0x11;
 /// The entry after this call fails.
 const BREAK_NEXT_ENTRY: u64 = 0x12;
+
+/// RAX = the byte at RBX, fetched as code of the caller's.
+const FETCH: u64 = 0x5;
+
+/// As the emulator fetches an instruction.
+fn fetch<V: Vcpu, M: Memory>(cpu: &mut Cpu<V>, caller: &Caller<M>) -> Result<u64, Failure> {
+    let gva = Gva(caller.argument(cpu.vcpu.registers().rbx));
+    let mut byte = [0];
+    let fetched = caller.fetch_page(gva, &mut byte);
+    fetched.map_err(|denied| Failure::denied(caller, gva, denied))?;
+    cpu.vcpu.pause_entry_checks();
+    let [byte] = byte;
+    Ok(byte.into())
+}
 
 fn checked_entries<V: Vcpu>(cpu: &Cpu<V>) -> u64 {
     let checked = cpu.vcpu.checked_entries();
@@ -40,6 +55,7 @@ fn checked_entries<V: Vcpu>(cpu: &Cpu<V>) -> u64 {
 pub fn serve<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
+    caller: &Caller<M>,
     number: u64,
 ) -> Result<u64, Failure> {
     match number.wrapping_sub(FIRST) {
@@ -61,6 +77,7 @@ pub fn serve<V: Vcpu, M: Memory>(
             Ok(0)
         }
         4 => mirror(vm, cpu),
+        FETCH => fetch(cpu, caller),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }

@@ -1,6 +1,7 @@
 //! The services: one file a family, each service a row of `abi::call::SERVICES`
 //! and a line in [`serve`].
 
+mod bitvisor;
 #[cfg(feature = "breakable")]
 mod breakable;
 mod hello;
@@ -8,6 +9,7 @@ mod info;
 mod log;
 mod memory;
 mod print;
+pub mod shell;
 mod statistics;
 mod trace;
 
@@ -17,6 +19,7 @@ use crate::reply::Reply;
 use crate::vm::{Cpu, Vm};
 use abi::Errno;
 use abi::call::{self, SERVICES, Who};
+use abi::handoff::Compat;
 use machine::{Memory, Vcpu, read_log};
 use memory::Way;
 use x86::Registers;
@@ -32,10 +35,14 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<Reply, 
     let mut caller = Caller::new(vm, &cpu.vcpu);
     let number = caller.argument(number);
     caller.faults |= number & call::MAY_FAULT != 0;
-    let number = number & !call::MAY_FAULT;
+    if number & call::AS_PROGRAM != 0 {
+        caller = caller.as_program();
+    }
+    let number = number & !(call::MAY_FAULT | call::AS_PROGRAM);
     #[cfg(feature = "breakable")]
-    if let Ok(value) = breakable::serve(vm, cpu, number) {
-        return Ok(value.into());
+    match breakable::serve(vm, cpu, &caller, number) {
+        Err(Failure::Refused(_)) => {}
+        served => return served.map(Reply::from),
     }
     if !may_call(vm, &caller, cpu.vcpu.registers(), number)? {
         return Err(Failure::Refused(Errno::NotPermitted));
@@ -51,7 +58,7 @@ fn dispatch<V: Vcpu, M: Memory>(
     cpu: &mut Cpu<V>,
     caller: &Caller<M>,
     number: u64,
-    [rbx, rcx, rdx, rsi, _]: [u64; 5],
+    [rbx, rcx, rdx, rsi, rdi]: [u64; 5],
 ) -> Result<Reply, Failure> {
     match number {
         call::RESOLVE => info::resolve(caller, rbx),
@@ -81,6 +88,12 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::BUFFER_SHARE => memory::share(vm, caller, [rbx, rcx, rdx]),
         call::BUFFER_RELEASE => memory::release(vm, rbx),
         call::LOG_FILL => log::fill(&memory::shared(vm, rbx)?, &read_log, rcx),
+        call::SHELL_OPEN => Ok(shell::open(vm, cpu).into()),
+        call::SHELL_LINE => shell::line(vm, cpu, caller, rbx, [[rcx, rdx], [rsi, rdi]]),
+        call::SHELL_CLOSE => shell::close(vm, rbx),
+        call::DBGSH => Ok(shell::byte(vm, cpu, rbx).into()),
+        call::LOG_SET_BUF => bitvisor::log_set_buf(caller, rbx, rcx),
+        call::GET_STATUS => bitvisor::get_status(vm, cpu, caller, rbx, rcx),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }
@@ -97,8 +110,13 @@ fn may_call<M>(
     Ok(match row.ok_or(Failure::Refused(Errno::NoService))?.who {
         Who::Any => true,
         Who::Kernel => caller.kernel,
-        Who::Owner => caller.kernel || vm.token.opens(registers.r8, registers.r9),
+        Who::Owner => is_owner(vm, caller, registers),
+        Who::Compat => vm.compat == Compat::BitVisor || is_owner(vm, caller, registers),
     })
+}
+
+fn is_owner<M>(vm: &Vm<M>, caller: &Caller<M>, registers: &Registers) -> bool {
+    caller.kernel || caller.trusted || vm.token.opens(registers.r8, registers.r9)
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! Calls on the desk: through the loop, as a guest makes them.
 
+mod bitvisor;
 mod copies;
 mod counted;
 mod info;
 mod lines;
+mod programs;
 mod shared;
+mod shell;
 
 use super::*;
 use crate::fake::{FakeMemory, FakeVtx};
@@ -177,7 +180,7 @@ fn a_trace_is_for_those_whose_config_asks_for_it() {
         let none = Trace::new(&[]);
         assert_eq!(
             trace::serve(&vm, &mut watched(none), command),
-            Err(Failure::Refused(Errno::NotPermitted))
+            Err(Failure::Refused(Errno::NoService))
         );
     }
     let mut cpu = Cpu::new(FakeVtx::default());
@@ -353,6 +356,7 @@ proptest! {
     #[test]
     fn any_registers_are_survived(
         number in 0u64..SERVICES.len() as u64 + 3,
+        flags in prop::sample::select(vec![0, call::MAY_FAULT, call::AS_PROGRAM]),
         any: [u64; 5],
         low in prop::array::uniform5(0u64..5 << 20),
         cpl in 0u8..4,
@@ -368,7 +372,7 @@ proptest! {
                 size: if narrow { CodeSize::Bits32 } else { CodeSize::Bits64 },
                 token: if token { TOKEN.0 } else { [0; 2] },
             };
-            let cpu = guest.calls(&vm, number, arguments);
+            let cpu = guest.calls(&vm, number | flags, arguments);
             prop_assert_eq!(cpu.rip == 0x1002, cpu.injected.is_empty());
             prop_assert!(cpu.injected.len() <= 1);
             let after = vm.memory.snapshot();

@@ -20,9 +20,7 @@ const BATCH: usize = 4;
 
 /// Does what `command` says, see [`abi::call::TRACE`].
 pub fn serve<V: Vcpu, M>(vm: &Vm<M>, cpu: &mut Cpu<V>, command: u64) -> Result<Reply, Failure> {
-    if !cpu.trace.is_possible() {
-        return Err(Failure::Refused(Errno::NotPermitted));
-    }
+    offered(cpu)?;
     match command {
         0 => cpu.trace.switch(false),
         1 => cpu.trace.switch(true),

@@ -108,6 +108,7 @@ fn describe(config: &Config, plan: &Plan, survey: &Survey, region: &Region) -> H
         log_level: config.log_level.code(),
         print: u32::from(config.print),
         trace_size: config.trace,
+        compat: config.compat.code(),
         ..Handoff::default()
     }
 }

@@ -7,7 +7,8 @@ use alloc::string::{String, ToString};
 
 use super::problem::quote;
 use super::{
-    Config, Cpus, LogLevel, LogPort, Memory, Next, OnFailure, Presence, TRACE_ALIGN, TRACE_ON, Wrong,
+    Compat, Config, Cpus, LogLevel, LogPort, Memory, Next, OnFailure, Presence, TRACE_ALIGN,
+    TRACE_ON, Wrong,
 };
 
 type Words<T> = &'static [(&'static str, T)];
@@ -21,6 +22,7 @@ const PRESENCE: Words<Presence> = &[
     ("hidden", Presence::Hidden),
 ];
 const CPUS: Words<Cpus> = &[("one", Cpus::One), ("all", Cpus::All)];
+const COMPAT: Words<Compat> = &[("none", Compat::None), ("bitvisor", Compat::BitVisor)];
 const LOG: Words<LogPort> = &[
     ("com1", LogPort::Com1),
     ("com2", LogPort::Com2),
@@ -61,6 +63,7 @@ impl Config {
                 "error, warn, info, debug or trace",
             ),
             "print" => word(&mut self.print, ON_OFF, value, "on or off"),
+            "compat" => word(&mut self.compat, COMPAT, value, "none or bitvisor"),
             "trace" => put(&mut self.trace, trace(value), value, TRACE),
             "cpus" => word(&mut self.cpus, CPUS, value, "one or all"),
             "memory" => put(&mut self.memory, memory(value), value, MEMORY),
@@ -79,6 +82,7 @@ impl Config {
             "log" => spell(self.log, LOG),
             "log_level" => spell(self.log_level, LOG_LEVEL),
             "print" => spell(self.print, ON_OFF),
+            "compat" => spell(self.compat, COMPAT),
             "trace" => match self.trace {
                 0 => "off".to_owned(),
                 TRACE_ON => "on".to_owned(),

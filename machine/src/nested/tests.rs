@@ -124,6 +124,11 @@ proptest! {
         let mask = (1u64 << plan.bits) - 1;
         for gpa in probes.iter().map(|probe| probe & mask).chain(edges) {
             let translated = built.translate(gpa);
+            let found = built.nested.find(gpa);
+            prop_assert_eq!(found.rights.contains(&true), translated.is_some());
+            if let Some((entry, size)) = built.leaf(gpa) {
+                prop_assert_eq!((found.value, span(found.level)), (entry, size));
+            }
             if plan.reserved.contains(&gpa) {
                 let scrap = SCRAP_PAGE | (gpa & 0xfff);
                 prop_assert_eq!(translated, open.then_some(scrap));

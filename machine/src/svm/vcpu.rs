@@ -26,6 +26,7 @@ use x86::svm::control::{
     INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP, intercept3,
 };
 use x86::svm::exit::{code, decode};
+use x86::svm::field::FIELDS;
 use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers, msr};
@@ -452,6 +453,11 @@ impl Vcpu for SvmCpu {
         save.cs.selector = selector;
         save.cs.base = u64::from(selector) << 4;
         save.rip = 0;
+    }
+
+    fn field(&self, number: usize) -> Option<(&'static str, Option<u64>)> {
+        let (name, read) = FIELDS.get(number)?;
+        Some((name, Some(read(self.vmcb()))))
     }
 
     #[cfg(feature = "breakable")]

@@ -548,6 +548,11 @@ impl Vcpu for VtxCpu {
         self.vmcs.write(field::GUEST_RIP, 0);
     }
 
+    fn field(&self, number: usize) -> Option<(&'static str, Option<u64>)> {
+        let (encoding, name) = *field::ALL.get(number)?;
+        Some((name, self.vmcs.try_read(u64::from(encoding))))
+    }
+
     #[cfg(feature = "breakable")]
     fn enter_broken(&mut self, row: usize) -> Option<x86::broken::Trial> {
         super::breakage::enter_broken(self.frame, &self.vmcs, &self.capabilities, row)

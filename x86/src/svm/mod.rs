@@ -4,4 +4,5 @@
 pub mod checks;
 pub mod control;
 pub mod exit;
+pub mod field;
 pub mod vmcb;

@@ -2,7 +2,7 @@
 //! manual is asked on its own.
 
 use super::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 #[derive(Default)]
@@ -142,6 +142,100 @@ fn an_entry_that_changes_under_the_walk_is_read_again() {
     memory.race.replace(Some((0x4000, 0x9000 | ALL)));
     let found = walk(&long(), READ, Gva(0), &memory).unwrap();
     assert_eq!(found.gpa, Gpa(0x9000));
+}
+
+/// Changes one entry before access number `moment` to the tables, reads and
+/// exchanges counted alike, as another CPU may.
+struct Changing {
+    memory: Memory,
+    moment: Cell<u32>,
+    change: (u64, u64),
+}
+
+impl Changing {
+    fn new(moment: u32, change: (u64, u64)) -> Self {
+        let memory = four_levels(ALL);
+        let other = [
+            (0x1_2000, 0x1_3000 | ALL),
+            (0x1_3000, 0x1_4000 | ALL),
+            (0x1_4000, 0x1_5000 | ALL),
+        ];
+        memory.words.borrow_mut().extend(other);
+        Self {
+            memory,
+            moment: Cell::new(moment),
+            change,
+        }
+    }
+    fn pass(&self) {
+        if self.moment.get() == 0 {
+            let (at, value) = self.change;
+            self.memory.words.borrow_mut().insert(at, value);
+        }
+        self.moment.set(self.moment.get().wrapping_sub(1));
+    }
+}
+
+impl Entries for Changing {
+    fn load(&self, at: Gpa, size: u64) -> Option<u64> {
+        self.pass();
+        self.memory.load(at, size)
+    }
+    fn exchange(&self, at: Gpa, size: u64, old: u64, new: u64) -> bool {
+        self.pass();
+        self.memory.exchange(at, size, old, new)
+    }
+}
+
+/// Accesses of a walk that nobody disturbs: a read and an exchange a level.
+const UNDISTURBED: u32 = 8;
+const MOMENTS: u32 = UNDISTURBED + 1;
+
+#[test]
+fn a_table_that_changes_under_the_walk_is_the_old_or_the_new_one() {
+    // Each entry of the first way comes to lead to the second.
+    for (at, value) in [
+        (0x1000, 0x1_2000),
+        (0x2000, 0x1_3000),
+        (0x3000, 0x1_4000),
+        (0x4000, 0x1_5000),
+    ] {
+        let mut found = Vec::new();
+        for moment in 0..MOMENTS {
+            let tables = Changing::new(moment, (at, value | ALL));
+            let page = walk(&long(), WRITE, Gva(0), &tables).unwrap().gpa;
+            found.push(page.0);
+            // The page's own entry is marked, and nothing of the other way's.
+            let own = if page.0 == 0x5000 || at == 0x4000 {
+                [0x4000, 0x1_4000]
+            } else {
+                [0x1_4000, 0x4000]
+            };
+            let dirty = own.map(|at| tables.memory.word(at) & DIRTY != 0);
+            assert_eq!(dirty, [true, false], "{at:#x} at moment {moment}");
+            // What was written meanwhile stays.
+            let kept = moment >= UNDISTURBED || tables.memory.word(at) & !0xfff == value;
+            assert!(kept, "{at:#x} at moment {moment}");
+        }
+        found.dedup();
+        assert_eq!(found, [0x1_5000, 0x5000], "{at:#x}");
+    }
+}
+
+#[test]
+fn a_right_that_is_taken_away_under_the_walk_counts_before_or_after() {
+    for (change, error) in [(0, 6), (0x5000 | PRESENT | USER, 7)] {
+        let verdicts = (0..MOMENTS).map(|moment| {
+            let tables = Changing::new(moment, (0x4000, change));
+            let verdict = code(walk(&long(), WRITE, Gva(0), &tables));
+            let taken = moment < UNDISTURBED;
+            assert!(!taken || tables.memory.word(0x4000) & !ACCESSED == change);
+            verdict
+        });
+        let mut verdicts: Vec<_> = verdicts.collect();
+        verdicts.dedup();
+        assert_eq!(verdicts, [Some(error), None]);
+    }
 }
 
 #[test]
@@ -296,13 +390,26 @@ fn pae_tables_start_from_the_loaded_entries() {
 }
 
 #[test]
+fn a_key_that_denies_is_told_of_beside_other_rights() {
+    let mut paging = long();
+    paging.cr4 |= Cr4::PKE;
+    paging.pkru = 0b11 << 2;
+    let read_only = four_levels(PRESENT | USER | 1 << 59);
+    assert_eq!(code(walk(&paging, WRITE, Gva(0), &read_only)), Some(0x27));
+    // What is absent has no key.
+    let absent = four_levels(USER | 1 << 59);
+    assert_eq!(code(walk(&paging, WRITE, Gva(0), &absent)), Some(6));
+}
+
+#[test]
 fn pae_entries_from_memory_have_reserved_bits() {
     let mut paging = long();
     paging.efer = Efer::NXE;
     for (bit, wanted) in [
         (3, None),
         (1, Some(0xd)),
-        (5, Some(0xd)),
+        (5, None),
+        (6, Some(0xd)),
         (45, Some(0xd)),
         (63, Some(0xd)),
     ] {

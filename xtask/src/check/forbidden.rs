@@ -9,8 +9,9 @@ use super::Findings;
 use super::sources::Sources;
 
 /// Package, the level, and the files whose first attributes must set it.
-const UNSAFE_CODE: [(&str, &str); 4] = [
+const UNSAFE_CODE: [(&str, &str); 5] = [
     ("abi", "forbid"),
+    ("views", "forbid"),
     ("x86", "forbid"),
     ("xtask", "forbid"),
     ("hypervisor", "deny"),

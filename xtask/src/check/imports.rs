@@ -6,7 +6,7 @@ use super::Findings;
 use super::sources::{Crate, Source, Sources};
 
 /// Each package, and those of ours that it may import.
-const MAY_IMPORT: [(&str, &[&str]); 10] = [
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("abi", &[]),
     ("x86", &[]),
     // The handoff's layout is data that starts the machine half as much as the
@@ -14,11 +14,14 @@ const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("machine", &["abi", "x86"]),
     ("hypervisor", &["machine", "x86", "abi"]),
     ("loader", &["abi", "x86"]),
-    ("underlay", &["abi", "x86"]),
+    ("views", &["abi"]),
+    ("underlay", &["abi", "x86", "views"]),
     ("mixed-load", &[]),
+    ("call-load", &["abi", "underlay"]),
     ("tests", &["abi", "x86"]),
-    ("bench", &["abi", "x86"]),
-    ("xtask", &["abi", "x86"]),
+    // Its program is one like the test guests, and uses their sandbox.
+    ("bench", &["abi", "x86", "tests"]),
+    ("xtask", &["abi", "x86", "views"]),
 ];
 
 /// The manifests against [`MAY_IMPORT`].

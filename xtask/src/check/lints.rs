@@ -41,7 +41,17 @@ pub fn targets(_: &Sources) -> Findings {
     let rows: [(&str, &[&str]); 3] = [
         (UEFI, &["--package", "loader", "--package", "tests"]),
         (BARE, &["--package", "hypervisor", "--package", "machine"]),
-        (LINUX, &["--package", "underlay", "--package", "mixed-load"]),
+        (
+            LINUX,
+            &[
+                "--package",
+                "underlay",
+                "--package",
+                "mixed-load",
+                "--package",
+                "call-load",
+            ],
+        ),
     ];
     let mut all = Vec::new();
     for (target, packages) in rows {

@@ -37,7 +37,7 @@ const CHECKS: [Check; 12] = [
         imports::families,
     ),
     (
-        "unsafe: forbidden in abi, x86 and xtask, denied in hypervisor",
+        "unsafe: forbidden in abi, x86, views and xtask, denied in hypervisor",
         forbidden::unsafe_code,
     ),
     ("static mut: nowhere", forbidden::static_mut),

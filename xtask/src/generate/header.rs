@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
-use abi::call::{ARGUMENTS, MAY_FAULT, RESULTS, SERVICES, Service, TRANSFER_MAX, VERSION, Value};
-use abi::discovery;
+use abi::call::{
+    ARGUMENTS, AS_PROGRAM, MAY_FAULT, RESULTS, SERVICES, Service, TRANSFER_MAX, VERSION, Value,
+};
 use abi::record::{Element, Field, LAYOUTS, Layout};
+use abi::{device, discovery, token};
 
 /// What no table says.
 const TEMPLATE: &str = include_str!("header.h");
@@ -14,9 +16,18 @@ pub fn text() -> String {
     let numbers: String = SERVICES.iter().map(number).collect();
     let records: String = LAYOUTS.iter().map(record).collect();
     let [ebx, ecx, edx] = discovery::signature_registers();
+    let table = String::from_utf8_lossy(&token::SIGNATURE);
     let values = [
         ("VERSION", VERSION.to_string()),
         ("MAY_FAULT", format!("{MAY_FAULT:#x}")),
+        ("AS_PROGRAM", format!("{AS_PROGRAM:#x}")),
+        ("DEVICE", device::PATH.to_owned()),
+        ("DEVICE_CALL", format!("{:#x}", device::CALL)),
+        ("DEVICE_CALL_SIZE", device::CALL_SIZE.to_string()),
+        ("TOKEN_PATH", token::LINUX_PATH.to_owned()),
+        ("TOKEN_TABLE_SIZE", token::TABLE_SIZE.to_string()),
+        ("TOKEN_AT", (token::TABLE_SIZE - 16).to_string()),
+        ("TOKEN_TABLE", table.into_owned()),
         ("TRANSFER_MAX", TRANSFER_MAX.to_string()),
         (
             "LEAF_SIGNATURE",
@@ -76,9 +87,7 @@ fn record(layout: &Layout) -> String {
         );
     }
     let size: usize = fields.iter().map(Field::size).sum();
-    text + &format!(
-        "}};\n_Static_assert(sizeof(struct underlay_{name}) == {size}, \"underlay_{name}\");\n\n"
-    )
+    text + &format!("}};\nUNDERLAY_SIZE(underlay_{name}, {size});\n\n")
 }
 
 fn declaration(field: &Field) -> String {

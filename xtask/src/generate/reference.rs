@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use abi::call::{ARGUMENTS, MAY_FAULT, RESULTS, SERVICES, Service, TRANSFER_MAX, Value};
+use abi::call::{
+    ARGUMENTS, AS_PROGRAM, MAY_FAULT, RESULTS, SERVICES, Service, TRANSFER_MAX, Value,
+};
 use abi::errno::Errno;
 use abi::record::{Element, Field, LAYOUTS, Layout};
 
@@ -36,13 +38,17 @@ preserved. Outside 64-bit mode the low 32 bits count.
   accessible a program gets the page fault of an ordinary access, and the call
   runs again afterwards; a kernel gets {} with the address in RBX, or the fault,
   too, if it adds {MAY_FAULT:#x} to the number.
+- A kernel that calls in a program's name adds {AS_PROGRAM:#x} to the number:
+  memory arguments are the program's, who may do what an owner may. What is for
+  `kernel` is refused, for it would outlive the program.
 - `gpa` is a guest-physical address. Where no memory is, the call ends with {}
   and the address in RBX.
 - One call uses at most {kib} KiB of a buffer; of a longer one it uses the
   beginning, and says how much that was. Buffers that overlap end up with some
   mixture of both.
 - A caller is `any`, `kernel` (privilege level 0) or `owner`: privilege level 0,
-  or any level with the owner token in R8 and R9. Who may not call gets {}.
+  or any level with the owner token in R8 and R9. `compat` is the owner, and any
+  program if the config says `compat = bitvisor`. Who may not call gets {}.
 
 | number | name | who | |
 |---|---|---|---|

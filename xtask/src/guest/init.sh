@@ -8,6 +8,11 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev 2>/dev/null
 
+# In the order of their numbers, as they need each other.
+for driver in /lib/driver-*.ko; do
+    [ ! -f "$driver" ] || insmod "$driver"
+done
+
 if [ -f /exec ]; then
     stty -F /dev/ttyS2 raw -echo 115200
     exec 3>/dev/ttyS2

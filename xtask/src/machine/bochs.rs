@@ -1,6 +1,7 @@
 //! Bochs: its configuration is a file, its debugger must be told to go on.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -42,7 +43,7 @@ pub fn command(spec: &Spec<'_>) -> Result<Command> {
     let configuration = spec.dir.join("bochsrc");
     let debugger = spec.dir.join("debugger");
     fs::write(&configuration, text(spec)?).context("writing Bochs' configuration")?;
-    fs::write(&debugger, "c\n")?;
+    fs::write(&debugger, spec.debugger)?;
     let mut bochs = Command::new("bochs-bin");
     bochs.arg("-q").arg("-f").arg(configuration);
     bochs.arg("-rc").arg(debugger);
@@ -50,8 +51,6 @@ pub fn command(spec: &Spec<'_>) -> Result<Command> {
 }
 
 fn text(spec: &Spec<'_>) -> Result<String> {
-    let disk = spec.disk.display().to_string();
-    ensure!(!disk.contains([',', '"']), "Bochs cannot open `{disk}`");
     let log = spec.dir.join(EMULATOR_LOG);
     let mut lines = vec![
         format!(
@@ -70,13 +69,7 @@ fn text(spec: &Spec<'_>) -> Result<String> {
         "sound: driver=dummy".to_owned(),
         "boot: disk".to_owned(),
         "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14".to_owned(),
-        format!(
-            "ata0-master: type=disk, path=\"{disk}\", mode=flat, \
-             cylinders={}, heads={}, spt={}",
-            esp::cylinders(fs::metadata(spec.disk)?.len()),
-            esp::HEADS,
-            esp::SECTORS
-        ),
+        disk("ata0-master", spec.disk)?,
         format!("clock: sync=none, time0={CLOCK}"),
         "port_e9_hack: enabled=1".to_owned(),
         format!("log: \"{}\"", log.display()),
@@ -90,8 +83,23 @@ fn text(spec: &Spec<'_>) -> Result<String> {
         let number = index + 1;
         lines.push(format!("com{number}: enabled=1, mode=term, dev={line}"));
     }
+    if let Some(scratch) = spec.scratch {
+        lines.push(disk("ata0-slave", scratch)?);
+    }
     lines.extend(spec.arguments.iter().cloned());
     Ok(lines.join("\n") + "\n")
+}
+
+fn disk(place: &str, file: &Path) -> Result<String> {
+    let path = file.display().to_string();
+    ensure!(!path.contains([',', '"']), "Bochs cannot open `{path}`");
+    Ok(format!(
+        "{place}: type=disk, path=\"{path}\", mode=flat, \
+         cylinders={}, heads={}, spt={}",
+        esp::cylinders(fs::metadata(file)?.len()),
+        esp::HEADS,
+        esp::SECTORS
+    ))
 }
 
 #[cfg(test)]

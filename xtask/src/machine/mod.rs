@@ -25,6 +25,9 @@ pub enum Machine {
     Kvm,
 }
 
+/// What Bochs' debugger is told if nothing is to be debugged.
+pub const GO_ON: &str = "c\n";
+
 /// What a machine is made of.
 pub struct Spec<'a> {
     /// How many CPUs it has.
@@ -33,12 +36,16 @@ pub struct Spec<'a> {
     pub memory: u32,
     /// The disk: a FAT file system without partitions.
     pub disk: &'a Path,
+    /// A second disk.
+    pub scratch: Option<&'a Path>,
     /// A folder for the emulator's own files.
     pub dir: &'a Path,
     /// The far ends of COM1, COM2 and COM3.
     pub serial: [String; 3],
     /// The emulator's CPU model, if not the usual one.
     pub cpu: Option<&'a str>,
+    /// What Bochs' debugger is told: a command a line.
+    pub debugger: &'a str,
     /// More arguments for the emulator: QEMU's own, or lines of Bochs'
     /// configuration.
     pub arguments: &'a [String],

@@ -40,11 +40,13 @@ pub fn command(spec: &Spec<'_>, accelerator: &str, cpu: &str) -> Result<Command>
         "if=pflash,unit=1,format=raw,file={}",
         comma_safe(&variables.display().to_string())
     ));
-    qemu.arg("-drive");
-    qemu.arg(format!(
-        "if=ide,index=0,media=disk,format=raw,file={}",
-        comma_safe(&spec.disk.display().to_string())
-    ));
+    for (index, disk) in [Some(spec.disk), spec.scratch].iter().flatten().enumerate() {
+        qemu.arg("-drive");
+        qemu.arg(format!(
+            "if=ide,index={index},media=disk,format=raw,file={}",
+            comma_safe(&disk.display().to_string())
+        ));
+    }
     for (number, line) in spec.serial.iter().enumerate() {
         qemu.arg("-chardev");
         qemu.arg(format!("serial,id=com{number},path={line}"));

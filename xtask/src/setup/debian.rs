@@ -3,26 +3,44 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rustix::process::geteuid;
 
 use super::Guest;
+use crate::command::succeed;
 use crate::paths;
 
 /// Packages, and a file of each that shows that it is there.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
     ("bochs", "/usr/bin/bochs-bin"),
     ("bochsbios", "/usr/share/bochs/BIOS-bochs-latest"),
     ("vgabios", "/usr/share/bochs/VGABIOS-lgpl-latest"),
     ("ovmf", "/usr/share/ovmf/OVMF.fd"),
     ("mtools", "/usr/bin/mtools"),
+    // The kernel's headers name this compiler.
+    ("gcc-12", "/usr/bin/gcc-12"),
+    ("gcc", "/usr/bin/gcc"),
+    ("libc6-dev", "/usr/lib/x86_64-linux-gnu/libc.a"),
+    ("make", "/usr/bin/make"),
+    // For the programs that come with the headers.
+    ("libelf1", "/usr/lib/x86_64-linux-gnu/libelf.so.1"),
 ];
 
 /// Depends on the newest kernel of its kind.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
+/// The kernel's drivers for the disks that the emulators have, below
+/// `kernel/drivers`, each behind those that it needs.
+const DRIVERS: [&str; 5] = [
+    "scsi/scsi_common.ko",
+    "scsi/scsi_mod.ko",
+    "scsi/sd_mod.ko",
+    "ata/libata.ko",
+    "ata/ata_piix.ko",
+];
+
 const BUSYBOX_PACKAGE: &str = "busybox-static";
 
 /// Root's downloads into a folder that apt's own user cannot write would draw
@@ -45,11 +63,9 @@ pub fn install_line(packages: &[&str]) -> String {
 
 /// What a person would type to download the guest's parts.
 pub fn guest_line() -> String {
-    let kernel = kernel_package().unwrap_or_else(|_| KERNEL_PACKAGE.to_owned());
+    let packages = guest_packages().map_or_else(|_| KERNEL_PACKAGE.to_owned(), |p| p.join(" "));
     let dir = paths::shown(&guest_dir());
-    format!(
-        "apt-get download {kernel} {BUSYBOX_PACKAGE}, each unpacked with dpkg-deb -x into {dir}"
-    )
+    format!("apt-get download {packages}, each unpacked with dpkg-deb -x into {dir}")
 }
 
 /// Installs `packages`, with fresh package lists if the present ones do not
@@ -74,12 +90,17 @@ pub fn guest() -> Guest {
     Guest {
         kernel: guest_dir().join("vmlinuz.efi"),
         busybox: guest_dir().join("busybox"),
+        headers: guest_dir().join("headers"),
+        drivers: DRIVERS.map(|driver| guest_dir().join(driver)).to_vec(),
     }
 }
 
 /// Whether the guest's parts have yet to be downloaded.
 pub fn guest_is_missing() -> bool {
-    !guest().kernel.is_file() || !guest().busybox.is_file()
+    let guest = guest();
+    let files = guest.drivers.iter().chain([&guest.kernel, &guest.busybox]);
+    let mut missing = files.into_iter().filter(|file| !file.is_file());
+    missing.next().is_some() || !guest.headers.is_dir()
 }
 
 /// Downloads and unpacks the guest's parts.
@@ -89,23 +110,50 @@ pub fn fetch_guest() -> Result<()> {
     with_fresh_lists(|| {
         let mut apt = Command::new("apt-get");
         apt.args(["download", "-q"]).args(AS_ROOT);
-        apt.args([&kernel_package()?, BUSYBOX_PACKAGE]);
+        apt.args(guest_packages()?);
         succeed(apt.current_dir(&dir))
     })?;
     let unpacked = dir.join("unpacked");
-    for package in files_in(&dir, ".deb")? {
+    for package in paths::files(&dir, ".deb")? {
         let mut dpkg = Command::new("dpkg-deb");
         succeed(dpkg.arg("-x").arg(&package).arg(&unpacked))?;
     }
-    let kernels = files_in(&unpacked.join("boot"), "-amd64")?;
+    let kernels = paths::files(&unpacked.join("boot"), "-amd64")?;
     let kernel = kernels
         .iter()
         .find(|k| k.to_string_lossy().contains("vmlinuz"));
     let kernel = kernel.context("the kernel's package holds no vmlinuz")?;
     fs::copy(unpacked.join("bin/busybox"), guest().busybox)?;
     fs::copy(kernel, guest().kernel)?;
+    keep_headers(&unpacked.join("usr"))?;
+    keep_drivers(&unpacked)?;
     // Hundreds of megabytes of modules that nobody loads.
     fs::remove_dir_all(unpacked)?;
+    Ok(())
+}
+
+/// Keeps the kernel's headers of the folder `usr`, under names without its
+/// version. The links in them lead from folder to folder, and stay right.
+fn keep_headers(usr: &Path) -> Result<()> {
+    let names = [("-common", "common"), ("-cloud-amd64", "configured")];
+    for (ending, name) in names {
+        let found = paths::files(&usr.join("src"), ending)?;
+        let found = found.first();
+        let found = found.with_context(|| format!("no package holds the headers {name}"))?;
+        fs::rename(found, usr.join("src").join(name))?;
+    }
+    Ok(fs::rename(usr, guest().headers)?)
+}
+
+fn keep_drivers(unpacked: &Path) -> Result<()> {
+    let versions = paths::files(&unpacked.join("lib/modules"), "-amd64")?;
+    let version = versions.first();
+    let version = version.context("the kernel's package holds no modules")?;
+    for (driver, kept) in DRIVERS.iter().zip(guest().drivers) {
+        let folder = kept.parent().context("a driver without a folder")?;
+        paths::create_dir(folder)?;
+        fs::copy(version.join("kernel/drivers").join(driver), kept)?;
+    }
     Ok(())
 }
 
@@ -113,15 +161,34 @@ fn guest_dir() -> PathBuf {
     paths::underlay().join("debian")
 }
 
-fn kernel_package() -> Result<String> {
-    let mut apt = Command::new("apt-cache");
-    let output = apt.args(["depends", KERNEL_PACKAGE]).output();
-    let text = String::from_utf8(output.context("running apt-cache")?.stdout)?;
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "))
+/// The packages of the guest's parts: all of the same kernel.
+fn guest_packages() -> Result<Vec<String>> {
+    let kernel = dependencies(KERNEL_PACKAGE)?;
+    let kernel = kernel
+        .into_iter()
         .find(|name| name.starts_with("linux-image-"))
-        .map(str::to_owned)
-        .with_context(|| format!("Debian's package lists do not know {KERNEL_PACKAGE}"))
+        .with_context(|| format!("Debian's package lists do not know {KERNEL_PACKAGE}"))?;
+    let headers = kernel.replace("-image-", "-headers-");
+    // What else they depend on is compilers, which are installed.
+    let parts = |name: &String| {
+        ["linux-headers-", "linux-kbuild-"]
+            .iter()
+            .any(|p| name.starts_with(p))
+    };
+    let more = dependencies(&headers)?.into_iter().filter(parts);
+    let mut packages = vec![BUSYBOX_PACKAGE.to_owned(), kernel, headers.clone()];
+    packages.extend(more);
+    Ok(packages)
+}
+
+fn dependencies(package: &str) -> Result<Vec<String>> {
+    let mut apt = Command::new("apt-cache");
+    let output = apt.args(["depends", package]).output();
+    let text = String::from_utf8(output.context("running apt-cache")?.stdout)?;
+    let names = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: "));
+    Ok(names.map(str::to_owned).collect())
 }
 
 /// Tries `work`; if it fails, tries again after `apt-get update`.
@@ -138,32 +205,4 @@ fn with_fresh_lists(work: impl Fn() -> Result<()>) -> Result<()> {
     eprintln!("setup: fetching fresh package lists with apt-get update");
     succeed(Command::new("apt-get").args(["update", "-q"]))?;
     work()
-}
-
-/// Runs `command` quietly; its output becomes the error if it fails.
-fn succeed(command: &mut Command) -> Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output: Output = command
-        .output()
-        .with_context(|| format!("running {name}"))?;
-    ensure!(
-        output.status.success(),
-        "{name} failed ({}):\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
-}
-
-fn files_in(dir: &Path, ending: &str) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.to_string_lossy().ends_with(ending) {
-            files.push(path);
-        }
-    }
-    Ok(files)
 }

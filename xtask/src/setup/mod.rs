@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-/// Install what is missing: Debian packages, Rust targets, the guest's kernel.
+/// Install what is missing: Debian packages, Rust targets, the guest's kernel
+/// and its headers.
 ///
 /// Says what it does and asks nothing. Every other command runs it when
 /// something is missing. Without root it prints the one command to run.
@@ -25,6 +26,10 @@ pub struct Guest {
     pub kernel: PathBuf,
     /// The statically linked busybox.
     pub busybox: PathBuf,
+    /// The kernel's headers, what modules are built with.
+    pub headers: PathBuf,
+    /// The kernel's drivers for disks, each behind those that it needs.
+    pub drivers: Vec<PathBuf>,
 }
 
 /// One thing that can be missing.
@@ -41,7 +46,9 @@ impl Step {
             Self::Packages(names) => format!("installing Debian packages: {}", names.join(" ")),
             Self::Targets(names) => format!("adding Rust targets: {}", names.join(" ")),
             Self::Components(names) => format!("adding Rust components: {}", names.join(" ")),
-            Self::Guest => "downloading the guest's kernel and busybox from Debian".to_owned(),
+            Self::Guest => {
+                "downloading the guest's kernel, its headers and busybox from Debian".to_owned()
+            }
         }
     }
 
@@ -83,7 +90,12 @@ pub fn command(args: &Args) -> Result<()> {
 /// Installs what is missing, silently if nothing is.
 pub fn ensure() -> Result<Guest> {
     perform(&missing()?)?;
-    Ok(debian::guest())
+    Ok(guest())
+}
+
+/// Where the guest's parts are, once they are there.
+pub fn guest() -> Guest {
+    debian::guest()
 }
 
 fn missing() -> Result<Vec<Step>> {

@@ -11,7 +11,7 @@ use super::checks;
 use super::table::Row;
 use crate::artefacts::{self, Artefacts};
 use crate::esp;
-use crate::machine::{Machine, Spec};
+use crate::machine::{GO_ON, Machine, Spec};
 use crate::paths;
 use crate::run::{self, DEFAULT_MEMORY};
 use crate::session::{self, Ending, Plan, Report};
@@ -42,6 +42,8 @@ pub struct Variant<'a> {
     pub name: &'a str,
     /// Without Underlay.
     pub native: bool,
+    /// What Bochs' debugger is told.
+    pub debugger: &'a str,
     /// What boots.
     pub boot: Boot,
 }
@@ -81,6 +83,7 @@ impl Bench {
                 row,
                 machine,
                 Variant {
+                    debugger: GO_ON,
                     name: "boot",
                     native: row.native,
                     boot: boot_of(row),
@@ -119,25 +122,31 @@ impl Bench {
             first: row.first.as_deref().map(artefacts::test_guest),
             damage: row.damage,
             cpu: cpu.map(str::to_owned),
+            drives_disks: row.scratch.is_some(),
             boot: variant.boot,
         };
         stage
             .esp(&self.artefacts, &self.guest)?
             .write(&disk, esp::FAST_CLUSTER)?;
-        let arguments = if row.resets {
-            machine.boots_again()
-        } else {
-            Vec::new()
-        };
+        let scratch = dir.join("scratch.img");
+        if let Some(mebibytes) = row.scratch {
+            esp::make_disk(&scratch, u64::from(mebibytes) << 20)?;
+        }
+        let mut arguments = row.emulator.get(&machine).cloned().unwrap_or_default();
+        if row.resets {
+            arguments.extend(machine.boots_again());
+        }
         let report = session::run(Plan {
             machine,
             spec: Spec {
                 cpus: row.cpus,
                 memory: row.memory.unwrap_or(DEFAULT_MEMORY),
                 disk: &disk,
+                scratch: row.scratch.map(|_| scratch.as_path()),
                 dir: &dir,
                 serial: Default::default(),
                 cpu,
+                debugger: variant.debugger,
                 arguments: &arguments,
             },
             interactive: false,
@@ -151,6 +160,9 @@ impl Bench {
             log: dir.join("log.txt"),
         })?;
         fs::remove_file(&disk)?;
+        if row.scratch.is_some() {
+            fs::remove_file(&scratch)?;
+        }
         fs::write(dir.join("output.txt"), &report.output)?;
         if let Ending::Signal(_) = report.ending {
             bail!(Interrupted);
@@ -175,9 +187,15 @@ fn boot_of(row: &Row) -> Boot {
     match &row.guest {
         Some(name) => Boot::Efi {
             program: artefacts::test_guest(name),
-            arguments: String::new(),
+            arguments: row.arguments.clone(),
         },
-        None => Boot::exec(row.exec.as_deref().unwrap_or("true")),
+        None => Boot::Linux {
+            kernel: None,
+            initrd: None,
+            append: row.append.clone(),
+            exec: Some(row.exec.clone().unwrap_or_else(|| "true".to_owned())),
+            at_end: None,
+        },
     }
 }
 

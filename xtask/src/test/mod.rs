@@ -1,9 +1,9 @@
 //! `cargo xtask test`: unit tests on the desk, then the table of emulator
 //! tests, on as many machines at a time as there are cores.
 
-mod case;
+pub mod case;
 mod checks;
-mod table;
+pub mod table;
 mod unit;
 
 use std::fs::File;
@@ -83,6 +83,7 @@ pub fn command(args: &Args) -> Result<u8> {
     };
     let artefacts = artefacts::build(true)?;
     artefacts::build_tests()?;
+    artefacts::build_bench()?;
     let bench = Bench {
         artefacts,
         guest,

@@ -40,8 +40,15 @@ pub struct Row {
     #[serde(default = "one")]
     pub cpus: u32,
     pub memory: Option<u32>,
+    pub scratch: Option<u32>,
+    #[serde(default)]
+    pub append: String,
+    #[serde(default)]
+    pub arguments: String,
     #[serde(default)]
     pub cpu: BTreeMap<Machine, String>,
+    #[serde(default)]
+    pub emulator: BTreeMap<Machine, Vec<String>>,
     pub first: Option<String>,
     #[serde(default)]
     pub damage: Damage,

@@ -1,28 +1,9 @@
-//! A trace as the hypervisor wrote it to its log, and what is missing from it.
+//! A trace as the hypervisor wrote it to its log.
 
 use std::collections::BTreeMap;
 
 use abi::report::{Record, Written};
-
-/// The trace of every CPU.
-#[derive(Default)]
-pub struct Trace<'a> {
-    pub cpus: BTreeMap<u32, Cpu<'a>>,
-}
-
-/// The trace of one CPU.
-#[derive(Default)]
-pub struct Cpu<'a> {
-    /// Ticks a second; 0 if the log does not say it.
-    pub hz: u64,
-    /// In the order of their numbers.
-    pub records: Vec<Record<'a>>,
-    /// Records before the last one that the hypervisor overwrote before
-    /// somebody asked for them.
-    pub overwritten: u64,
-    /// Records that it wrote and that did not arrive whole.
-    pub damaged: u64,
-}
+use views::trace::{Cpu, Trace};
 
 /// Takes the trace out of `log`.
 pub fn read(log: &str) -> Trace<'_> {
@@ -44,19 +25,17 @@ pub fn read(log: &str) -> Trace<'_> {
         }
     }
     for (number, written) in ends {
-        trace.cpus.entry(number).or_default().close(written);
+        close(trace.cpus.entry(number).or_default(), written);
     }
     trace
 }
 
-impl Cpu<'_> {
-    /// Numbers have no gaps but for what was overwritten.
-    fn close(&mut self, written: Written) {
-        self.hz = written.hz;
-        self.overwritten = written.lost;
-        let sent = written.next - written.lost.min(written.next);
-        self.damaged = sent.saturating_sub(self.records.len() as u64);
-    }
+/// Numbers have no gaps but for what was overwritten.
+fn close(cpu: &mut Cpu<'_>, written: Written) {
+    cpu.hz = written.hz;
+    cpu.overwritten = written.lost;
+    let sent = written.next - written.lost.min(written.next);
+    cpu.damaged = sent.saturating_sub(cpu.records.len() as u64);
 }
 
 #[cfg(test)]

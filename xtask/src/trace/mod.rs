@@ -1,14 +1,14 @@
 //! `cargo xtask trace`: every exit of a run, as a file for a trace viewer and
 //! as a table.
 
-pub mod json;
 pub mod log;
-mod summary;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use views::trace::{json, summary};
 
 use crate::given;
 use crate::paths;
@@ -72,7 +72,8 @@ fn write(log: &str, out: &Path) -> Result<()> {
         "there is no trace in the log: Underlay did not run, or nobody made it write \
          (`underlayctl trace write`; `trace` in underlay.conf must not be off)"
     );
-    fs::write(out, json::convert(&trace).to_string())
+    let file = File::create(out).map(BufWriter::new);
+    file.and_then(|file| json::write(&trace, file))
         .with_context(|| format!("writing {}", out.display()))?;
     print!("{}", summary::text(&trace));
     println!(

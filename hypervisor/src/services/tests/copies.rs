@@ -5,13 +5,13 @@ use abi::call::TRANSFER_MAX;
 
 const OWN: u64 = FakeMemory::RESERVED.start.0;
 /// A buffer of the caller's that straddles two pages.
-const BUFFER: u64 = 0x8ffe;
-const OTHER: u64 = 0x2_0ffc;
+pub const BUFFER: u64 = 0x8ffe;
+pub const OTHER: u64 = 0x2_0ffc;
 /// An address space that maps linear 0x4000 to the page of [`OTHER`], and
 /// nothing else below 2 MiB.
 const SPACE: u64 = 0x3_0000;
 /// Takes the other side from guest-physical or another space's addresses.
-const OWNERS: [u64; 7] = [
+pub const OWNERS: [u64; 7] = [
     call::MEMORY_READ_PHYSICAL,
     call::MEMORY_WRITE_PHYSICAL,
     call::MEMORY_READ_PAGES,
@@ -21,7 +21,7 @@ const OWNERS: [u64; 7] = [
     call::MEMORY_TRANSLATE,
 ];
 
-fn machine() -> Vm<FakeMemory> {
+pub fn machine() -> Vm<FakeMemory> {
     let mut vm = vm(Presence::Leaf);
     vm.token = TOKEN;
     put_words(&vm, SPACE, &[0x3_1000 | 7]);
@@ -54,7 +54,7 @@ fn bytes_at(vm: &Vm<FakeMemory>, at: u64) -> [u8; 8] {
 
 /// The arguments that make each of [`OWNERS`] move 8 bytes between
 /// [`BUFFER`] and [`OTHER`].
-fn arguments(number: u64) -> [u64; 5] {
+pub fn arguments(number: u64) -> [u64; 5] {
     match number {
         call::MEMORY_READ_PHYSICAL | call::MEMORY_WRITE_PHYSICAL => [BUFFER, OTHER, 8, 0, 0],
         call::MEMORY_READ_PAGES | call::MEMORY_WRITE_PAGES => [BUFFER, LIST, 8, 0xffc, 0],

@@ -159,6 +159,8 @@ fn the_trace_is_switched_where_there_is_one() {
 fn what_is_counted_is_the_owners() {
     let vm = machine();
     for number in [
+        call::STATISTICS,
+        call::TRACE,
         call::STATISTICS_READ,
         call::ODDITIES_READ,
         call::STATISTICS_RESET,

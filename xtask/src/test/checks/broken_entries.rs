@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 
 use crate::artefacts;
-use crate::machine::Machine;
+use crate::machine::{GO_ON, Machine};
 use crate::session::EMULATOR_LOG;
 use crate::stage::Boot;
 use crate::test::case::{Bench, Variant, judge};
@@ -18,6 +18,7 @@ type Expected = (&'static str, &'static str);
 /// Boots the guest that has the rules broken, and compares the two accounts.
 pub fn run(bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
     let variant = Variant {
+        debugger: GO_ON,
         name: "boot",
         native: false,
         boot: Boot::Efi {

@@ -16,6 +16,7 @@ use crate::machine::Machine;
 /// Runs the check called `name`.
 pub fn run(name: &str, bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
     match name {
+        "costs" => crate::bench::check(bench, row, machine),
         "broken-entries" => broken_entries::run(bench, row, machine),
         "no-periodic-exits" => no_periodic_exits::run(bench, row, machine),
         "whole-trace" => whole_trace::run(bench, row, machine),

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::machine::Machine;
+use crate::machine::{GO_ON, Machine};
 use crate::stage::Boot;
 use crate::statistics::tables;
 use crate::test::case::{Bench, Variant, judge};
@@ -10,12 +10,13 @@ use crate::test::table::Row;
 
 /// The first span lets the boot come to rest. Asking makes some exits itself:
 /// the same each time, but for the first, before which no call had happened.
-const COMMAND: &str = "for span in 5 0 1 20; do sleep $span; underlayctl statistics; done";
+const COMMAND: &str = "for span in 5 0 1 20; do sleep $span; underlayctl stat write; done";
 const ASKED: usize = 4;
 
 /// Boots once, and asks before and after a short and a long rest.
 pub fn run(bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
     let variant = Variant {
+        debugger: GO_ON,
         name: "boot",
         native: false,
         boot: Boot::exec(COMMAND),
@@ -29,13 +30,13 @@ pub fn run(bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
         whole == ASKED,
         "{whole} whole tables in the log, not {ASKED}"
     );
-    for (kind, count) in tables[3].counts() {
-        let earlier = [1, 2].map(|n| tables[n].counts().get(kind).copied().unwrap_or(0));
+    for (kind, count) in tables[3].table.counts() {
+        let earlier = [1, 2].map(|n| tables[n].table.counts().get(kind).copied().unwrap_or(0));
         let (short, long) = (earlier[1] - earlier[0], count - earlier[1]);
         ensure!(
             short == long,
             "{kind}: {short} exits in 1 s of rest, {long} in 20 s{}",
-            tables[3].text()
+            tables[3].table.text(None)
         );
     }
     Ok(())

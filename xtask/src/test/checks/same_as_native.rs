@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::machine::Machine;
+use crate::machine::{GO_ON, Machine};
 use crate::stage::Boot;
 use crate::test::case::{Bench, Variant, judge};
 use crate::test::table::Row;
@@ -58,6 +58,7 @@ pub fn run(bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
             row,
             machine,
             Variant {
+                debugger: GO_ON,
                 name,
                 native,
                 boot: Boot::exec(COMMAND),

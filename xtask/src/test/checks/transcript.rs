@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 
 use super::differences;
 use crate::artefacts;
-use crate::machine::Machine;
+use crate::machine::{GO_ON, Machine};
 use crate::stage::Boot;
 use crate::test::case::{Bench, Variant, judge};
 use crate::test::table::Row;
@@ -73,7 +73,12 @@ impl Pair<'_> {
                 program: artefacts::test_guest(self.guest),
                 arguments: format!("{long} {cases}").trim().to_owned(),
             };
-            let variant = Variant { name, native, boot };
+            let variant = Variant {
+                name,
+                native,
+                debugger: GO_ON,
+                boot,
+            };
             let report = self.bench.boot(self.row, self.machine, variant)?;
             judge(self.row, self.machine, &report)?;
             Ok(String::from_utf8_lossy(&report.output).replace('\r', ""))

@@ -2,12 +2,13 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use views::trace::json;
 
-use crate::machine::Machine;
+use crate::machine::{GO_ON, Machine};
 use crate::stage::Boot;
 use crate::test::case::{Bench, Variant, judge};
 use crate::test::table::Row;
-use crate::trace::{json, log};
+use crate::trace::log;
 
 const COMMAND: &str = "underlayctl hello && underlayctl trace write";
 
@@ -17,6 +18,7 @@ const EXITS: u64 = 500;
 /// Boots once and looks at what arrives.
 pub fn run(bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
     let variant = Variant {
+        debugger: GO_ON,
         name: "boot",
         native: false,
         boot: Boot::exec(COMMAND),
@@ -41,7 +43,9 @@ pub fn run(bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
         cpu.records.iter().filter(hello).count() == 1,
         "the one call of `hello` is not in the trace once"
     );
-    in_order(&json::convert(&trace))
+    let mut file = Vec::new();
+    json::write(&trace, &mut file)?;
+    in_order(&file)
 }
 
 fn is_hello(record: &abi::report::Record<'_>) -> bool {
@@ -52,8 +56,8 @@ fn is_hello(record: &abi::report::Record<'_>) -> bool {
 }
 
 /// One CPU answers one exit after the other.
-fn in_order(file: &Value) -> Result<()> {
-    let file: Value = serde_json::from_str(&file.to_string())?;
+fn in_order(file: &[u8]) -> Result<()> {
+    let file: Value = serde_json::from_slice(file)?;
     let events = file["traceEvents"].as_array().context("no events")?;
     let exits = events.iter().filter(|event| event["ph"] == "X");
     let number = |event: &Value, key: &str| event[key].as_f64().context("no number");

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use abi::report::Record;
 
-use super::log::{Cpu, Trace};
+use super::{Cpu, Trace};
 
 /// Rows of the table.
 const ROWS: usize = 20;
@@ -75,15 +75,35 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use crate::trace::log;
+    use super::*;
+
+    fn record(kind: &'static str, payload: u64, [begin, end]: [u64; 2]) -> Record<'static> {
+        Record {
+            cpu: 0,
+            number: begin,
+            begin,
+            end,
+            kind,
+            outcome: "done",
+            rip: begin,
+            payload: [payload, 0],
+        }
+    }
 
     #[test]
     fn equal_exits_are_one_row_and_what_took_most_stands_first() {
-        let log = "record: 0 0 0 2 cpuid done 1000 1 0 .\n\
-                   record: 0 1 a c cpuid done 2000 1 0 .\n\
-                   record: 0 2 14 28 rdmsr fault 1000 10 0 .\n\
-                   trace: 0 1000000 3 0 .\n";
-        let text = super::text(&log::read(log));
+        let cpu = Cpu {
+            hz: 1_000_000,
+            records: vec![
+                record("cpuid", 1, [0, 2]),
+                record("cpuid", 1, [10, 12]),
+                record("rdmsr", 0x10, [20, 40]),
+            ],
+            ..Cpu::default()
+        };
+        let text = text(&Trace {
+            cpus: [(0, cpu)].into_iter().collect(),
+        });
         let rows: Vec<Vec<&str>> = text
             .lines()
             .skip(4)
@@ -91,7 +111,7 @@ mod tests {
             .collect();
         assert_eq!(
             rows[0],
-            ["rdmsr", "fault", "0x10", "1", "20.0", "20.0", "20.0"]
+            ["rdmsr", "done", "0x10", "1", "20.0", "20.0", "20.0"]
         );
         assert_eq!(rows[1], ["cpuid", "done", "0x1", "2", "4.0", "2.0", "2.0"]);
         assert_eq!(rows.len(), 2);

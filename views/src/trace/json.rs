@@ -1,28 +1,37 @@
 //! A trace as a file for Perfetto and chrome://tracing: "Trace Event Format",
 //! one complete event for each exit, on one track for each CPU.
 
+use std::io::{self, Write};
+
 use abi::report::Record;
 use serde_json::{Value, json};
 
-use super::log::{Cpu, Trace};
+use super::{Cpu, Trace};
 
-/// The file's content. Times count from the first exit of any CPU.
-pub fn convert(trace: &Trace<'_>) -> Value {
+/// Writes the file. Times count from the first exit of any CPU. One event is
+/// made after the other: a trace may be as large as the memory of who shows it.
+pub fn write(trace: &Trace<'_>, mut out: impl Write) -> io::Result<()> {
     let begins = trace.cpus.values().flat_map(|cpu| &cpu.records);
     let origin = begins.map(|record| record.begin).min().unwrap_or(0);
-    let mut events = vec![name("process_name", 0, "Underlay".to_owned())];
+    let process = name("process_name", 0, "Underlay".to_owned());
+    write!(
+        out,
+        "{{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n{process}"
+    )?;
     for (number, cpu) in &trace.cpus {
-        events.push(name("thread_name", *number, format!("CPU {number}")));
-        events.extend(cpu.records.iter().map(|record| event(record, cpu, origin)));
+        let thread = name("thread_name", *number, format!("CPU {number}"));
+        write!(out, ",\n{thread}")?;
+        for record in &cpu.records {
+            write!(out, ",\n{}", event(record, cpu, origin))?;
+        }
     }
-    json!({
-        "displayTimeUnit": "ns",
-        "traceEvents": events,
-        "otherData": {
-            "overwritten": trace.cpus.values().map(|cpu| cpu.overwritten).sum::<u64>(),
-            "damaged": trace.cpus.values().map(|cpu| cpu.damaged).sum::<u64>(),
-        },
-    })
+    let sum = |of: fn(&Cpu<'_>) -> u64| trace.cpus.values().map(of).sum::<u64>();
+    let missing = json!({
+        "overwritten": sum(|cpu| cpu.overwritten),
+        "damaged": sum(|cpu| cpu.damaged),
+    });
+    writeln!(out, "\n],\"otherData\":{missing}}}")?;
+    out.flush()
 }
 
 fn name(what: &str, cpu: u32, name: String) -> Value {
@@ -57,21 +66,37 @@ fn microseconds(ticks: u64, hz: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::log;
 
-    /// At 2 MHz a tick is half a microsecond.
-    const LOG: &str = "\
-record: 0 0 3e8 3ea cpuid done ffffffff81000000 40000000 0 .
-record: 1 0 3e9 3f0 rdmsr fault 1000 10 0 .
-record: 0 1 7d0 7d0 cpuid done 1002 1 0 .
-trace: 0 2000000 2 0 .
-trace: 1 2000000 1 0 .
-";
+    fn record(cpu: u32, [begin, end]: [u64; 2]) -> Record<'static> {
+        Record {
+            cpu,
+            number: begin,
+            begin,
+            end,
+            kind: "cpuid",
+            outcome: "done",
+            rip: 0xffff_ffff_8100_0000,
+            payload: [0x4000_0000, 0],
+        }
+    }
 
-    /// What is written can be read again, as those tools will.
+    /// At 2 MHz a tick is half a microsecond. What is written can be read
+    /// again, as those tools will.
     fn events() -> Vec<Value> {
-        let text = convert(&log::read(LOG)).to_string();
-        let value: Value = serde_json::from_str(&text).unwrap();
+        let cpu = |records| Cpu {
+            hz: 2_000_000,
+            records,
+            ..Cpu::default()
+        };
+        let first = vec![record(0, [1000, 1002]), record(0, [2000, 2000])];
+        let second = vec![record(1, [1001, 1008])];
+        let cpus = [(0, cpu(first)), (1, cpu(second))];
+        let mut file = Vec::new();
+        let trace = Trace {
+            cpus: cpus.into_iter().collect(),
+        };
+        write(&trace, &mut file).unwrap();
+        let value: Value = serde_json::from_slice(&file).unwrap();
         let all = value["traceEvents"].as_array().unwrap().clone();
         all.into_iter().filter(|event| event["ph"] == "X").collect()
     }
@@ -98,5 +123,13 @@ trace: 1 2000000 1 0 .
         assert_eq!(event["args"]["rip"], "0xffffffff81000000");
         assert_eq!(event["args"]["payload"], json!(["0x40000000", "0x0"]));
         assert_eq!(event["args"]["outcome"], "done");
+    }
+
+    #[test]
+    fn a_trace_without_records_is_a_file_too() {
+        let mut file = Vec::new();
+        write(&Trace::default(), &mut file).unwrap();
+        let value: Value = serde_json::from_slice(&file).unwrap();
+        assert_eq!(value["otherData"]["overwritten"], 0);
     }
 }

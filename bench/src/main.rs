@@ -1,0 +1,39 @@
+//! Times exits and calls, each by itself, from inside the guest. One line for
+//! each operation: its name, the least and the median of many singles, the unit.
+//! `cargo xtask bench` reads them.
+//! With `path=NAME` on the command line it does one operation between two
+//! magic breakpoints of Bochs'.
+#![cfg_attr(target_os = "uefi", no_main, no_std)]
+
+#[cfg(target_os = "uefi")]
+extern crate alloc;
+
+#[cfg(target_os = "uefi")]
+mod operations;
+#[cfg(target_os = "uefi")]
+mod timer;
+
+tests::guest!(measure);
+
+#[cfg(not(target_os = "uefi"))]
+fn measure(_: &mut tests::Report) {}
+
+#[cfg(target_os = "uefi")]
+fn measure(report: &mut tests::Report) {
+    let options = tests::transcript::Options::of_this_guest();
+    let mut timer = timer::Timer::new();
+    let offer = tests::print::offer();
+    let mut operations = operations::everywhere();
+    if let Some(offer) = offer {
+        operations.extend(operations::beneath(&mut timer, offer));
+    }
+    if let Some(name) = options.value("path") {
+        return operations::mark(report, &mut timer, &operations, name);
+    }
+    for operation in &operations {
+        operations::measure(report, &mut timer, operation);
+    }
+    if offer.is_some() {
+        operations::memory(report);
+    }
+}

@@ -1,0 +1,25 @@
+//! Reads the hypervisor's whole log by way of /dev/underlay, and says how much
+//! there was.
+
+use abi::call::{LOG_READ, TRANSFER_MAX};
+use underlay::device::Device;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let device = Device::open()?;
+    let mut lines = vec![0; TRANSFER_MAX];
+    let (mut next, mut bytes, mut lost) = (0, 0, 0);
+    loop {
+        let arguments = [lines.as_mut_ptr() as u64, lines.len() as u64, next, 0, 0];
+        // SAFETY: the service writes no more than the length of `lines`.
+        let reply = unsafe { device.call(LOG_READ, arguments) }?;
+        let done = reply.result()?;
+        if done == 0 {
+            break;
+        }
+        next = reply.results[0];
+        lost += reply.results[1];
+        bytes += done;
+    }
+    println!("the log: {next} lines, {bytes} bytes, {lost} lines lost");
+    Ok(())
+}

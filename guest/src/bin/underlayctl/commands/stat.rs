@@ -1,0 +1,231 @@
+//! `underlayctl stat`: what exits cost.
+
+use super::{Choice, Command, JSON, Use};
+use crate::arguments::Given;
+use crate::cpus;
+use crate::screen::Screen;
+use crate::trouble::Trouble;
+use abi::record::{ExitsRecord, OddityRecord};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::time::{Duration, Instant};
+use underlay::Underlay;
+use views::Table;
+use views::statistics::Earlier;
+
+pub const COMMAND: Command = Command {
+    name: "stat",
+    uses: &[
+        Use {
+            takes: "[--watch] [--json]",
+            does: "show what exits cost on each CPU (owner)",
+        },
+        Use {
+            takes: "reset",
+            does: "count from 0 again (owner)",
+        },
+        Use {
+            takes: "write",
+            does: "make it write the same to its log (owner)",
+        },
+    ],
+    options: &[
+        Choice {
+            name: "watch",
+            short: None,
+            value: None,
+            about: "show it again and again; q or Ctrl-C ends it",
+        },
+        Choice {
+            name: "every",
+            short: None,
+            value: Some("SECONDS"),
+            about: "how often --watch shows it [1]",
+        },
+        Choice {
+            name: "times",
+            short: None,
+            value: Some("N"),
+            about: "how many times [until it is ended]",
+        },
+        JSON,
+    ],
+    more: "\
+An exit is one way from the guest to the hypervisor and back. The table has a
+row for each kind: how many there were, the ticks of the time-stamp counter that
+the guest waited for them, their share of all of these, the mean, the most, and
+how they are spread: a bar for each power of two.
+
+Examples:
+  underlayctl stat
+  underlayctl stat --watch --every 0.5
+  underlayctl stat --json
+",
+    run,
+};
+
+/// What one CPU tells.
+struct Told {
+    cpu: u32,
+    hz: u64,
+    exits: Vec<ExitsRecord>,
+    oddities: Vec<OddityRecord>,
+}
+
+fn run(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
+    let words = given.words();
+    match words.as_slice() {
+        [] if given.has("watch") => watch(given, out),
+        [] => show(given, out),
+        ["reset"] => reset(given.underlay()?, out),
+        ["write"] => write(given.underlay()?),
+        _ => Err(Trouble::usage(
+            "`stat` takes nothing, or `reset`, or `write`",
+        )),
+    }
+}
+
+fn show(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
+    let told = ask(given.underlay()?)?;
+    match given.has("json") {
+        true => {
+            let tables: Value = told.iter().map(|told| told.table().json()).collect();
+            writeln!(out, "{}", json!({ "cpus": tables }))?;
+        }
+        false => out.write_all(text(&told, None).as_bytes())?,
+    }
+    Ok(())
+}
+
+fn watch(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
+    if given.has("json") {
+        return Err(Trouble::usage("--watch is for people, --json for programs"));
+    }
+    let span = given.seconds("every")?.unwrap_or(Duration::from_secs(1));
+    let times = given.number("times")?.unwrap_or(u64::MAX);
+    let underlay = given.underlay()?;
+    // What is refused is known before the screen changes.
+    let (mut told, mut at) = (ask(underlay)?, Instant::now());
+    let mut screen = Screen::open(out, [0, 1])?;
+    screen.show(&text(&told, None))?;
+    for _ in 1..times {
+        if !screen.wait(span) {
+            break;
+        }
+        let earlier = std::mem::replace(&mut told, ask(underlay)?);
+        let seconds = at.elapsed().as_secs_f64();
+        at = Instant::now();
+        screen.show(&text(&told, Some((&earlier, seconds))))?;
+    }
+    Ok(())
+}
+
+fn reset(underlay: Underlay, out: &mut dyn Write) -> Result<(), Trouble> {
+    let exits = cpus::each(|| Ok(underlay.statistics_reset()?))?;
+    let exits: u64 = exits.iter().sum();
+    writeln!(out, "{exits} exits had been counted")?;
+    Ok(())
+}
+
+fn write(underlay: Underlay) -> Result<(), Trouble> {
+    cpus::each(|| Ok(underlay.statistics()?)).map(drop)
+}
+
+fn ask(underlay: Underlay) -> Result<Vec<Told>, Trouble> {
+    let hz = underlay.info()?.ticks_per_second;
+    let oddities = underlay.oddities()?;
+    cpus::each(|| {
+        let (exits, cpu) = underlay.exits()?;
+        Ok(Told {
+            cpu,
+            hz,
+            exits,
+            oddities: oddities.clone(),
+        })
+    })
+}
+
+impl Told {
+    /// Without what did not happen.
+    fn table(&self) -> Table<'_> {
+        let exits = self.exits.iter().filter(|row| row.count > 0);
+        let oddities = self.oddities.iter().filter(|row| row.count > 0);
+        Table {
+            cpu: self.cpu,
+            hz: self.hz,
+            exits: exits.map(Into::into).collect(),
+            oddities: oddities.map(Into::into).collect(),
+        }
+    }
+}
+
+fn text(told: &[Told], earlier: Option<(&[Told], f64)>) -> String {
+    let of = |told: &Told| {
+        let (all, seconds) = earlier?;
+        let same = all.iter().find(|earlier| earlier.cpu == told.cpu)?;
+        Some((same.table(), seconds))
+    };
+    let texts = told.iter().map(|told| {
+        let earlier = of(told);
+        let earlier = earlier.as_ref().map(|(table, seconds)| Earlier {
+            table,
+            seconds: *seconds,
+        });
+        told.table().text(earlier)
+    });
+    texts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::tests::given;
+    use abi::record::Text;
+
+    fn told(cpu: u32, count: u64) -> Told {
+        let row = |kind, count| ExitsRecord {
+            kind: Text::new(kind),
+            count,
+            total: 100 * count,
+            most: 100,
+            buckets: [0; 32],
+        };
+        Told {
+            cpu,
+            hz: 1_000_000,
+            exits: vec![row("cpuid", count), row("rdmsr", 0)],
+            oddities: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_cpu_is_compared_with_itself() {
+        let (earlier, later) = ([told(1, 5), told(0, 10)], [told(0, 20), told(1, 6)]);
+        let text = text(&later, Some((&earlier, 2.0)));
+        let rows: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("cpuid"))
+            .collect();
+        assert!(
+            rows[0].contains(" 5.0 ") && rows[1].contains(" 0.5 "),
+            "{text}"
+        );
+        assert!(
+            !text.contains("rdmsr"),
+            "what did not happen is no row: {text}"
+        );
+    }
+
+    #[test]
+    fn wrong_words_are_known_before_anything_is_called() {
+        for line in [
+            "stat on",
+            "stat --watch --json",
+            "stat --watch --every soon",
+        ] {
+            let (_, given) = given(line).unwrap();
+            let trouble = run(&given, &mut Vec::new());
+            assert!(matches!(trouble, Err(Trouble::Usage(_))), "{line}");
+        }
+    }
+}

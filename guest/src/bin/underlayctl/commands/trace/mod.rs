@@ -1,0 +1,194 @@
+//! `underlayctl trace`: every exit, one by one.
+
+mod recorder;
+
+use super::{Choice, Command, Use};
+use crate::arguments::Given;
+use crate::cpus;
+use crate::interrupts;
+use crate::trouble::Trouble;
+use recorder::Recorder;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+use underlay::Underlay;
+use views::trace::{json, summary};
+
+pub const COMMAND: Command = Command {
+    name: "trace",
+    uses: &[
+        Use {
+            takes: "record FILE [--seconds N | -- COMMAND...]",
+            does: "write recorded exits to a file for Perfetto (owner)",
+        },
+        Use {
+            takes: "start|stop",
+            does: "start or stop recording (owner)",
+        },
+        Use {
+            takes: "write",
+            does: "make it write them to the port of its log (owner)",
+        },
+    ],
+    options: &[Choice {
+        name: "seconds",
+        short: None,
+        value: Some("N"),
+        about: "record from now on, for so long or until Ctrl-C",
+    }],
+    more: "\
+The hypervisor records its exits if underlay.conf says `trace = on` (or how much
+memory they may take). `record` writes what is there, or what happens within
+some seconds or while a command runs, to a file for ui.perfetto.dev or
+chrome://tracing, and shows which exits took most of the time.
+
+Examples:
+  underlayctl trace record boot.json
+  underlayctl trace record ten.json --seconds 10
+  underlayctl trace record copy.json -- dd if=/dev/zero of=/tmp/file count=9
+",
+    run,
+};
+
+/// How often a recording looks for new records.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Calls in a row that may bring nothing: each waits for the log's port a
+/// little.
+const ATTEMPTS: u32 = 100;
+
+fn run(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
+    let words = given.words();
+    match words.as_slice() {
+        ["record", path, command @ ..] => record(given, path, command, out),
+        _ if given.has("seconds") => Err(Trouble::usage("--seconds belongs to `trace record`")),
+        ["start"] => switch(given.underlay()?, true).map(drop),
+        ["stop"] => switch(given.underlay()?, false).map(drop),
+        ["write"] => write(given.underlay()?),
+        _ => Err(Trouble::usage(
+            "`trace` needs one of `record FILE`, start, stop, write",
+        )),
+    }
+}
+
+/// Starts or stops it on every CPU. Returns where it ran.
+fn switch(underlay: Underlay, on: bool) -> Result<Vec<bool>, Trouble> {
+    cpus::each(|| Ok(underlay.trace_switch(on)?))
+}
+
+/// What a recording waits for.
+enum End {
+    At(Instant),
+    Of(Child),
+}
+
+fn record(given: &Given, path: &str, command: &[&str], out: &mut dyn Write) -> Result<(), Trouble> {
+    let seconds = given.seconds("seconds")?;
+    if seconds.is_some() && !command.is_empty() {
+        return Err(Trouble::usage("--seconds or a command, not both"));
+    }
+    let underlay = given.underlay()?;
+    let mut recorder = Recorder::new(underlay);
+    recorder.catch_up()?;
+    let file = File::create(path).map_err(|error| Trouble::file(path, &error))?;
+    if seconds.is_some() || !command.is_empty() {
+        recorder.forget();
+        let ran = switch(underlay, true)?;
+        let done = start(seconds, command).and_then(|end| during(&mut recorder, end));
+        let mut ran = ran.into_iter();
+        cpus::each(|| Ok(underlay.trace_switch(ran.next().unwrap_or(false))?))?;
+        done?;
+    }
+    let trace = recorder.trace(underlay.info()?.ticks_per_second);
+    json::write(&trace, BufWriter::new(file)).map_err(|error| Trouble::file(path, &error))?;
+    out.write_all(summary::text(&trace).as_bytes())?;
+    writeln!(
+        out,
+        "\n{path}: open it in ui.perfetto.dev or chrome://tracing."
+    )?;
+    Ok(())
+}
+
+fn start(seconds: Option<Duration>, command: &[&str]) -> Result<End, Trouble> {
+    interrupts::note_them();
+    let [program, arguments @ ..] = command else {
+        return Ok(End::At(Instant::now() + seconds.unwrap_or_default()));
+    };
+    let child = std::process::Command::new(program).args(arguments).spawn();
+    child
+        .map(End::Of)
+        .map_err(|error| Trouble::file(program, &error))
+}
+
+/// Collects until the end, and what came up to it.
+fn during(recorder: &mut Recorder, mut end: End) -> Result<(), Trouble> {
+    loop {
+        let status = match &mut end {
+            End::At(at) => (Instant::now() >= *at || interrupts::happened()).then_some(None),
+            End::Of(child) => child.try_wait()?.map(Some),
+        };
+        recorder.catch_up()?;
+        match status {
+            Some(Some(status)) if !status.success() => {
+                eprintln!("underlayctl: the command ended with {status}");
+                return Ok(());
+            }
+            Some(_) => return Ok(()),
+            None => thread::sleep(PAUSE),
+        }
+    }
+}
+
+/// Has each CPU's records written.
+fn write(underlay: Underlay) -> Result<(), Trouble> {
+    cpus::each(|| write_this_cpu(underlay)).map(drop)
+}
+
+/// Writes what is there, in as many calls as it takes. The calls may be traced
+/// themselves, but each adds less than it writes.
+fn write_this_cpu(underlay: Underlay) -> Result<(), Trouble> {
+    let (mut left, mut in_vain) = (u64::MAX, 0);
+    while left > 0 {
+        let now = underlay.trace_write()?;
+        in_vain = if now < left { 0 } else { in_vain + 1 };
+        if in_vain == ATTEMPTS {
+            return Err(Trouble::other(format!(
+                "trace: the log's port takes no more (`log` in underlay.conf); {now} records are left"
+            )));
+        }
+        left = now;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::tests::given;
+
+    #[test]
+    fn wrong_words_are_known_before_anything_is_called() {
+        for line in [
+            "trace",
+            "trace of",
+            "trace start now",
+            "trace stop --seconds 3",
+            "trace record file --seconds 3 -- true",
+            "trace record file --seconds -3",
+        ] {
+            let wrong = given(line).map(|(_, given)| run(&given, &mut Vec::new()));
+            assert!(
+                matches!(wrong, Err(_) | Ok(Err(Trouble::Usage(_)))),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_two_dashes_is_the_commands() {
+        let (_, given) = given("trace record file -- ls -l --json").unwrap();
+        assert_eq!(given.words()[2..], ["ls", "-l", "--json"]);
+    }
+}
