@@ -6,8 +6,8 @@
 #[cfg(feature = "breakable")]
 use crate::controllers::mirror;
 use crate::controllers::{
-    apic, caches, control_registers, counters, cpuid, debug_registers, exceptions, hypercall, interrupts,
-    msr, nested_fault, port, print, shutdown, startup, tasks, translations, unasked,
+    apic, caches, control_registers, counters, cpuid, debug_registers, exceptions, hypercall,
+    interrupts, msr, nested_fault, port, print, shutdown, startup, tasks, translations, unasked,
     virtualisation, waiting, xsetbv,
 };
 use crate::outcome::Outcome;

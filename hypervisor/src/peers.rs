@@ -250,9 +250,7 @@ pub fn alone<V: Vcpu, M, R>(
     let closed = loop {
         wait_outside(peers, peer, &mut cpu.vcpu);
         let open = peers.gate.load(Acquire) & !1;
-        let closed = peers
-            .gate
-            .compare_exchange(open, open + 1, AcqRel, Acquire);
+        let closed = peers.gate.compare_exchange(open, open + 1, AcqRel, Acquire);
         if closed.is_ok() {
             break open + 1;
         }

@@ -97,12 +97,7 @@ fn start_svm(boot: &mut Boot) -> Result<Never, Refusal> {
 }
 
 /// The guest as the config wants it.
-fn guest(
-    boot: &Boot,
-    memory: GuestMemory,
-    features: Features,
-    gib_pages: bool,
-) -> Vm<GuestMemory> {
+fn guest(boot: &Boot, memory: GuestMemory, features: Features, gib_pages: bool) -> Vm<GuestMemory> {
     let presence = Presence::from_code(boot.handoff.presence).unwrap_or_default();
     let mut vm = Vm::new(memory, presence, features);
     vm.token = Token(boot.handoff.token);

@@ -266,7 +266,9 @@ unsafe fn join(caller: *const Caller) -> Refusal {
     // which no other CPU has.
     let switch = unsafe { switch.as_mut() };
     let Some(switch) = switch.filter(|_| DOOR.load(Ordering::Acquire) == OPEN) else {
-        return Refusal::NotTogether { number: u64::from(number) };
+        return Refusal::NotTogether {
+            number: u64::from(number),
+        };
     };
     // SAFETY: as for this function.
     let firmware = unsafe { Firmware::capture(caller) };
@@ -367,7 +369,6 @@ unsafe fn prepare(
             own,
         };
         if number == 0 {
-            drop(tables);
             switch.boot = Some(boot(region));
             return Ok(switch);
         }

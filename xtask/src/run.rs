@@ -45,8 +45,8 @@ pub struct Args {
     /// virtualisation, else svm
     #[arg(long, default_value = "auto", value_parser = parse_machine, value_name = "auto|vtx|svm|kvm")]
     machine: Choice,
-    /// How many CPUs it has; with more than one it boots without Underlay for
-    /// now
+    /// How many CPUs it has; with more than one it boots without Underlay
+    /// unless there is --conf cpus=all
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: u32,
     /// Its memory in MiB, 256 to 16384

@@ -358,7 +358,9 @@ fn write_memory_type<V: Vcpu, M: Memory>(
     if vm.peers.are_several() && !vm.memory.types_changed() {
         return true;
     }
-    peers::alone(vm, cpu, |cpu| follow(vm, &mut cpu.vcpu, number, [old, value]))
+    peers::alone(vm, cpu, |cpu| {
+        follow(vm, &mut cpu.vcpu, number, [old, value])
+    })
 }
 
 fn follow<V: Vcpu, M: Memory>(

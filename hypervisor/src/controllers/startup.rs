@@ -14,7 +14,8 @@ use x86::startup::Signal;
 pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
     match exit {
         Exit::Init if vm.peers.are_several() => {
-            vm.oddities.note(Oddity::Init, format_args!("by its hardware"));
+            vm.oddities
+                .note(Oddity::Init, format_args!("by its hardware"));
             vm.peers.receive(cpu.number, Signal::Init);
             peers::serve(vm, cpu)
         }

@@ -211,7 +211,7 @@ fn every_exit_has_an_end_that_goes_on() {
         Kind::EntryFailed,
         Kind::TripleFault,
     ];
-    for exit in crate::fake::one_of_each() {
+    for exit in crate::fake::exits::one_of_each() {
         let vm = Vm::new(FakeMemory::new(), Presence::Leaf, Features::ALL);
         let mut cpu = Cpu::new(FakeSvm {
             exits: [exit].into(),

@@ -35,11 +35,8 @@ fn who_is_alone_is_alone() {
     const CPUS: u32 = 4;
     const ROUNDS: u32 = 60;
     let vm = &vm(CPUS);
-    let (inside, alone_now, finished) = (
-        &AtomicU32::new(0),
-        &AtomicU32::new(0),
-        &AtomicU32::new(0),
-    );
+    let (inside, alone_now, finished) =
+        (&AtomicU32::new(0), &AtomicU32::new(0), &AtomicU32::new(0));
     thread::scope(|scope| {
         for number in 0..CPUS {
             scope.spawn(move || {
@@ -89,7 +86,8 @@ fn a_cpu_starts_once_where_the_first_of_two_senders_says() {
                         thread::yield_now();
                     }
                     for _ in 0..2 {
-                        vm.peers.send::<FakeVtx>(sender, Signal::Startup(page), to_it);
+                        vm.peers
+                            .send::<FakeVtx>(sender, Signal::Startup(page), to_it);
                     }
                 });
             }
@@ -106,10 +104,13 @@ fn a_cpu_starts_once_where_the_first_of_two_senders_says() {
 fn signals_go_to_whom_they_are_for_and_call_them() {
     let vm = vm(4);
     crate::fake::CALLED.take();
-    vm.peers.send::<FakeVtx>(1, Signal::Init, Destination::Others);
+    vm.peers
+        .send::<FakeVtx>(1, Signal::Init, Destination::Others);
     assert_eq!(crate::fake::CALLED.take(), [0, 2, 3]);
-    vm.peers.send::<FakeVtx>(1, Signal::Init, Destination::Physical(9));
-    vm.peers.send::<FakeVtx>(1, Signal::Init, Destination::Sender);
+    vm.peers
+        .send::<FakeVtx>(1, Signal::Init, Destination::Physical(9));
+    vm.peers
+        .send::<FakeVtx>(1, Signal::Init, Destination::Sender);
     assert_eq!(crate::fake::CALLED.take(), []);
     let mut sender = cpu(1);
     assert_eq!(serve(&vm, &mut sender), Outcome::Resume);

@@ -3,8 +3,8 @@
 use core::fmt;
 
 use abi::Refusal;
-use uefi::Status;
 use loader::image::Damage;
+use uefi::Status;
 
 use super::volume::{HYPERVISOR, Unread};
 

@@ -61,7 +61,9 @@ impl Others {
         // SAFETY: without a function to call, it runs nothing of ours.
         let done = unsafe { boot::create_event(EventType::empty(), Tpl::APPLICATION, None, None) }?;
         let argument = core::ptr::from_ref(self.way).cast_mut().cast();
-        services.startup_all_aps(false, go, argument, Some(unsafe { done.unsafe_clone() }), None)?;
+        // SAFETY: the event stays open until it was signalled.
+        let signalled = unsafe { done.unsafe_clone() };
+        services.startup_all_aps(false, go, argument, Some(signalled), None)?;
         Ok(done)
     }
 
@@ -80,7 +82,9 @@ impl Others {
         if let Some(done) = self.done.filter(|_| all) {
             // The firmware notices on its own time that they are done; until
             // then it would refuse others its service.
-            let _ = boot::wait_for_event(&mut [unsafe { done.unsafe_clone() }]);
+            let signalled = [done];
+            let _ = boot::wait_for_event(&signalled);
+            let [done] = signalled;
             let _ = boot::close_event(done);
         }
         all

@@ -22,9 +22,7 @@ use x86::cpuid::Vendor;
 use x86::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
-use x86::svm::control::{
-    INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP, intercept3,
-};
+use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP, intercept3};
 use x86::svm::exit::{code, decode};
 use x86::svm::field::FIELDS;
 use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};

@@ -11,6 +11,7 @@ use crate::region::Page;
 use abi::refusal::Refusal;
 use core::arch::asm;
 use x86::control::{Cr4, GUEST_CR4};
+use x86::segment::{Segment, UNUSABLE};
 use x86::vtx::field;
 
 /// The PAT that the hypervisor's own tables rely on: entry 0 is write-back.
@@ -183,4 +184,43 @@ fn guest_segments(vmcs: &Vmcs, firmware: &Firmware) {
     vmcs.write(field::GUEST_GDTR_LIMIT, u32::from(firmware.gdtr.limit));
     vmcs.write(field::GUEST_IDTR_BASE, firmware.idtr.base);
     vmcs.write(field::GUEST_IDTR_LIMIT, u32::from(firmware.idtr.limit));
+}
+
+/// Segments and tables after INIT. Intel SDM volume 3, "IA-32 and Intel 64
+/// Processor States Following Power-up, Reset, or INIT".
+pub(crate) fn reset_segments(vmcs: &Vmcs) {
+    let data = Segment {
+        selector: 0,
+        base: 0,
+        limit: 0xffff,
+        rights: 0x93,
+    };
+    for fields in [block::ES, block::SS, block::DS, block::FS, block::GS] {
+        vmcs.write_segment(fields, data);
+    }
+    let code = Segment {
+        selector: 0xf000,
+        base: 0xffff_0000,
+        limit: 0xffff,
+        rights: 0x9b,
+    };
+    vmcs.write_segment(block::CS, code);
+    vmcs.write_segment(
+        block::LDTR,
+        Segment {
+            rights: 0x82 | UNUSABLE,
+            ..data
+        },
+    );
+    vmcs.write_segment(
+        block::TR,
+        Segment {
+            rights: 0x8b,
+            ..data
+        },
+    );
+    vmcs.write(field::GUEST_GDTR_BASE, 0);
+    vmcs.write(field::GUEST_GDTR_LIMIT, 0xffff);
+    vmcs.write(field::GUEST_IDTR_BASE, 0);
+    vmcs.write(field::GUEST_IDTR_LIMIT, 0xffff);
 }

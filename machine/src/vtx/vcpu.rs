@@ -20,7 +20,7 @@ use x86::cpuid::Vendor;
 use x86::event;
 use x86::exit::EntryFailure;
 use x86::msr::DEBUG_CONTROL_BTF;
-use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister, UNUSABLE};
+use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::vtx::checks::Capabilities;
 use x86::vtx::control::{entry, pin, processor};
 use x86::vtx::exit::{ENTRY_FAILED, decode};
@@ -532,7 +532,7 @@ impl Vcpu for VtxCpu {
         self.vmcs.write(field::GUEST_ACTIVITY, 0);
         self.vmcs.write(field::GUEST_PENDING_DEBUG, 0);
         self.vmcs.write(field::ENTRY_EVENT, 0);
-        reset_segments(&self.vmcs);
+        setup::reset_segments(&self.vmcs);
         while self.percpu.take_nmi() {}
         self.window(false);
         instructions::write_cr2(0);
@@ -572,45 +572,6 @@ impl Vcpu for VtxCpu {
     fn pause_entry_checks(&mut self) {
         self.checked.paused = true;
     }
-}
-
-/// Segments and tables after INIT. Intel SDM volume 3, "IA-32 and Intel 64
-/// Processor States Following Power-up, Reset, or INIT".
-fn reset_segments(vmcs: &Vmcs) {
-    let data = Segment {
-        selector: 0,
-        base: 0,
-        limit: 0xffff,
-        rights: 0x93,
-    };
-    for fields in [block::ES, block::SS, block::DS, block::FS, block::GS] {
-        vmcs.write_segment(fields, data);
-    }
-    let code = Segment {
-        selector: 0xf000,
-        base: 0xffff_0000,
-        limit: 0xffff,
-        rights: 0x9b,
-    };
-    vmcs.write_segment(block::CS, code);
-    vmcs.write_segment(
-        block::LDTR,
-        Segment {
-            rights: 0x82 | UNUSABLE,
-            ..data
-        },
-    );
-    vmcs.write_segment(
-        block::TR,
-        Segment {
-            rights: 0x8b,
-            ..data
-        },
-    );
-    vmcs.write(field::GUEST_GDTR_BASE, 0);
-    vmcs.write(field::GUEST_GDTR_LIMIT, 0xffff);
-    vmcs.write(field::GUEST_IDTR_BASE, 0);
-    vmcs.write(field::GUEST_IDTR_LIMIT, 0xffff);
 }
 
 /// For the log: which CPU this is.

@@ -17,12 +17,7 @@ fn with<const V: u8>(msrs: &[(u32, u64)]) -> FakeCpu<V> {
 }
 
 /// Writes as the guest of `vcpu` would.
-fn write<const V: u8>(
-    vm: &Vm<FakeMemory>,
-    vcpu: &mut FakeCpu<V>,
-    number: u32,
-    value: u64,
-) -> bool {
+fn write<const V: u8>(vm: &Vm<FakeMemory>, vcpu: &mut FakeCpu<V>, number: u32, value: u64) -> bool {
     let mut cpu = Cpu::new(core::mem::take(vcpu));
     let written = super::write(vm, &mut cpu, number, value);
     *vcpu = cpu.vcpu;
