@@ -77,7 +77,7 @@ pub fn write<V: Vcpu, M: Memory>(
         true => (&vm.kernel_lines, "the guest's kernel"),
         false => (&vm.program_lines, "a guest's program"),
     };
-    if !ration.take(cpu.vcpu.ticks(), vm.ticks_per_second) {
+    if !ration.take(1, cpu.vcpu.ticks(), vm.ticks_per_second) {
         return Err(Errno::TryAgain.into());
     }
     let text = core::str::from_utf8(text).unwrap_or("");

@@ -64,7 +64,7 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::RESOLVE => info::resolve(caller, rbx),
         call::PING => Ok(u64::from(call::VERSION).into()),
         call::PRINT => print::print(vm, rbx as u8),
-        call::HELLO => Ok(hello::hello(vm, cpu.statistics).into()),
+        call::HELLO => Ok(hello::hello(vm, cpu, &hello::say).into()),
         call::STATISTICS => Ok(statistics::write(vm, cpu, rbx).into()),
         call::TRACE => trace::serve(vm, cpu, rbx),
         call::INFO => info::info(vm, cpu, caller, rbx, rcx),
