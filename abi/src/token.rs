@@ -29,6 +29,19 @@ impl Token {
     /// No token: it opens nothing.
     pub const NONE: Self = Self([0; 2]);
 
+    /// The token of these random numbers; none where their source is visibly
+    /// broken. Some CPUs' RDRAND, and with it their firmware's random numbers,
+    /// reports success and returns the same word each time, mostly all ones.
+    pub fn from_random([low, high]: [u64; 2]) -> Self {
+        const STUCK: [u64; 2] = [0, u64::MAX];
+        let is_stuck = low == high || STUCK.contains(&low) || STUCK.contains(&high);
+        if is_stuck {
+            Self::NONE
+        } else {
+            Self([low, high])
+        }
+    }
+
     /// Whether `r8` and `r9` are this token. Takes as long whatever they hold.
     pub fn opens(self, r8: u64, r9: u64) -> bool {
         let Self([low, high]) = self;
@@ -104,6 +117,23 @@ mod tests {
             assert_eq!(Token::from_table(&damaged), None, "byte {at}");
         }
         assert_eq!(Token::from_table(&table[..51]), None);
+    }
+
+    #[test]
+    fn numbers_that_are_not_random_make_no_token() {
+        let Token([low, high]) = TOKEN;
+        assert_eq!(Token::from_random([low, high]), TOKEN);
+        for stuck in [
+            [u64::MAX; 2],
+            [0; 2],
+            [low; 2],
+            [low, u64::MAX],
+            [u64::MAX, high],
+            [low, 0],
+            [0, high],
+        ] {
+            assert_eq!(Token::from_random(stuck), Token::NONE, "{stuck:x?}");
+        }
     }
 
     #[test]
