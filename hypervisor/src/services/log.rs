@@ -37,6 +37,8 @@ pub fn fill<M: Memory>(
     loop {
         match source(next, &mut text) {
             LogLine::NotYet => break,
+            // Lost lines are told before those that follow them.
+            LogLine::Lost { .. } if done > 0 => break,
             LogLine::Lost { oldest } => {
                 lost += oldest.saturating_sub(next);
                 next = oldest;
