@@ -1,7 +1,8 @@
 //! The owner token: 128 random bits, made at each boot, that let a program at
 //! any privilege level call what is the owner's. They are published in an ACPI
-//! table, which an operating system shows to its administrator alone. A call
-//! passes them in R8 and R9.
+//! table, which Linux shows to its administrator alone. What another system
+//! shows to all its users makes each of them an owner. A call passes them in R8
+//! and R9.
 
 /// The signature of the table.
 pub const SIGNATURE: [u8; 4] = *b"ULAY";
