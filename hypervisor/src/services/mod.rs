@@ -87,9 +87,7 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::TRACE_SWITCH => trace::switch(cpu, rbx),
         call::BUFFER_SHARE => memory::share(vm, caller, [rbx, rcx, rdx]),
         call::BUFFER_RELEASE => memory::release(vm, rbx),
-        call::LOG_FILL => {
-            memory::shared(vm, rbx, |buffer| log::fill(buffer, &read_log, rcx))
-        }
+        call::LOG_FILL => memory::shared(vm, rbx, |buffer| log::fill(buffer, &read_log, rcx)),
         call::SHELL_OPEN => Ok(shell::open(vm, cpu).into()),
         call::SHELL_LINE => shell::line(vm, cpu, caller, rbx, [[rcx, rdx], [rsi, rdi]]),
         call::SHELL_CLOSE => shell::close(vm, rbx),
