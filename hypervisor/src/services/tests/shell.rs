@@ -264,7 +264,15 @@ fn sessions_are_eight_and_the_oldest_gives_way() {
     }
     let tenth = open(&vm);
     assert!(handles.iter().all(|handle| *handle != tenth));
-    assert_eq!(line_in(&vm, handles[7], b"exit", 10).0, [0, 0, 1]);
+}
+
+#[test]
+fn a_session_that_has_ended_is_gone() {
+    let vm = machine();
+    let handle = open(&vm);
+    assert_eq!(line_in(&vm, handle, b"exit", 10).0, [0, 0, 1]);
+    let gone = OWNER.calls(&vm, call::SHELL_LINE, [handle, LINE, 0, TEXT, 10]);
+    assert_eq!(error(&gone), WRONG);
 }
 
 #[test]
