@@ -89,8 +89,11 @@ fn the_page_has_every_command() {
 fn mistakes_get_a_helpful_line() {
     for (line, said) in [
         ("hepl", "no command is called `hepl`; `help` lists them\n"),
-        ("walk", "usage: walk ADDRESS\n"),
-        ("walk xyz", "usage: walk ADDRESS\n"),
+        ("walk", "an address is hexadecimal; usage: walk ADDRESS\n"),
+        (
+            "walk xyz",
+            "an address is hexadecimal; usage: walk ADDRESS\n",
+        ),
         ("walk 1 2", "usage: walk ADDRESS\n"),
         ("trace -1", "usage: trace [COUNT]\n"),
         (
