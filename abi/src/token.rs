@@ -1,7 +1,8 @@
 //! The owner token: 128 random bits, made at each boot, that let a program at
 //! any privilege level call what is the owner's. They are published in an ACPI
-//! table, which an operating system shows to its administrator alone. A call
-//! passes them in R8 and R9.
+//! table, which Linux shows to its administrator alone. What another system
+//! shows to all its users makes each of them an owner. A call passes them in R8
+//! and R9.
 
 /// The signature of the table.
 pub const SIGNATURE: [u8; 4] = *b"ULAY";
@@ -28,6 +29,19 @@ impl core::fmt::Debug for Token {
 impl Token {
     /// No token: it opens nothing.
     pub const NONE: Self = Self([0; 2]);
+
+    /// The token of these random numbers; none where their source is visibly
+    /// broken. Some CPUs' RDRAND, and with it their firmware's random numbers,
+    /// reports success and returns the same word each time, mostly all ones.
+    pub fn from_random([low, high]: [u64; 2]) -> Self {
+        const STUCK: [u64; 2] = [0, u64::MAX];
+        let is_stuck = low == high || STUCK.contains(&low) || STUCK.contains(&high);
+        if is_stuck {
+            Self::NONE
+        } else {
+            Self([low, high])
+        }
+    }
 
     /// Whether `r8` and `r9` are this token. Takes as long whatever they hold.
     pub fn opens(self, r8: u64, r9: u64) -> bool {
@@ -104,6 +118,23 @@ mod tests {
             assert_eq!(Token::from_table(&damaged), None, "byte {at}");
         }
         assert_eq!(Token::from_table(&table[..51]), None);
+    }
+
+    #[test]
+    fn numbers_that_are_not_random_make_no_token() {
+        let Token([low, high]) = TOKEN;
+        assert_eq!(Token::from_random([low, high]), TOKEN);
+        for stuck in [
+            [u64::MAX; 2],
+            [0; 2],
+            [low; 2],
+            [low, u64::MAX],
+            [u64::MAX, high],
+            [low, 0],
+            [0, high],
+        ] {
+            assert_eq!(Token::from_random(stuck), Token::NONE, "{stuck:x?}");
+        }
     }
 
     #[test]

@@ -2,10 +2,23 @@
 //! there was.
 
 use abi::call::{LOG_READ, TRANSFER_MAX};
+use abi::device::PATH;
+use std::error::Error;
+use std::process::ExitCode;
 use underlay::device::Device;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let device = Device::open()?;
+fn main() -> ExitCode {
+    match read() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read() -> Result<(), Box<dyn Error>> {
+    let device = Device::open().map_err(|error| format!("{PATH}: {error}"))?;
     let mut lines = vec![0; TRANSFER_MAX];
     let (mut next, mut bytes, mut lost) = (0, 0, 0);
     loop {

@@ -58,7 +58,7 @@
 #define UNDERLAY_PING 1
 
 /*
- * hello, for any: writes a logo and a greeting to the log and counts the greetings.
+ * hello, for any: writes a logo and a greeting to the log, which is left alone if that is done too often, and counts the greetings.
  *   returns RAX greetings: greetings so far
  */
 #define UNDERLAY_HELLO 2

@@ -21,7 +21,8 @@
 
 /*
  * How often a call is made again with a page brought in. A call names 36 pages
- * at most; the rest is for those that are swapped out again meanwhile.
+ * at most; the rest is for those that are swapped out again meanwhile. A page
+ * that the program may not write is tried as often.
  */
 #define TRIES_MAX 1000
 
@@ -30,14 +31,15 @@ static_assert(UNDERLAY_DEVICE_CALL == _IOWR('U', 0xf0, struct underlay_call));
 /*
  * Brings in the page at an address of the program's. The hypervisor does not
  * say what for: a page that it wants again was not brought in for writing, which
- * without need would copy a page and mark a file's as changed.
+ * without need would copy a page and mark a file's as changed. Or it was taken
+ * away again meanwhile, which may happen to one that is never writable.
  */
 static bool bring_in(u64 address, bool again)
 {
 	const char __user *page = (const char __user *)(uintptr_t)address;
 
-	if (again)
-		return fault_in_safe_writeable(page, 1) == 0;
+	if (again && fault_in_safe_writeable(page, 1) == 0)
+		return true;
 	return fault_in_readable(page, 1) == 0;
 }
 

@@ -5,7 +5,7 @@
 //! ```no_run
 //! # #[cfg(all(feature = "std", target_os = "linux"))]
 //! # fn look() -> Result<(), Box<dyn std::error::Error>> {
-//! let underlay = underlay::Underlay::find()?; // CPUID alone: nothing can go wrong
+//! let underlay = underlay::Underlay::find()?; // asks CPUID; an error if there is none
 //! println!("ABI version {}", underlay.ping()?);
 //!
 //! let owner = underlay.as_owner()?; // root, on Linux

@@ -6,8 +6,8 @@ use crate::vm::Vm;
 use abi::Errno;
 use machine::{CodeSize, Memory, Vcpu};
 use x86::control::Cr0;
-use x86::walk::{Denied, Intent, Paging, Translation, walk};
-use x86::{Gva, Registers};
+use x86::walk::{Denied, Entries, Intent, Paging, Translation, walk};
+use x86::{Gpa, Gva, Registers};
 
 /// A caller: its privilege and its view of memory, as they were at the call.
 pub struct Caller<'a, M> {
@@ -24,6 +24,22 @@ pub struct Caller<'a, M> {
     pub faults: bool,
     /// In 64-bit mode: registers count in full.
     pub wide: bool,
+    /// A read marks no entry as accessed: these tables are what somebody takes
+    /// for tables, and may be anything else.
+    looks: bool,
+}
+
+/// Tables as one who only reads them sees them.
+struct Looking<'a, M>(&'a M);
+
+impl<M: Memory> Entries for Looking<'_, M> {
+    fn load(&self, at: Gpa, size: u64) -> Option<u64> {
+        self.0.load(at, size)
+    }
+
+    fn exchange(&self, _: Gpa, _: u64, _: u64, _: u64) -> bool {
+        true
+    }
 }
 
 impl<'a, M: Memory> Caller<'a, M> {
@@ -38,6 +54,7 @@ impl<'a, M: Memory> Caller<'a, M> {
             trusted: false,
             faults: cpl != 0,
             wide: vcpu.code_size() == CodeSize::Bits64,
+            looks: false,
         }
     }
 
@@ -84,7 +101,7 @@ impl<'a, M: Memory> Caller<'a, M> {
 
     /// A kernel that looks at the address space whose tables begin at `root`,
     /// with this caller's paging mode. What is absent there is an error: no
-    /// fault here would bring it in.
+    /// fault here would bring it in. Reading changes nothing there.
     pub fn space(&self, root: u64) -> Self {
         Self {
             memory: self.memory,
@@ -101,6 +118,7 @@ impl<'a, M: Memory> Caller<'a, M> {
             trusted: false,
             faults: false,
             wide: self.wide,
+            looks: true,
         }
     }
 
@@ -111,15 +129,14 @@ impl<'a, M: Memory> Caller<'a, M> {
 
     /// Where `gva` lies, for an access of this intent by this caller.
     pub fn translate(&self, gva: Gva, intent: Intent) -> Result<Translation, Denied> {
-        walk(
-            &self.paging,
-            Intent {
-                user: self.user,
-                ..intent
-            },
-            gva,
-            self.memory,
-        )
+        let intent = Intent {
+            user: self.user,
+            ..intent
+        };
+        match self.looks && !intent.write {
+            true => walk(&self.paging, intent, gva, &Looking(self.memory)),
+            false => walk(&self.paging, intent, gva, self.memory),
+        }
     }
 
     /// Reads from `gva` up to the end of its page or of `into`. Returns how

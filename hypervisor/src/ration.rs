@@ -27,8 +27,8 @@ impl Default for Ration {
 }
 
 impl Ration {
-    /// Takes one at time `now`; false if none is left.
-    pub fn take(&self, now: u64, ticks_per_second: u64) -> bool {
+    /// Takes `wanted` at time `now`; false if so many are not left.
+    pub fn take(&self, wanted: u64, now: u64, ticks_per_second: u64) -> bool {
         let mut state = self.0.lock();
         // The guest may set the clock back.
         state.grown = state.grown.min(now);
@@ -38,9 +38,9 @@ impl Ration {
             state.left = state.left.saturating_add(fresh).min(BURST);
             state.grown = now;
         }
-        let taken = state.left > 0;
-        state.left = state.left.saturating_sub(1);
-        taken
+        let rest = state.left.checked_sub(wanted);
+        state.left = rest.unwrap_or(state.left);
+        rest.is_some()
     }
 }
 
@@ -51,7 +51,7 @@ mod tests {
     const SECOND: u64 = 1000;
 
     fn taken(ration: &Ration, now: u64) -> u64 {
-        let tries = (0..100).filter(|_| ration.take(now, SECOND));
+        let tries = (0..100).filter(|_| ration.take(1, now, SECOND));
         tries.count() as u64
     }
 
@@ -62,6 +62,16 @@ mod tests {
         assert_eq!(taken(&ration, SECOND - 1), 0);
         assert_eq!(taken(&ration, 3 * SECOND), 3);
         assert_eq!(taken(&ration, u64::MAX), BURST);
+    }
+
+    #[test]
+    fn who_wants_more_than_is_left_gets_nothing_and_leaves_the_rest() {
+        let ration = Ration::default();
+        assert!(ration.take(BURST - 3, 0, SECOND));
+        assert!(!ration.take(4, 0, SECOND));
+        assert!(ration.take(3, 0, SECOND));
+        assert!(!ration.take(4, 3 * SECOND, SECOND));
+        assert!(ration.take(4, 4 * SECOND, SECOND));
     }
 
     #[test]

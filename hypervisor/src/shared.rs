@@ -22,9 +22,13 @@ impl Shared {
         Some(handle)
     }
 
-    /// The buffer with this handle.
-    pub fn find(&self, handle: u64) -> Option<Place> {
-        *self.0.lock().get(index(handle)?)?
+    /// Does `what` with the buffer that has this handle; None if there is none.
+    /// Whoever releases it meanwhile waits, because its pages may then be used
+    /// for something else.
+    pub fn with<R>(&self, handle: u64, what: impl FnOnce(&Place) -> R) -> Option<R> {
+        let places = self.0.lock();
+        let place = places.get(index(handle)?)?.as_ref()?;
+        Some(what(place))
     }
 
     /// Forgets it. None if there is none.
@@ -35,4 +39,37 @@ impl Shared {
 
 fn index(handle: u64) -> Option<usize> {
     usize::try_from(handle.checked_sub(1)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::Buffer;
+    use crate::fake::FakeMemory;
+    use std::sync::Barrier;
+    use std::thread;
+
+    #[test]
+    fn nobody_gets_the_pages_back_while_a_call_uses_them() {
+        let memory = FakeMemory::new();
+        let place = *Buffer::at_gpa(&memory, 0x6000, 8).expect("memory").place();
+        let (shared, started) = (Shared::default(), Barrier::new(2));
+        let order = Mutex::new(Vec::new());
+        let handle = shared.keep(place).expect("room");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                started.wait();
+                assert!(shared.release(handle).is_some());
+                order.lock().push("released");
+            });
+            let used = shared.with(handle, |_| {
+                started.wait();
+                (0..1000).for_each(|_| thread::yield_now());
+                order.lock().push("used");
+            });
+            assert!(used.is_some());
+        });
+        assert_eq!(order.into_inner(), ["used", "released"]);
+        assert!(shared.with(handle, |_| ()).is_none());
+    }
 }

@@ -38,6 +38,8 @@ pub struct Vm<M> {
     pub kernel_lines: Ration,
     /// Lines that its programs may.
     pub program_lines: Ration,
+    /// Lines of the log that greetings may take, whoever asks for them.
+    pub greeting_lines: Ration,
     /// Greetings so far. Counted by the service `hello` on any CPU.
     pub greetings: AtomicU64,
     /// The page that shows another one, and that one; 0 if there is none. Set
@@ -97,6 +99,7 @@ impl<M> Vm<M> {
             shell: Sessions::default(),
             kernel_lines: Ration::default(),
             program_lines: Ration::default(),
+            greeting_lines: Ration::default(),
             greetings: AtomicU64::new(0),
             #[cfg(feature = "breakable")]
             mirror: [AtomicU64::new(0), AtomicU64::new(0)],

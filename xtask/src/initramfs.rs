@@ -15,13 +15,19 @@ use crate::linux::Entry;
 const INIT: &str = include_str!("guest/init.sh");
 const PROFILE: &str = include_str!("guest/profile.sh");
 
+/// Who there is: root, and one who is not.
+const USERS: &str = "\
+root:x:0:0::/root:/bin/sh
+somebody:x:1000:1000::/tmp:/bin/sh
+";
+
 const FILE: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
 /// All of them, each behind the one that it is in.
-const FOLDERS: [&str; 11] = [
+const FOLDERS: [&str; 10] = [
     "bin",
     "dev",
     "etc",
@@ -32,7 +38,6 @@ const FOLDERS: [&str; 11] = [
     "root/examples",
     "run",
     "sys",
-    "tmp",
 ];
 
 /// What goes into the archive.
@@ -55,6 +60,7 @@ pub fn build(contents: &Contents<'_>) -> Result<Vec<u8>> {
     for dir in FOLDERS {
         archive.entry(dir, DIRECTORY | 0o755, b"")?;
     }
+    archive.entry("tmp", DIRECTORY | 0o1777, b"")?;
     // The kernel opens it for init before anything is mounted.
     archive.console()?;
     archive.entry("bin/busybox", FILE | 0o755, &read(contents.busybox)?)?;
@@ -68,6 +74,7 @@ pub fn build(contents: &Contents<'_>) -> Result<Vec<u8>> {
         let name = format!("lib/driver-{number}.ko");
         archive.entry(&name, FILE | 0o644, &read(driver)?)?;
     }
+    archive.entry("etc/passwd", FILE | 0o644, USERS.as_bytes())?;
     archive.entry("etc/profile", FILE | 0o644, PROFILE.as_bytes())?;
     archive.entry("init", FILE | 0o755, INIT.as_bytes())?;
     let scripts = [("exec", contents.exec), ("at-end", contents.at_end)];

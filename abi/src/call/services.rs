@@ -48,7 +48,7 @@ macro_rules! with_services {
         () ->
         (version: Number "the version");
     2 HELLO "hello" Any
-        "writes a logo and a greeting to the log and counts the greetings"
+        "writes a logo and a greeting to the log, which is left alone if that is done too often, and counts the greetings"
         () ->
         (greetings: Number "greetings so far");
     3 PRINT "print" Any

@@ -18,7 +18,7 @@ pub struct Lines<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// Nothing is logged.
-    Nothing,
+    Off,
     /// Errors.
     Error,
     /// And warnings.
@@ -34,7 +34,7 @@ pub enum Level {
 impl Level {
     /// All of them, by their numbers.
     pub const ALL: [Self; 6] = [
-        Self::Nothing,
+        Self::Off,
         Self::Error,
         Self::Warn,
         Self::Info,
@@ -45,7 +45,7 @@ impl Level {
     /// Its word.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Nothing => "nothing",
+            Self::Off => "off",
             Self::Error => "error",
             Self::Warn => "warn",
             Self::Info => "info",

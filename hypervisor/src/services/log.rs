@@ -37,6 +37,8 @@ pub fn fill<M: Memory>(
     loop {
         match source(next, &mut text) {
             LogLine::NotYet => break,
+            // Lost lines are told before those that follow them.
+            LogLine::Lost { .. } if done > 0 => break,
             LogLine::Lost { oldest } => {
                 lost += oldest.saturating_sub(next);
                 next = oldest;
@@ -77,7 +79,7 @@ pub fn write<V: Vcpu, M: Memory>(
         true => (&vm.kernel_lines, "the guest's kernel"),
         false => (&vm.program_lines, "a guest's program"),
     };
-    if !ration.take(cpu.vcpu.ticks(), vm.ticks_per_second) {
+    if !ration.take(1, cpu.vcpu.ticks(), vm.ticks_per_second) {
         return Err(Errno::TryAgain.into());
     }
     let text = core::str::from_utf8(text).unwrap_or("");

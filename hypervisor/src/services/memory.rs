@@ -111,10 +111,17 @@ pub fn share<M: Memory>(
     Ok(handle.ok_or(Errno::NoSpace)?.into())
 }
 
-/// The buffer with this handle.
-pub fn shared<M: Memory>(vm: &Vm<M>, handle: u64) -> Result<Buffer<'_, M>, Failure> {
-    let place = vm.shared.find(handle).ok_or(Errno::InvalidArgument)?;
-    Ok(Buffer::at(&vm.memory, place))
+/// Does `what` with the buffer that has this handle.
+pub fn shared<M: Memory>(
+    vm: &Vm<M>,
+    handle: u64,
+    what: impl FnOnce(&Buffer<M>) -> Result<Reply, Failure>,
+) -> Result<Reply, Failure> {
+    let reply = vm.shared.with(handle, |place| {
+        let buffer = Buffer::at(&vm.memory, *place);
+        what(&buffer)
+    });
+    reply.unwrap_or(Err(Errno::InvalidArgument.into()))
 }
 
 /// Forgets it.

@@ -19,6 +19,7 @@ use crate::vm::Features;
 use abi::handoff::Presence;
 use abi::report::{Record, Written};
 use abi::token::Token;
+use core::cell::Cell;
 use core::fmt::Arguments;
 use core::sync::atomic::AtomicU64;
 use machine::CodeSize;
@@ -132,6 +133,19 @@ fn hello_counts() {
     let vm = vm(Presence::Bit);
     succeeded(&call(&vm, 3, call::HELLO, 0), 1);
     succeeded(&call(&vm, 0, call::HELLO, 0), 2);
+}
+
+#[test]
+fn greetings_without_end_do_not_wash_out_the_log() {
+    let mut vm = vm(Presence::Leaf);
+    vm.ticks_per_second = 1 << 40;
+    let cpu = Cpu::new(FakeVtx::default());
+    let lines = Cell::new(0);
+    let say = |_: Arguments<'_>| lines.set(lines.get() + 1);
+    for greeting in 1..=100 {
+        assert_eq!(hello::hello(&vm, &cpu, &say), greeting);
+    }
+    assert_eq!(lines.get(), 16);
 }
 
 #[test]

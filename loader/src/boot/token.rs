@@ -14,9 +14,13 @@ use uefi_raw::protocol::acpi::AcpiTableProtocol;
 /// than one whom anybody can guess.
 pub(super) fn make() -> Token {
     let mut bytes = [0; 16];
-    match from_firmware(&mut bytes) {
-        Ok(()) => Token(words(bytes)),
-        Err(_) => from_cpu().unwrap_or(Token::NONE),
+    let firmware = match from_firmware(&mut bytes) {
+        Ok(()) => Token::from_random(words(bytes)),
+        Err(_) => Token::NONE,
+    };
+    match firmware {
+        Token::NONE => from_cpu().unwrap_or(Token::NONE),
+        token => token,
     }
 }
 
@@ -45,7 +49,7 @@ fn from_cpu() -> Option<Token> {
         drop(tries);
         found.then_some(word)
     };
-    Some(Token([word()?, word()?]))
+    Some(Token::from_random([word()?, word()?]))
 }
 
 /// The interface by which programs give the firmware ACPI tables.

@@ -90,11 +90,12 @@ impl Text {
                 oldest: self.oldest(),
             };
         };
-        let mut length = 0;
-        for (place, position) in into.iter_mut().zip(start..end) {
-            let at = (position % self.bytes.len().max(1) as u64) as usize;
-            *place = self.bytes.get(at).copied().unwrap_or(0);
-            length += 1;
+        let length = into.len().min((end - start) as usize);
+        let first = (start % self.bytes.len().max(1) as u64) as usize;
+        let (before, behind) = self.bytes.split_at(first);
+        let text = behind.iter().chain(before);
+        for (place, byte) in into.iter_mut().zip(text).take(length) {
+            *place = *byte;
         }
         LogLine::Whole(length)
     }

@@ -50,6 +50,8 @@ fn parts(place: Place, code: &[u8]) -> (&[u8], &[u8]) {
 
 /// - Ports have a guest of their own.
 /// - HLT, MWAIT and MWAITX wait for an interrupt, and none comes.
+/// - VMCALL and VMMCALL of a kernel write where the registers lead, which may be
+///   any of its memory; `hostile-calls` knows where that is.
 /// - RDMSR of what Underlay hides differs; `hostile-msr` names those.
 /// - LTR takes no selector that is good here, but QEMU 7.2 takes none at all
 ///   (zero) for one, and then finds no stack for the next exception.
@@ -62,7 +64,7 @@ fn wrecks(instruction: &[u8]) -> bool {
         [0xf4, ..] => true,
         [0x0f, 0x00, modrm, ..] => modrm >> 3 & 7 == 3,
         [0x0f, 0x01, modrm, ..] => match modrm {
-            0xc9 | 0xd1 | 0xfb => true,
+            0xc1 | 0xc9 | 0xd1 | 0xd9 | 0xfb => true,
             _ => matches!((modrm >> 3 & 7, modrm >> 6), (2 | 3, 0..3) | (6, _)),
         },
         [0x0f, 0x22 | 0x23 | 0x30 | 0x32, ..] => true,

@@ -73,8 +73,9 @@ impl Given {
     fn request(mut self, help: bool) -> Result<Request, Trouble> {
         let asks = help || self.words.first().is_some_and(|word| word == "help");
         if asks {
-            let mut commands = self.words.iter().map(|word| command(word));
-            return Ok(Request::Help(commands.find_map(Result::ok)));
+            let mut words = self.words.iter().filter(|word| *word != "help");
+            let command = words.next().map(|word| command(word)).transpose()?;
+            return Ok(Request::Help(command));
         }
         if self.words.is_empty() {
             return Err(Trouble::usage("a command is missing"));
@@ -83,10 +84,10 @@ impl Given {
         let own = |name: &str| command.options.iter().any(|choice| choice.name == name);
         match self.options.iter().find(|(name, _)| !own(name)) {
             None => Ok(Request::Run(command, self)),
-            Some((name, _)) => Err(Trouble::usage(format!(
-                "`{}` has no option --{name}",
-                command.name
-            ))),
+            Some((name, _)) => {
+                let what = format!("`{}` has no option --{name}", command.name);
+                Err(Trouble::usage(what).of(command.name))
+            }
         }
     }
 
@@ -165,7 +166,12 @@ pub fn size(word: &str) -> Result<u64, Trouble> {
     let (digits, shift) = unit.map_or((word, 0), |(unit, shift)| {
         (word.trim_end_matches(unit), shift)
     });
-    let bytes = number(digits)?.checked_mul(1 << shift);
+    let number = number(digits).map_err(|_| {
+        Trouble::usage(format!(
+            "`{word}` is no length: a number, which K, M or G may follow"
+        ))
+    })?;
+    let bytes = number.checked_mul(1 << shift);
     bytes.ok_or_else(|| Trouble::usage(format!("`{word}` is more than 64 bits can count")))
 }
 
@@ -236,6 +242,8 @@ pub mod tests {
         );
         assert_eq!(given("ping -h").unwrap_err(), "help");
         assert_eq!(given("help").unwrap_err(), "help");
+        assert_eq!(given("help log write").unwrap_err(), "help");
+        assert!(given("helo --help").unwrap_err().contains("`helo`"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod cpus;
 mod help;
 mod hexdump;
 mod interrupts;
+mod output;
 mod screen;
 mod trouble;
 
@@ -30,7 +31,9 @@ fn run(out: &mut dyn Write) -> Result<(), Trouble> {
     match arguments::parse(std::env::args_os())? {
         Request::Help(command) => out.write_all(help::text(command).as_bytes())?,
         Request::Version => writeln!(out, "underlayctl {}", env!("CARGO_PKG_VERSION"))?,
-        Request::Run(command, given) => (command.run)(&given, out)?,
+        Request::Run(command, given) => {
+            (command.run)(&given, out).map_err(|trouble| trouble.of(command.name))?;
+        }
     }
     Ok(())
 }

@@ -9,8 +9,9 @@ use abi::call::Who;
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
 pub enum Trouble {
-    /// The command line makes no sense.
-    Usage(String),
+    /// The command line makes no sense; the help of this command, or the
+    /// general one, tells what does.
+    Usage(String, Option<&'static str>),
     /// There is no Underlay.
     Absent(NotPresent),
     /// A call failed.
@@ -25,7 +26,7 @@ pub enum Trouble {
 
 impl From<lexopt::Error> for Trouble {
     fn from(error: lexopt::Error) -> Self {
-        Self::Usage(error.to_string())
+        Self::usage(error.to_string())
     }
 }
 
@@ -50,7 +51,15 @@ impl From<io::Error> for Trouble {
 impl Trouble {
     /// A command line that makes no sense.
     pub fn usage(what: impl Into<String>) -> Self {
-        Self::Usage(what.into())
+        Self::Usage(what.into(), None)
+    }
+
+    /// The same, where the person meant this command.
+    pub fn of(self, command: &'static str) -> Self {
+        match self {
+            Self::Usage(what, _) => Self::Usage(what, Some(command)),
+            other => other,
+        }
     }
 
     /// Something of which no other variant tells.
@@ -78,7 +87,7 @@ impl Trouble {
 
     fn status(&self) -> u8 {
         match self {
-            Self::Usage(_) => 2,
+            Self::Usage(..) => 2,
             Self::Absent(_) => 3,
             Self::Call(_) | Self::Shown | Self::Other(_) | Self::Output(_) => 1,
         }
@@ -86,7 +95,10 @@ impl Trouble {
 
     fn message(&self) -> Option<String> {
         match self {
-            Self::Usage(what) => Some(format!("{what}; try: underlayctl --help")),
+            Self::Usage(what, None) => Some(format!("{what}; try: underlayctl --help")),
+            Self::Usage(what, Some(command)) => {
+                Some(format!("{what}; try: underlayctl {command} --help"))
+            }
             Self::Absent(absent) => Some(advise(*absent)),
             Self::Call(error) => Some(explain(error)),
             Self::Shown => None,
@@ -128,6 +140,18 @@ mod tests {
         let text = advise(NotPresent::Nothing);
         assert!(text.contains("underlay.efi"), "{text}");
         assert!(!text.contains('\n'));
+    }
+
+    #[test]
+    fn wrong_usage_leads_to_the_help_of_its_command() {
+        let told = |trouble: Trouble| trouble.message().unwrap();
+        assert_eq!(
+            told(Trouble::usage("what")),
+            "what; try: underlayctl --help"
+        );
+        let of_one = told(Trouble::usage("what").of("mem"));
+        assert_eq!(of_one, "what; try: underlayctl mem --help");
+        assert_eq!(told(Trouble::other("what").of("mem")), "what");
     }
 
     #[test]

@@ -63,9 +63,11 @@ pub fn line<V: Vcpu, M: Memory>(
         }
         let done = fill(session, &place, &text)?;
         let more = session.has_more();
-        Ok(Reply::from(done as u64)
-            .rbx(more.into())
-            .rcx((session.has_ended() && !more).into()))
+        let ended = session.has_ended() && !more;
+        if ended {
+            session.close();
+        }
+        Ok(Reply::from(done as u64).rbx(more.into()).rcx(ended.into()))
     };
     let reply = vm.shell.with(handle, run);
     reply.unwrap_or(Err(Errno::InvalidArgument.into()))

@@ -207,6 +207,21 @@ fn another_space_is_a_kernels_view_of_it() {
     assert_eq!(error(&cpu), Some(Errno::BadAddress));
 }
 
+/// What the owner names as a root may hold anything, tables or not.
+#[test]
+fn who_reads_in_another_space_changes_nothing_there() {
+    let vm = machine();
+    let tables = || vm.memory.snapshot()[SPACE as usize..LIST as usize].to_vec();
+    let before = tables();
+    for at in [0x4000, 0x7000, 0x40_0000] {
+        OWNER.calls(&vm, call::MEMORY_READ_SPACE, [BUFFER, at, 8, SPACE, 0]);
+        OWNER.calls(&vm, call::MEMORY_TRANSLATE, [at, SPACE, 0, 0, 0]);
+        assert_eq!(tables(), before, "{at:#x}");
+    }
+    OWNER.calls(&vm, call::MEMORY_WRITE_SPACE, [BUFFER, 0x4000, 8, SPACE, 0]);
+    assert_ne!(tables(), before, "a write leaves its marks");
+}
+
 #[test]
 fn long_requests_are_begun_and_nonsense_is_refused() {
     let vm = machine();

@@ -1,6 +1,7 @@
 //! The log, read and written by calls.
 
 use super::*;
+use crate::buffer::Buffer;
 use machine::LogLine;
 use std::cell::RefCell;
 
@@ -66,6 +67,25 @@ fn what_is_gone_is_counted() {
     );
     assert_eq!(read(7, 4096, 7).0, Ok([rest.len() as u64, 10, 0]));
     assert_eq!(read(10, 4096, 2).0, Ok([0, 10, 8]));
+}
+
+/// Other CPUs write while this one reads: lines 0 to 4 are there at first, and
+/// are overwritten when line 2 is asked for.
+#[test]
+fn what_is_lost_while_lines_are_read_is_lost_before_the_next_ones() {
+    let vm = vm(Presence::Leaf);
+    let oldest = Cell::new(0);
+    let source = |number: u64, into: &mut [u8]| {
+        oldest.set(oldest.get().max(if number == 2 { 5 } else { 0 }));
+        lines(oldest.get())(number, into)
+    };
+    let buffer = Buffer::at_gpa(&vm.memory, BUFFER, 4096).expect("memory");
+    let first = log::fill(&buffer, &source, 0);
+    let text = line(0) + &line(1);
+    assert_eq!(first, Ok(Reply::from(text.len() as u64).rbx(2).rcx(0)));
+    let rest: String = (5..10).map(line).collect();
+    let second = log::fill(&buffer, &source, 2);
+    assert_eq!(second, Ok(Reply::from(rest.len() as u64).rbx(10).rcx(3)));
 }
 
 #[test]

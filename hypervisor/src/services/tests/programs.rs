@@ -58,7 +58,7 @@ fn the_program_may_not_what_is_the_kernels_alone() {
         let vm = machine();
         let cpu = KERNEL.calls(&vm, row.number | AS_PROGRAM, [0x3_4000, 8, 0, 0, 0]);
         assert_eq!(error(&cpu), Some(Errno::NotPermitted), "{}", row.name);
-        assert!(vm.shared.find(1).is_none());
+        assert!(vm.shared.with(1, |_| ()).is_none());
     }
 }
 

@@ -17,14 +17,15 @@ fn a_buffer_is_what_it_was_when_it_was_shared() {
     let handle = share(&vm, KERNEL, [0x6000, 0x4000], 4).registers.rax;
     vm.memory.put(LIST, &[0; 16]);
     vm.memory.unmap(0x6000);
-    let buffer = memory::shared(&vm, handle).expect("shared");
-    buffer.write(0, b"abcd").expect("checked");
+    let reply = memory::shared(&vm, handle, |buffer| {
+        buffer.write(0, b"abcd").expect("checked");
+        log::fill(buffer, &|_, _| machine::LogLine::Whole(5), 0)
+    });
     let bytes = vm.memory.snapshot();
     assert_eq!(
         (&bytes[0x6ffe..0x7000], &bytes[0x4000..0x4002]),
         (&b"ab"[..], &b"cd"[..])
     );
-    let reply = log::fill(&buffer, &|_, _| machine::LogLine::Whole(5), 0);
     assert_eq!(reply, Err(Failure::Refused(Errno::InvalidArgument)));
     assert_eq!(
         error(&KERNEL.calls(&vm, call::LOG_FILL, [handle, 0, 0, 0, 0])),
@@ -65,5 +66,5 @@ fn only_a_kernel_shares_and_only_memory_of_the_guests() {
     );
     let long = share(&vm, KERNEL, [0x6000, 0x4000], TRANSFER_MAX as u64 + 1);
     assert_eq!(error(&long), Some(Errno::InvalidArgument));
-    assert!(vm.shared.find(1).is_none());
+    assert!(vm.shared.with(1, |_| ()).is_none());
 }

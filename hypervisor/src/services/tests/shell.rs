@@ -89,8 +89,11 @@ fn the_page_has_every_command() {
 fn mistakes_get_a_helpful_line() {
     for (line, said) in [
         ("hepl", "no command is called `hepl`; `help` lists them\n"),
-        ("walk", "usage: walk ADDRESS\n"),
-        ("walk xyz", "usage: walk ADDRESS\n"),
+        ("walk", "an address is hexadecimal; usage: walk ADDRESS\n"),
+        (
+            "walk xyz",
+            "an address is hexadecimal; usage: walk ADDRESS\n",
+        ),
         ("walk 1 2", "usage: walk ADDRESS\n"),
         ("trace -1", "usage: trace [COUNT]\n"),
         (
@@ -264,7 +267,15 @@ fn sessions_are_eight_and_the_oldest_gives_way() {
     }
     let tenth = open(&vm);
     assert!(handles.iter().all(|handle| *handle != tenth));
-    assert_eq!(line_in(&vm, handles[7], b"exit", 10).0, [0, 0, 1]);
+}
+
+#[test]
+fn a_session_that_has_ended_is_gone() {
+    let vm = machine();
+    let handle = open(&vm);
+    assert_eq!(line_in(&vm, handle, b"exit", 10).0, [0, 0, 1]);
+    let gone = OWNER.calls(&vm, call::SHELL_LINE, [handle, LINE, 0, TEXT, 10]);
+    assert_eq!(error(&gone), WRONG);
 }
 
 #[test]

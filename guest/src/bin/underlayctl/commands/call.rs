@@ -99,19 +99,27 @@ fn arguments(service: &Service, words: &[&str]) -> Result<Vec<Argument>, Trouble
         let wanted = service.arguments.iter();
         let wanted: Vec<String> = wanted.map(describe).collect();
         return Err(Trouble::usage(format!(
-            "`{}` takes {} arguments{}{}",
+            "`{}` takes {}{}{}",
             service.name,
-            wanted.len(),
+            counted(wanted.len()),
             if wanted.is_empty() { "" } else { ": " },
-            wanted.join("; ")
+            wanted.join(", ")
         )));
     }
     let pairs = service.arguments.iter().zip(words);
     pairs.map(|(value, word)| argument(value, word)).collect()
 }
 
+fn counted(arguments: usize) -> String {
+    match arguments {
+        0 => "no arguments".to_owned(),
+        1 => "1 argument".to_owned(),
+        more => format!("{more} arguments"),
+    }
+}
+
 fn describe(value: &Value) -> String {
-    format!("{} ({}), {}", value.name, value.kind.name(), value.sentence)
+    format!("{} ({}: {})", value.name, value.kind.name(), value.sentence)
 }
 
 fn argument(value: &Value, word: &str) -> Result<Argument, Trouble> {
@@ -133,7 +141,7 @@ fn buffer(value: &Value, word: &str) -> Result<Argument, Trouble> {
         }
         _ => {
             return Err(Trouble::usage(format!(
-                "{} is memory: text=, hex=, numbers= or room=, not `{word}`",
+                "{} is memory: not `{word}` but text=WORDS, hex=00FF, numbers=1,2 or room=SIZE",
                 value.name
             )));
         }
@@ -248,9 +256,9 @@ mod tests {
     #[test]
     fn counts_and_kinds_are_those_of_the_table() {
         let error = |name, words: &[&str]| parsed(name, words).err().unwrap();
-        assert!(error("hello", &["1"]).contains("takes 0 arguments"));
+        assert!(error("hello", &["1"]).contains("takes no arguments"));
         let missing = error("log_write", &["text=x"]);
-        assert!(missing.contains("bytes (bytes), its length"), "{missing}");
+        assert!(missing.contains("bytes (bytes: its length"), "{missing}");
         assert!(error("log_write", &["0x1000", "1"]).contains("text is memory"));
         assert!(error("print", &["text=x"]).contains("not a number"));
         assert!(service("nonsense").is_err());

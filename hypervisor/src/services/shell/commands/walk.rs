@@ -30,6 +30,7 @@ pub fn step<V: Vcpu, M: Memory>(asked: &Asked<V, M>, state: &mut State, out: &mu
         return usage(asked.command, out);
     };
     let Some(address) = line::address(address) else {
+        out.say(format_args!("an address is hexadecimal; "));
         return usage(asked.command, out);
     };
     let view = View::new(memory, vcpu);

@@ -99,7 +99,7 @@ fn run(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
         }
         ["translate", address] => translate(given, &place, number(address)?, out),
         _ => Err(Trouble::usage(
-            "`mem` needs one of `read ADDRESS LENGTH`, `write ADDRESS HEX`, `translate ADDRESS`",
+            "`mem` takes `read ADDRESS LENGTH`, `write ADDRESS HEX`, `write ADDRESS --file FILE`, or `translate ADDRESS`",
         )),
     }
 }
@@ -125,7 +125,7 @@ fn content(given: &Given, words: &[&str]) -> Result<Vec<u8>, Trouble> {
         (Some(path), []) => std::fs::read(path).map_err(|error| Trouble::file(path, &error)),
         (None, [_, ..]) => hex(&words.concat()),
         _ => Err(Trouble::usage(
-            "`mem write` needs bytes or --file, not both",
+            "`mem write` needs either bytes in hexadecimal or --file",
         )),
     }
 }
@@ -204,7 +204,7 @@ mod tests {
         ] {
             let (_, given) = given(line).unwrap();
             let trouble = run(&given, &mut Vec::new());
-            assert!(matches!(trouble, Err(Trouble::Usage(_))), "{line}");
+            assert!(matches!(trouble, Err(Trouble::Usage(..))), "{line}");
         }
     }
 

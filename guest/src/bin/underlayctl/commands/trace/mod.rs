@@ -180,7 +180,7 @@ mod tests {
         ] {
             let wrong = given(line).map(|(_, given)| run(&given, &mut Vec::new()));
             assert!(
-                matches!(wrong, Err(_) | Ok(Err(Trouble::Usage(_)))),
+                matches!(wrong, Err(_) | Ok(Err(Trouble::Usage(..)))),
                 "{line}"
             );
         }
