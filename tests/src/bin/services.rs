@@ -9,7 +9,6 @@ use abi::call::{self, ARGUMENTS, MAY_FAULT, SERVICES, TRANSFER_MAX, Who};
 use abi::record::{ExitsRecord, Info, OddityRecord, ServiceRecord};
 use alloc::boxed::Box;
 use alloc::vec;
-use core::arch::x86_64::_rdtsc;
 use tests::attempt::{Fault, PF};
 use tests::call::{alive, call};
 use tests::linear::{PRESENT_WRITABLE, Window};
@@ -33,7 +32,6 @@ fn check(report: &mut Report) {
     for bits in [64, 32] {
         program(report, bits);
     }
-    costs(report);
     report.holds("ping answers at the end", alive());
 }
 
@@ -446,34 +444,5 @@ fn program(report: &mut Report, bits: u8) {
             found,
             refused,
         );
-    }
-}
-
-/// For people: what copies cost beside the cheapest call, in ticks. An
-/// emulator's tick is an instruction.
-fn costs(report: &mut Report) {
-    let (from, into) = (Pages::boxed(), Pages::boxed());
-    let least = |number, arguments| {
-        // SAFETY: RDTSC reads a clock, which every CPU here has.
-        let ticks = || unsafe { _rdtsc() };
-        let tries = (0..10).map(|_| {
-            let before = ticks();
-            let _ = call(number, arguments);
-            ticks() - before
-        });
-        tries.min().unwrap_or(0)
-    };
-    let ping = least(call::PING, [0; 5]);
-    for (name, number) in [
-        ("memory_copy", call::MEMORY_COPY),
-        ("memory_read_physical", call::MEMORY_READ_PHYSICAL),
-    ] {
-        for bytes in [0, 8, PAGE, 2 * PAGE] {
-            let arguments = [address(&*into), address(&*from), bytes, 0, 0];
-            let more = least(number, arguments).saturating_sub(ping);
-            report.say(format_args!(
-                "{name} of {bytes} bytes: {more} ticks more than ping"
-            ));
-        }
     }
 }

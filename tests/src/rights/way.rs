@@ -184,8 +184,9 @@ impl Way {
 
 // Down: 64-bit code, 32-bit code without paging, then paging as the case has it.
 // Up the same way. PAE and LME change so that LME is never on without PAE: with
-// paging off that is allowed, but QEMU 7.2 then leaves CR0 as it is at #VMEXIT. Far jumps are spelt out. Intel SDM volume 3, "Switching Out
-// of IA-32e Mode Operation" and "Initializing IA-32e Mode".
+// paging off that is allowed, but QEMU 7.2 then leaves CR0 as it is at #VMEXIT.
+// Far jumps are spelt out. Intel SDM volume 3, "Switching Out of IA-32e Mode
+// Operation" and "Initializing IA-32e Mode".
 global_asm!(
     r#"
     .balign 16

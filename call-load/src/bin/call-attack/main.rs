@@ -41,7 +41,8 @@ fn main() -> ExitCode {
 
 fn all(calls: u64) -> Result<(), Failed> {
     let instruction = discovery::find().map_err(|absent| absent.to_string())?;
-    let (owner, constants) = (Owner::new(instruction)?, Constants::find()?);
+    let underlay = Underlay::find().map_err(|absent| absent.to_string())?;
+    let (owner, constants) = (Owner::new(underlay)?, Constants::find()?);
     let (before, refused) = (constants.sum()?, owner.oddity("refused-call")?);
     let shared = Shared::new()?;
     in_child(|| {

@@ -22,7 +22,7 @@ use call_load::processes::{Child, Shared, in_child, start};
 use call_load::{Failed, ensure};
 use calls::Caller;
 use kernel::Counters;
-use underlay::{Underlay, discovery};
+use underlay::Underlay;
 
 /// Processes that call.
 const CALLERS: u64 = 6;
@@ -49,9 +49,8 @@ fn main() -> ExitCode {
 
 /// Makes at least `wanted` calls.
 fn load(wanted: u64, folder: &str) -> Result<(), Failed> {
-    let instruction = discovery::find().map_err(|absent| absent.to_string())?;
     let underlay = Underlay::find().map_err(|absent| absent.to_string())?;
-    let (owner, shared) = (Owner::new(instruction)?, Shared::new()?);
+    let (owner, shared) = (Owner::new(underlay)?, Shared::new()?);
     let generations = wanted.div_ceil(CALLERS * GENERATION);
     let expected = generations * CALLERS * GENERATION;
     disturb::merge_pages()?;
