@@ -33,10 +33,16 @@ macro_rules! errors {
 errors! {
     /// The caller may not use this service.
     NotPermitted 1 "EPERM" "not permitted",
+    /// There is nothing of this name or number.
+    NotFound 2 "ENOENT" "there is no such thing",
     /// The caller has used this service too often of late.
     TryAgain 11 "EAGAIN" "try again later",
     /// A memory argument is not accessible to the caller; its address is in RBX.
     BadAddress 14 "EFAULT" "bad address",
+    /// It is in use.
+    Busy 16 "EBUSY" "in use",
+    /// There is one of this name.
+    Exists 17 "EEXIST" "there is one already",
     /// An argument has no meaning.
     InvalidArgument 22 "EINVAL" "invalid argument",
     /// There is no room for more of these.

@@ -10,7 +10,7 @@
 /// `Handoff::magic`: spells `ULAYHAND`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ULAYHAND");
 /// `Handoff::version`: changes with every change of this layout.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The hypervisor's file is an ELF file and behind it a footer of this many
 /// bytes: [`FOOTER_MAGIC`], the length of the ELF file and its CRC-32 (IEEE),
@@ -188,6 +188,12 @@ pub struct Handoff {
     pub trace_size: u64,
     /// A [`Compat`] code.
     pub compat: u64,
+    /// Memory of the guest's that children are given, behind which its owner's
+    /// programs see what they gave; a multiple of [`REGION_ALIGN`].
+    pub pool_base: u64,
+    /// Size of the pool, a multiple of [`REGION_ALIGN`]. 0: there are no
+    /// children.
+    pub pool_size: u64,
     /// The owner token, R8 and R9; 0 if there is none. See
     /// [`crate::token::Token`].
     pub token: [u64; 2],
@@ -204,7 +210,7 @@ pub mod footprint {
     const PAGE: u64 = 4096;
     /// Stacks with guard pages, control blocks, bitmaps and statistics of one
     /// CPU.
-    pub const PER_CPU: u64 = 52 * PAGE;
+    pub const PER_CPU: u64 = 60 * PAGE;
     /// Ring of log text.
     pub const LOG: u64 = 32 * PAGE;
     /// Heap, used only while starting.
@@ -252,12 +258,29 @@ pub mod footprint {
         OWN_TABLES + ((memory_end >> shift) + 5) * PAGE
     }
 
+    /// Tables and control blocks of children who share a pool of `pool_size`
+    /// bytes: two pages for each 2 MiB of it, and what a few children take before
+    /// they have any memory. What is beyond is refused to them.
+    pub fn children(pool_size: u64) -> u64 {
+        match pool_size {
+            0 => 0,
+            bytes => (CHILDREN + bytes / 256).next_multiple_of(PAGE),
+        }
+    }
+
+    /// What children take at least.
+    const CHILDREN: u64 = 512 * PAGE;
+    /// Where they are kept.
+    const SLOTS: u64 = 64 * PAGE;
+
     /// Size of the region for an image of `image_size` bytes, with a trace of
-    /// `trace_size` bytes on each CPU.
+    /// `trace_size` bytes on each CPU, and a pool of `pool_size` bytes.
+    #[allow(clippy::too_many_arguments)]
     pub fn region(
         image_size: u64,
         cpus: u32,
         trace_size: u64,
+        pool_size: u64,
         memory_end: u64,
         physical_bits: u32,
         gib_pages: bool,
@@ -267,6 +290,8 @@ pub mod footprint {
             + u64::from(cpus) * (PER_CPU + trace_size)
             + LOG
             + HEAP
+            + children(pool_size)
+            + if pool_size > 0 { SLOTS } else { 0 }
             + own_tables(memory_end, gib_pages)
             + nested_tables(physical_bits, gib_pages, variable_mtrrs);
         sum.next_multiple_of(REGION_ALIGN)
@@ -285,7 +310,7 @@ mod tests {
         assert_eq!(offset_of!(Handoff, memory), 40 + 24 * SEGMENTS_MAX);
         assert_eq!(
             size_of::<Handoff>(),
-            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 2 * 8 + 2 * 16
+            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 4 * 8 + 2 * 16
         );
     }
 
@@ -306,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_small_machine_fits_into_one_large_page() {
-        let region = footprint::region(400 << 10, 1, 0, 1 << 30, 40, true, 8);
+        let region = footprint::region(400 << 10, 1, 0, 0, 1 << 30, 40, true, 8);
         assert_eq!(region, 2 << 20);
     }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+pub mod child;
 pub mod device;
 pub mod discovery;
 pub mod errno;

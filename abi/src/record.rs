@@ -365,6 +365,58 @@ records! {
         outcome: Text<12>, "The word with which it was answered";
         cpu: u32, "The CPU";
     }
+    /// A child, as `vm_list` and `vm_query` tell of it.
+    VmRecord "vm" {
+        number: u64, "Its number, which no other child had or will have";
+        memory: u64, "Bytes of the pool that it has";
+        vcpus: u32, "How many vCPUs it has";
+        running: u32, "1 if one of them runs at this moment, else 0";
+        name: Text<32>, "Its name";
+    }
+    /// What a program says when it has a vCPU run: the answer to the last exit,
+    /// and what is to happen before the vCPU goes on.
+    VmEntry "vm_entry" {
+        flags: u32, "Added: 1 the last exit is answered by `values`, 2 it is answered by a general-protection fault, 4 `event` is raised, 8 the exit `window` comes when the vCPU can take an interrupt, 16 CPUID exits, 32 MSRs that the child may not use exit, 64 the vCPU does not go on but for what the answer asks";
+        event: u32, "Bits 0 to 7 the vector, 8 to 10 the type (0 interrupt, 2 NMI, 3 exception), 11 an error code comes with it; all others 0";
+        error: u32, "The error code";
+        zero: u32, "0";
+        values: [u64; 4], "A port's, register's or MSR's value, or a call's RAX; of CPUID, EAX, EBX, ECX, EDX";
+    }
+    /// What a vCPU needs its program for.
+    VmExit "vm_exit" {
+        kind: u32, "1 port, 2 memory, 3 call, 4 cpuid, 5 msr, 6 halt, 7 shutdown, 8 interrupted, 9 window, 10 entry failed, 11 other";
+        flags: u32, "Added: 1 it reads and wants an answer, 2 of a string instruction, 4 of a repeated one, 8 the vCPU can take an interrupt now, 16 an event is due already, 32 the entry's event could not be raised and the vCPU did not go on";
+        size: u32, "Bytes of the access: 1, 2, 4 or 8";
+        port: u32, "The port, or the MSR's number";
+        address: u64, "The child's physical address; of an entry that failed and of other exits, the reason";
+        data: u64, "What is written; a call's RAX; CPUID's EAX; of an entry that failed and of other exits, what the CPU says beside";
+        values: [u64; 5], "A call's RBX, RCX, RDX, RSI and RDI; CPUID's ECX is the second";
+        rip: u64, "Where the vCPU goes on";
+    }
+    /// The registers of a vCPU. Arrays of segments are in the order ES, CS, SS,
+    /// DS, FS, GS, LDTR, TR.
+    VmRegisters "vm_registers" {
+        general: [u64; 16], "RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15";
+        rip: u64, "RIP";
+        rflags: u64, "RFLAGS";
+        cr0: u64, "CR0";
+        cr2: u64, "CR2";
+        cr3: u64, "CR3";
+        cr4: u64, "CR4";
+        efer: u64, "EFER";
+        selectors: [u64; 8], "The segments' selectors";
+        bases: [u64; 8], "Their bases";
+        limits: [u64; 8], "Their limits in bytes";
+        rights: [u64; 8], "Their access rights: bits 8 to 15 and 20 to 23 of the descriptor, moved down by 8; bit 16: unusable";
+        gdt_base: u64, "GDTR's base";
+        gdt_limit: u64, "Its limit";
+        idt_base: u64, "IDTR's base";
+        idt_limit: u64, "Its limit";
+        debug: [u64; 6], "DR0 to DR3, DR6, DR7";
+        system_call: [u64; 5], "STAR, LSTAR, CSTAR, SFMASK, KERNEL_GS_BASE";
+        system_enter: [u64; 3], "IA32_SYSENTER_CS, ESP, EIP";
+        xcr0: u64, "XCR0";
+    }
 }
 
 #[cfg(test)]

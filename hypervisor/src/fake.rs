@@ -3,6 +3,8 @@
 
 #[path = "fake/exits.rs"]
 pub mod exits;
+#[path = "fake/child.rs"]
+pub mod child;
 
 use core::ops::Range;
 use machine::nested::{NestedEntry, OutOfTables};
@@ -70,6 +72,7 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub started: Option<u8>,
     pub written_back: u32,
     pub xcr: Vec<(u32, u64)>,
+    pub raised: Vec<Event>,
 }
 
 impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
@@ -113,6 +116,7 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             started: None,
             written_back: 0,
             xcr: Vec::new(),
+            raised: Vec::new(),
         }
     }
 }
@@ -133,6 +137,7 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     } else {
         Vendor::Amd
     };
+    type Child = Self;
 
     /// The next exit of the list; behind its end a triple fault, which ends
     /// the loop.

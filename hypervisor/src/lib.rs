@@ -16,6 +16,7 @@
 pub mod buffer;
 pub mod caller;
 pub mod chain;
+pub mod children;
 pub mod controllers;
 pub mod emulator;
 pub mod failure;

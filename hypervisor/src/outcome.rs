@@ -25,13 +25,15 @@ pub enum Outcome {
     Moved,
     /// Raise this exception at the instruction.
     Fault(Exception),
+    /// A child waits for its program: nothing has changed.
+    HandUp,
     /// The guest cannot go on.
     Stop(Stop),
 }
 
 impl Outcome {
-    const NAMES: [&'static str; 8] = [
-        "pass", "resume", "done", "again", "moved", "fault", "stop", "emulated",
+    const NAMES: [&'static str; 9] = [
+        "pass", "resume", "done", "again", "moved", "fault", "stop", "emulated", "hand-up",
     ];
 
     /// Its word as a number, for traces.
@@ -45,6 +47,7 @@ impl Outcome {
             Self::Fault(_) => 5,
             Self::Stop(_) => 6,
             Self::Emulated { .. } => 7,
+            Self::HandUp => 8,
         }
     }
 
@@ -62,6 +65,8 @@ pub enum Stop {
     Reset,
     /// It could not be entered.
     EntryFailed(EntryFailure),
+    /// A child needs its program.
+    HandUp,
     /// No controller knows this exit.
     Unhandled(Exit),
 }

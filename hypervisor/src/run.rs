@@ -3,21 +3,39 @@
 //! loop; nothing else moves the instruction pointer, but for a task switch,
 //! which loads all registers.
 
-use crate::chain;
+use crate::chain::{Chain, Guest};
 use crate::instruction;
 use crate::outcome::{Outcome, Stop};
 use crate::vm::{Cpu, Vm};
 use machine::{CodeSize, Memory, Vcpu};
-use x86::Exception;
+use x86::{Exception, Exit};
 use x86::control::Rflags;
 use x86::event::{Merged, merge};
 
 /// Runs `cpu` until its guest cannot go on.
 pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
+    run_by::<Guest, V, M>(vm, cpu)
+}
+
+/// The same by the controllers of `C`.
+pub fn run_by<C: Chain<V, M>, V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
     loop {
         let exit = cpu.vcpu.enter();
-        let arrival = cpu.arrive(&exit);
-        let outcome = chain::offer(vm, cpu, &exit);
+        if let Err(stop) = answer::<C, V, M>(vm, cpu, &exit) {
+            return stop;
+        }
+    }
+}
+
+/// Answers one exit.
+#[inline(always)]
+pub fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    exit: &Exit,
+) -> Result<(), Stop> {
+        let arrival = cpu.arrive(exit);
+        let outcome = C::offer(vm, cpu, exit);
         let applied = match outcome {
             Outcome::Done => step_over(vm, cpu),
             Outcome::Emulated { length } => {
@@ -28,14 +46,12 @@ pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
             Outcome::Resume => redeliver(&mut cpu.vcpu),
             Outcome::Moved => Ok(()),
             Outcome::Fault(exception) => raise(&mut cpu.vcpu, exception),
+            Outcome::HandUp => Err(Stop::HandUp),
             Outcome::Stop(stop) => Err(stop),
-            Outcome::Pass => Err(Stop::Unhandled(exit)),
+            Outcome::Pass => Err(Stop::Unhandled(*exit)),
         };
-        cpu.depart(&exit, arrival, outcome);
-        if let Err(stop) = applied {
-            return stop;
-        }
-    }
+        cpu.depart(exit, arrival, outcome);
+        applied.and_then(|()| C::go_on(cpu))
 }
 
 /// The instruction that exited is done: the guest goes on behind it. Where the

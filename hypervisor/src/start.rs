@@ -2,6 +2,7 @@
 //! loop.
 
 use crate::chain;
+use crate::children::{Children, Slot, no_pieces};
 use crate::instruction;
 use crate::outcome::Stop;
 use crate::peers::{Peers, Together};
@@ -10,9 +11,11 @@ use crate::run::run;
 use crate::statistics::Statistics;
 use crate::trace::Trace;
 use crate::vm::{Cpu, Features, Vm};
+use abi::child::CHILDREN_MAX;
 use abi::handoff::{Compat, Presence};
 use abi::refusal::Refusal;
 use abi::token::Token;
+use core::any::Any;
 use machine::nested::Format;
 use machine::svm::SvmCpu;
 use machine::vtx::VtxCpu;
@@ -78,7 +81,8 @@ fn start_vtx(boot: &mut Boot) -> Result<Never, Refusal> {
         "VT-x: {features:?}, EPT with 1 GiB pages: {}",
         support.gib_pages()
     );
-    let vm = guest(boot, memory, features, support.gib_pages());
+    let mut vm = guest(boot, memory, features, support.gib_pages());
+    vm.children = children::<VtxCpu>(boot)?;
     lead(boot, vm, cpu, VtxCpu::leave)
 }
 
@@ -92,7 +96,8 @@ fn start_svm(boot: &mut Boot) -> Result<Never, Refusal> {
     let memory = boot.guest_memory(Format::Npt, support.gib_pages())?;
     let cpu = SvmCpu::new(boot, &memory, support)?;
     log::info!("AMD-V: {support:?}");
-    let vm = guest(boot, memory, Features::ALL, support.gib_pages());
+    let mut vm = guest(boot, memory, Features::ALL, support.gib_pages());
+    vm.children = children::<SvmCpu>(boot)?;
     lead(boot, vm, cpu, SvmCpu::leave)
 }
 
@@ -112,6 +117,35 @@ fn guest(boot: &Boot, memory: GuestMemory, features: Features, gib_pages: bool) 
     vm.cpus = vm.peers.count();
     vm.gib_pages = gib_pages;
     vm
+}
+
+/// Room for children, if the config has memory for them.
+fn children<V: Vcpu>(
+    boot: &mut Boot,
+) -> Result<Option<&'static (dyn Any + Send + Sync)>, Refusal> {
+    let pool = machine::child::pool();
+    if pool.is_empty() {
+        return Ok(None);
+    }
+    log::info!(
+        "children: {} KiB at {:#x}",
+        (pool.end - pool.start) / 1024,
+        pool.start
+    );
+    let pieces = boot.place(no_pieces())?;
+    let first = slot::<V>(boot)?;
+    let mut slots = [first; CHILDREN_MAX];
+    for place in slots.iter_mut().skip(1) {
+        *place = slot::<V>(boot)?;
+    }
+    let all = Children::new(slots, pieces, pool, boot.handoff.token);
+    Ok(Some(boot.place(all)?))
+}
+
+/// In a frame of its own, because it is large.
+#[inline(never)]
+fn slot<V: Vcpu>(boot: &mut Boot) -> Result<&'static Slot<V>, Refusal> {
+    boot.place(Slot::new(None))
 }
 
 /// A CPU that is refused although nothing is wrong with it, in the build that

@@ -1,5 +1,6 @@
 //! The guest and its CPUs as objects.
 
+use crate::children::program::Program;
 use crate::oddities::Oddities;
 use crate::outcome::Outcome;
 use crate::peers::Peers;
@@ -12,6 +13,7 @@ use crate::trace::ring::Reader;
 use crate::trace::{Before, Trace};
 use abi::handoff::{Compat, Presence};
 use abi::token::Token;
+use core::any::Any;
 use core::sync::atomic::AtomicU64;
 use machine::Vcpu;
 use x86::Exit;
@@ -46,6 +48,9 @@ pub struct Vm<M> {
     /// once, by a breakable service; read by the controller `mirror`.
     #[cfg(feature = "breakable")]
     pub mirror: [AtomicU64; 2],
+    /// The VMs of its programs, if the config has memory for them: a
+    /// `children::Children`, whose type is the vendor's. Set before it runs.
+    pub children: Option<&'static (dyn Any + Send + Sync)>,
     /// What it did that no ordinary system does. Counted by controllers on any
     /// CPU.
     pub oddities: Oddities,
@@ -103,6 +108,7 @@ impl<M> Vm<M> {
             greetings: AtomicU64::new(0),
             #[cfg(feature = "breakable")]
             mirror: [AtomicU64::new(0), AtomicU64::new(0)],
+            children: None,
             oddities: Oddities::default(),
             ticks_per_second: 0,
             gib_pages: false,
@@ -125,6 +131,8 @@ pub struct Cpu<V> {
     pub trace: &'static Trace,
     /// How far the service `trace` has read them.
     pub trace_reader: Reader,
+    /// What goes to the program that runs it, if it is a child's.
+    pub program: Program,
 }
 
 /// The moment after an exit.
@@ -142,6 +150,7 @@ impl<V: Vcpu> Cpu<V> {
             statistics,
             trace,
             trace_reader: Reader::default(),
+            program: Program::default(),
         }
     }
 

@@ -80,6 +80,9 @@ pub struct Config {
     /// Memory of each CPU's trace, in bytes, a multiple of [`TRACE_ALIGN`]; 0:
     /// exits are not traced.
     pub trace: u64,
+    /// Memory for children, in bytes, a multiple of the region's alignment; 0:
+    /// there are none.
+    pub pool: u64,
     /// Which CPUs it may have.
     pub cpus: Cpus,
     /// How much memory to reserve.
@@ -101,6 +104,7 @@ impl Default for Config {
             print: false,
             compat: Compat::default(),
             trace: 0,
+            pool: 0,
             cpus: Cpus::default(),
             memory: Memory::default(),
             next: Next::default(),
@@ -110,7 +114,7 @@ impl Default for Config {
 }
 
 /// Every key, in the order of the shipped file.
-pub const KEYS: [&str; 12] = [
+pub const KEYS: [&str; 13] = [
     "enabled",
     "on_failure",
     "presence",
@@ -119,6 +123,7 @@ pub const KEYS: [&str; 12] = [
     "print",
     "compat",
     "trace",
+    "pool",
     "cpus",
     "memory",
     "next",

@@ -6,6 +6,7 @@
 //! descriptors, and `main` goes on from there. It returns only with a refusal,
 //! for which everything is put back.
 
+use crate::child::boarding;
 use crate::descriptors::Descriptors;
 use crate::firmware::{Caller, Firmware};
 use crate::instructions::{cpuid, read_cr4, write_cr0, write_cr4, write_msr};
@@ -339,6 +340,7 @@ unsafe fn prepare(
     let mut region = unsafe { Region::new(base, size, handoff.image_size) };
     start_log(&mut region, &handoff)?;
     heap::start(region.bytes(footprint::HEAP)?);
+    boarding::start(&handoff, &mut region);
     let mut tables = own_tables(&mut region, &handoff, &firmware)?;
     let own = OwnState {
         cr3: tables.root(),
@@ -425,7 +427,7 @@ fn own_registers(firmware: &Firmware) -> OwnState {
     cr4.set(Cr4::PKE, extended.ecx & cpuid::ECX7_PKU != 0);
     let mut cr0 = Cr0::from_bits_retain(firmware.cr0);
     cr0.insert(Cr0::WP | Cr0::NE);
-    cr0.remove(Cr0::TS);
+    cr0.remove(Cr0::TS | Cr0::EM);
     let efer = Efer::LME | Efer::LMA | Efer::NXE | Efer::SCE;
     OwnState {
         cr0: cr0.bits(),

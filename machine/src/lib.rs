@@ -17,6 +17,7 @@ pub mod boot;
 #[cfg(feature = "breakable")]
 pub mod breakable;
 mod checked;
+pub mod child;
 mod descriptors;
 pub mod exceptions;
 pub mod firmware;
@@ -38,6 +39,7 @@ pub mod vtx;
 pub use abi::handoff::Handoff;
 pub use boot::{Boot, Main};
 pub use checked::CheckedEntries;
+pub use child::{ChildMemory, ChildVcpu};
 pub use log::{LOG_LINE_MAX, LogBuffer, LogLine, read_log, write_to_log_port};
 pub use memory::{GuestMemory, Memory, Unreachable};
 pub use vcpu::{CodeSize, Vcpu};

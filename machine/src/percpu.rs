@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 use x86::msr;
 
 /// Pages of the stack on which the hypervisor runs.
-const STACK: usize = 8;
+const STACK: usize = 16;
 /// Pages of each stack for exceptions.
 const EXCEPTION_STACK: usize = 3;
 
@@ -34,7 +34,8 @@ pub struct PerCpu {
     /// heard of it yet. Set by the handler, taken by the run loop.
     machine_check: AtomicBool,
     /// Called by the NMI handler after it has counted, so that the guest is
-    /// left as soon as it can take one. Written once, before the first entry.
+    /// left as soon as it can take one. Written before the first entry, and
+    /// while a child is loaded.
     pub(crate) on_nmi: AtomicPtr<()>,
     /// A [`Describe`]. Written once, before the first entry.
     pub(crate) describe: AtomicPtr<()>,
@@ -43,9 +44,12 @@ pub struct PerCpu {
     /// Another CPU wants this one to leave its guest and look around. Set by
     /// who then sends an NMI, taken back by who gets one.
     called: AtomicBool,
-    /// Called by the NMI handler when the NMI was such a call. Written once,
-    /// before the first entry.
+    /// Called by the NMI handler when the NMI was such a call. Written before
+    /// the first entry, and while a child is loaded.
     on_call: AtomicPtr<()>,
+    /// An NMI or a call arrived while a child was loaded: the guest has yet to
+    /// hear of it. Set by the NMI handler and at exits, taken by this CPU.
+    visited: AtomicBool,
     /// The control block of the vCPU that runs here, for reports. Written once,
     /// before the first entry.
     pub(crate) block: AtomicPtr<()>,
@@ -113,6 +117,7 @@ impl PerCpu {
             apic: AtomicU32::new(0),
             called: AtomicBool::new(false),
             on_call: AtomicPtr::new(core::ptr::null_mut()),
+            visited: AtomicBool::new(false),
             block: AtomicPtr::new(core::ptr::null_mut()),
         })?;
         if let Some(place) = ALL.get(number as usize) {
@@ -214,6 +219,21 @@ impl PerCpu {
     /// Sets the number by which it is called.
     pub(crate) fn set_apic(&self, id: u32) {
         self.apic.store(id, Ordering::Release);
+    }
+
+    /// Notes that something arrived while a child was loaded.
+    pub(crate) fn visit(&self) {
+        self.visited.store(true, Ordering::Release);
+    }
+
+    /// Whether something has arrived so.
+    pub(crate) fn was_visited(&self) -> bool {
+        self.visited.load(Ordering::Acquire)
+    }
+
+    /// The same, which is forgotten then.
+    pub(crate) fn take_visit(&self) -> bool {
+        self.visited.swap(false, Ordering::AcqRel)
     }
 
     fn act(&self) {

@@ -2,6 +2,7 @@
 //! register of the guest's costs what the vendor's hardware makes it cost, so
 //! each is read when somebody asks.
 
+use crate::child::ChildVcpu;
 use crate::{apic, guarded, instructions, percpu};
 use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
@@ -33,9 +34,11 @@ impl CodeSize {
 }
 
 /// A virtual CPU.
-pub trait Vcpu {
+pub trait Vcpu: Sized + 'static {
     /// Whose hardware runs it.
     const VENDOR: Vendor;
+    /// What runs beneath it: the vCPU of a child.
+    type Child: ChildVcpu<Self>;
 
     /// The hypervisor's descriptors on this CPU are complete: what exits load
     /// follows them.

@@ -12,6 +12,8 @@ bitflags! {
         const PE = 1 << 0;
         /// Monitor coprocessor.
         const MP = 1 << 1;
+        /// No coprocessor.
+        const EM = 1 << 2;
         /// Task switched.
         const TS = 1 << 3;
         /// Numeric error.

@@ -62,6 +62,8 @@ pub const ARCH_LBR_FROM_FIRST: u32 = 0x1500;
 pub const ARCH_LBR_TO_LAST: u32 = 0x161F;
 pub const HARDWARE_FEEDBACK_FIRST: u32 = 0x17D0;
 pub const HARDWARE_FEEDBACK_LAST: u32 = 0x17D4;
+pub const STAR: u32 = 0xC000_0081;
+pub const KERNEL_GS_BASE: u32 = 0xC000_0102;
 pub const TSC_AUX: u32 = 0xC000_0103;
 pub const EFER: u32 = 0xC000_0080;
 pub const FS_BASE: u32 = 0xC000_0100;
@@ -112,3 +114,5 @@ pub const DEBUG_CONTROL_BTF: u64 = 1 << 1;
 pub const VM_CR_LOCK: u64 = 1 << 3;
 /// SYSCFG: the switches of the fixed-range MTRRs' extra bits.
 pub const AMD_SYSCFG_FIXED_MTRRS: u64 = 3 << 18;
+/// IA32_PAT after a reset.
+pub const PAT_RESET: u64 = 0x0007_0406_0007_0406;

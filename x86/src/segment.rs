@@ -17,6 +17,18 @@ pub enum SegmentName {
 }
 
 impl SegmentName {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Es,
+        Self::Cs,
+        Self::Ss,
+        Self::Ds,
+        Self::Fs,
+        Self::Gs,
+        Self::Ldtr,
+        Self::Tr,
+    ];
+
     /// The one with this number, of those that an instruction can name.
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {

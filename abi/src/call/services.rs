@@ -213,6 +213,63 @@ macro_rules! with_services {
         (missing: Number "0, or 1 if it does not fit and was not written",
          unchanged: Gva "the buffer",
          bytes: Bytes "how long the text is; no NUL follows it");
+    33 VM_CREATE "vm_create" Owner
+        "makes a child, a VM that a program of the owner's runs; without `pool` in the config it is -ENOSYS"
+        (name: Gva "its name, which no other child may have", bytes: Bytes "the name's length, of at most 32") ->
+        (handle: Number "its handle, which is a secret of the program's",
+         number: Number "the number by which `vm_list` tells of it");
+    34 VM_DESTROY "vm_destroy" Owner
+        "ends a child and takes back all that it has; one that runs at this moment is -EBUSY, and does not run again"
+        (child: Number "its handle, or its number") ->
+        (zero: Number "0");
+    35 VM_LIST "vm_list" Owner
+        "tells which children there are"
+        (buffer: Gva "where records `underlay_vm` are written",
+         bytes: Bytes "the room there",
+         first: Number "the first child to tell of, counted from 0") ->
+        (written: Number "how many records were written", all: Number "how many children there are");
+    36 VM_QUERY "vm_query" Owner
+        "tells of one child"
+        (handle: Number "the child", buffer: Gva "where an `underlay_vm` is written", bytes: Bytes "the room there") ->
+        (size: Bytes "the size of the whole record, of which as much was written as there was room");
+    37 VM_MEMORY "vm_memory" Owner
+        "gives a child some more of the pool, full of zeros; it sees none of it before it is mapped"
+        (handle: Number "the child") ->
+        (address: Gpa "where the program finds it", bytes: Bytes "how much it is");
+    38 VM_MAP "vm_map" Owner
+        "lets a child see memory that it was given, or no longer see what is there"
+        (handle: Number "the child",
+         at: Number "the child's own physical address, a multiple of a page",
+         from: Gpa "where the memory is, a multiple of a page",
+         bytes: Bytes "how much, a multiple of a page",
+         rights: Number "1 it may read, added: 2 write, 4 execute; 0: it sees nothing there") ->
+        (done: Bytes "how many were done; the rest needs another call");
+    39 VM_VCPU "vm_vcpu" Owner
+        "gives a child another vCPU, in the state after a reset"
+        (handle: Number "the child") ->
+        (vcpu: Number "its number, counted from 0");
+    40 VM_REGISTERS_READ "vm_registers_read" Owner
+        "reads the registers of a vCPU that does not run"
+        (handle: Number "the child", vcpu: Number "the vCPU",
+         buffer: Gva "where an `underlay_vm_registers` is written") ->
+        (zero: Number "0");
+    41 VM_REGISTERS_WRITE "vm_registers_write" Owner
+        "sets the registers of a vCPU that does not run, which then forgets an exit that waits for an answer"
+        (handle: Number "the child", vcpu: Number "the vCPU",
+         buffer: Gva "an `underlay_vm_registers`") ->
+        (zero: Number "0");
+    42 VM_RUN "vm_run" Owner
+        "runs a vCPU on this CPU until it needs its program, or the CPU is wanted"
+        (handle: Number "the child", vcpu: Number "the vCPU",
+         entry: Gva "an `underlay_vm_entry`, which is read once, before it runs",
+         exit: Gva "where an `underlay_vm_exit` is written, after it ran") ->
+        (kind: Number "the kind of the exit, as in the record");
+    43 VM_INJECT "vm_inject" Owner
+        "raises an event in a vCPU that does not run, when it is entered next; one that cannot take it is -EBUSY"
+        (handle: Number "the child", vcpu: Number "the vCPU",
+         event: Number "the event, as in `underlay_vm_entry`",
+         error: Number "its error code") ->
+        (zero: Number "0");
     } };
 }
 

@@ -2,6 +2,7 @@
 
 pub mod apic;
 pub mod caches;
+pub mod child;
 pub mod control_registers;
 pub mod counters;
 pub mod cpuid;

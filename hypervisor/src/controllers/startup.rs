@@ -26,7 +26,7 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
             Outcome::Resume
         }
         Exit::Startup { .. } => Outcome::Resume,
-        Exit::PreemptionTimer if vm.peers.are_several() => {
+        Exit::PreemptionTimer => {
             cpu.vcpu.end_call();
             peers::serve(vm, cpu)
         }

@@ -215,12 +215,12 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
         if found == wanted {
             let new = self.load(&rcx) << 32 | self.load(&rbx);
             self.store(&to, new);
-            self.vcpu.set_rflags(flags | Rflags::ZF);
+            self.set_status(flags | Rflags::ZF);
         } else {
             self.store(&to, found);
             self.store(&rax, found);
             self.store(&rdx, found >> 32);
-            self.vcpu.set_rflags(flags - Rflags::ZF);
+            self.set_status(flags - Rflags::ZF);
         }
         Ok(())
     }

@@ -43,6 +43,16 @@ pub trait Device {
     fn read(&mut self, at: u64, size: u8) -> u64;
     /// Writes the low `size` bytes of `value` there.
     fn write(&mut self, at: u64, size: u8, value: u64);
+    /// Whether what was read is not known yet: the instruction then changes
+    /// nothing, and is run again once it is.
+    fn is_waiting(&self) -> bool {
+        false
+    }
+    /// Whether it takes one access at a time: a repeated instruction then does
+    /// one round.
+    fn is_full(&self) -> bool {
+        false
+    }
 }
 
 /// One instruction being run.
@@ -115,6 +125,9 @@ pub fn port<V: Vcpu, M: Memory>(
     let at = u64::from(access.port);
     if access.input {
         let value = device.read(at, access.size);
+        if device.is_waiting() {
+            return Outcome::HandUp;
+        }
         let registers = cpu.vcpu.registers_mut();
         registers.rax = match access.size {
             1 => width::Width::Byte.merge(registers.rax, value),
@@ -149,7 +162,11 @@ fn emulate<V: Vcpu, M: Memory, D: Device>(
     {
         return Outcome::Resume;
     }
-    match emulator.execute(instruction, operation) {
+    let progress = emulator.execute(instruction, operation);
+    if emulator.device.is_waiting() {
+        return Outcome::HandUp;
+    }
+    match progress {
         Ok(Progress::Finished) => Outcome::Emulated {
             length: instruction.len() as u8,
         },
@@ -187,6 +204,9 @@ fn unknown<V: Vcpu, M>(vm: &Vm<M>, vcpu: &V, fetched: &Fetched) -> Outcome {
 impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
     /// Replaces the status flags, of which `flags` has the new ones.
     fn set_status(&mut self, flags: Rflags) {
+        if self.device.is_waiting() {
+            return;
+        }
         let others = self.vcpu.rflags() - arithmetic::STATUS;
         self.vcpu.set_rflags(others | (flags & arithmetic::STATUS));
     }

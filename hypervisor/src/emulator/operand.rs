@@ -230,6 +230,9 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
 
     /// Sets the operand to the low bits of `value`.
     pub(super) fn store(&mut self, operand: &Operand, value: u64) {
+        if self.device.is_waiting() {
+            return;
+        }
         match operand.place {
             Place::General(number) => {
                 let old = self.vcpu.general(number);

@@ -120,7 +120,7 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
                 return Ok(Progress::Finished);
             }
             let late = self.vcpu.ticks().saturating_sub(begin) > TICKS;
-            if !self.reached || late || flags.contains(Rflags::TF) {
+            if !self.reached || late || self.device.is_full() || flags.contains(Rflags::TF) {
                 break;
             }
         }

@@ -12,6 +12,7 @@ mod print;
 pub mod shell;
 mod statistics;
 mod trace;
+mod vm;
 
 use crate::caller::Caller;
 use crate::failure::Failure;
@@ -94,6 +95,17 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::DBGSH => Ok(shell::byte(vm, cpu, rbx).into()),
         call::LOG_SET_BUF => bitvisor::log_set_buf(caller, rbx, rcx),
         call::GET_STATUS => bitvisor::get_status(vm, cpu, caller, rbx, rcx),
+        call::VM_CREATE => vm::create(vm, cpu, caller, [rbx, rcx]),
+        call::VM_DESTROY => vm::destroy(vm, cpu, rbx),
+        call::VM_LIST => vm::list(vm, cpu, caller, [rbx, rcx], rdx),
+        call::VM_QUERY => vm::query(vm, cpu, caller, [rbx, rcx, rdx]),
+        call::VM_MEMORY => vm::memory(vm, cpu, rbx),
+        call::VM_MAP => vm::map(vm, cpu, [rbx, rcx, rdx, rsi, rdi]),
+        call::VM_VCPU => vm::vcpu(vm, cpu, rbx),
+        call::VM_REGISTERS_READ => vm::read(vm, cpu, caller, [rbx, rcx, rdx]),
+        call::VM_REGISTERS_WRITE => vm::write(vm, cpu, caller, [rbx, rcx, rdx]),
+        call::VM_RUN => vm::run(vm, cpu, caller, [rbx, rcx, rdx, rsi]),
+        call::VM_INJECT => vm::inject(vm, cpu, [rbx, rcx, rdx, rsi]),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }

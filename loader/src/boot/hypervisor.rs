@@ -32,7 +32,8 @@ pub(super) fn start(config: &Config, started: u64) -> Result<Running, Failure> {
     let image = Image::parse(&file)?;
     let survey = Survey::new();
     check_cpus(config, &survey)?;
-    let mut region = Region::reserve(&survey.map, wanted(config, &image.plan, &survey))?;
+    let size = wanted(config, &image.plan, &survey) + config.pool;
+    let mut region = Region::reserve(&survey.map, size)?;
     let base = region.base();
     image.load(region.bytes(), base)?;
     let token = token::make();
@@ -81,6 +82,7 @@ fn wanted(config: &Config, plan: &Plan, survey: &Survey) -> u64 {
         plan.size,
         survey.cpus,
         config.trace,
+        config.pool,
         memory::end(&survey.map),
         survey.physical_bits,
         survey.gib_pages,
@@ -98,7 +100,7 @@ fn describe(config: &Config, plan: &Plan, survey: &Survey, region: &Region) -> H
         version: handoff::VERSION,
         cpus: survey.cpus,
         region_base: region.base(),
-        region_size: region.size(),
+        region_size: region.size() - config.pool,
         image_size: plan.size,
         segments: plan.segments,
         memory: memory::ranges(&survey.map),
@@ -109,6 +111,9 @@ fn describe(config: &Config, plan: &Plan, survey: &Survey, region: &Region) -> H
         print: u32::from(config.print),
         trace_size: config.trace,
         compat: config.compat.code(),
+        // Reserved in one piece with the region, behind it.
+        pool_base: region.base() + region.size() - config.pool,
+        pool_size: config.pool,
         ..Handoff::default()
     }
 }

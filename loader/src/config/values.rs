@@ -1,6 +1,7 @@
 //! What each key takes: one word of a table, a size, a path or a line of text.
 //! The same tables spell values back, so that what is printed can be read.
 
+use abi::handoff::REGION_ALIGN;
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -44,6 +45,7 @@ const TRACE: &str = "off, on or a size up to 64M such as 1M, 512K or a number of
 /// `memory` asks for less than this many bytes: the region lies below 4 GiB.
 const MEMORY_END: u64 = 4 << 30;
 const MEMORY: &str = "auto or a size below 4G such as 8M, 4096K or a number of bytes";
+const POOL: &str = "off or a size below 4G such as 256M or a number of bytes";
 const NEXT: &str = "firmware or a path such as \\EFI\\debian\\grubx64.efi";
 const TEXT: &str = "text that UEFI can pass on (no control characters, nothing beyond UCS-2)";
 
@@ -65,6 +67,7 @@ impl Config {
             "print" => word(&mut self.print, ON_OFF, value, "on or off"),
             "compat" => word(&mut self.compat, COMPAT, value, "none or bitvisor"),
             "trace" => put(&mut self.trace, trace(value), value, TRACE),
+            "pool" => put(&mut self.pool, pool(value), value, POOL),
             "cpus" => word(&mut self.cpus, CPUS, value, "one or all"),
             "memory" => put(&mut self.memory, memory(value), value, MEMORY),
             "next" => put(&mut self.next, next(value), value, NEXT),
@@ -86,6 +89,10 @@ impl Config {
             "trace" => match self.trace {
                 0 => "off".to_owned(),
                 TRACE_ON => "on".to_owned(),
+                bytes => bytes.to_string(),
+            },
+            "pool" => match self.pool {
+                0 => "off".to_owned(),
                 bytes => bytes.to_string(),
             },
             "cpus" => spell(self.cpus, CPUS),
@@ -155,6 +162,14 @@ fn trace(value: &str) -> Option<u64> {
             (bytes <= TRACE_MAX).then_some(bytes)
         }
     }
+}
+
+fn pool(value: &str) -> Option<u64> {
+    if value.eq_ignore_ascii_case("off") {
+        return Some(0);
+    }
+    let bytes = size(value)?.checked_next_multiple_of(REGION_ALIGN)?;
+    (bytes < MEMORY_END).then_some(bytes)
 }
 
 /// A number of bytes, with or without a unit.

@@ -40,6 +40,11 @@ const _: () = assert!(offset_of!(Frame, registers) == 0);
 const _: () = assert!(offset_of!(Frame, host_rsp) == size_of::<Registers>());
 
 impl Frame {
+    /// The same for another CPU.
+    pub(crate) fn set_host(&mut self, host_vmcb: u64) {
+        self.host_vmcb = host_vmcb;
+    }
+
     /// Where what VMLOAD loads for the hypervisor is.
     pub(crate) fn host(&self) -> u64 {
         self.host_vmcb

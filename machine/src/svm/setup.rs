@@ -86,7 +86,7 @@ pub(crate) fn fill(vmcb: &mut Vmcb, firmware: &Firmware, pointers: &Pointers) {
 /// What exits: what must (VMRUN), what would reach around the hypervisor (the
 /// SVM instructions, INVD, INIT, shutdown, some MSRs), and what it serves
 /// (CPUID, calls). Interrupts and NMIs go to the guest directly.
-fn controls(control: &mut Control, pointers: &Pointers) {
+pub(super) fn controls(control: &mut Control, pointers: &Pointers) {
     control.intercept3 = intercept3::INIT
         | intercept3::CPUID
         | intercept3::INVD

@@ -2,11 +2,14 @@
 
 use super::block::{IO_MAP_PAGES, MSR_MAP_PAGES, MsrMap, segment};
 use super::checks;
+use super::child::{self, Own};
 use super::enter::{self, Frame};
 use super::nmis::Nmis;
 use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
+use crate::child::boarding::Seat;
+use crate::child::extended::EVERYWHERE;
 use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
 use crate::memory::GuestMemory;
 use crate::percpu::{self, PerCpu};
@@ -31,22 +34,26 @@ use x86::{Event, Exception, Exit, Registers, msr};
 
 const DR6_SINGLE_STEP: u64 = 1 << 14;
 
-/// The one vCPU that runs on this CPU.
-pub struct SvmCpu {
-    frame: &'static mut Frame,
+/// A vCPU: the guest's, of which there is one on this CPU, or a child's.
+pub struct SvmCpu<const CHILD: bool = false> {
+    pub(super) frame: &'static mut Frame,
     /// Written by the CPU while the guest runs, by the policy between: see
     /// [`Self::vmcb`].
-    vmcb: NonNull<Vmcb>,
-    msr_map: MsrMap,
-    io_map: &'static mut [Page; IO_MAP_PAGES],
-    percpu: &'static PerCpu,
-    support: Support,
-    physical_bits: u32,
-    gib_pages: bool,
-    has_keys: bool,
-    capabilities: Capabilities,
-    checked: CheckedEntries,
-    nmis: Nmis,
+    pub(super) vmcb: NonNull<Vmcb>,
+    pub(super) msr_map: MsrMap,
+    pub(super) io_map: &'static mut [Page; IO_MAP_PAGES],
+    pub(super) percpu: &'static PerCpu,
+    pub(super) support: Support,
+    pub(super) physical_bits: u32,
+    pub(super) gib_pages: bool,
+    pub(super) has_keys: bool,
+    pub(super) capabilities: Capabilities,
+    pub(super) checked: CheckedEntries,
+    pub(super) nmis: Nmis,
+    /// What children need of this CPU, if there are any.
+    pub(super) seat: Option<Seat>,
+    /// What makes it a child's.
+    pub(super) own: Option<Own>,
 }
 
 impl SvmCpu {
@@ -90,6 +97,8 @@ impl SvmCpu {
             capabilities: checks::capabilities(),
             checked: CheckedEntries::default(),
             nmis: Nmis::new(several),
+            seat: None,
+            own: None,
         };
         cpu.deliver_nmi();
         Ok(cpu)
@@ -127,11 +136,13 @@ fn describe(out: &mut dyn Write) {
     });
 }
 
-impl Vcpu for SvmCpu {
+impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
     const VENDOR: Vendor = Vendor::Amd;
+    type Child = SvmCpu<true>;
 
     fn settle(&mut self) {
         setup::save(self.frame.host());
+        self.seat = Seat::new(EVERYWHERE);
     }
 
     #[inline]
@@ -141,7 +152,12 @@ impl Vcpu for SvmCpu {
         }
         // SAFETY: `new` enabled SVM and filled the VMCBs; the nested tables
         // leave out the hypervisor.
-        unsafe { enter::enter(self.frame) };
+        unsafe {
+            match CHILD {
+                true => child::enter(self.frame),
+                false => enter::enter(self.frame),
+            }
+        }
         self.vmcb_mut().control.tlb_control = TLB_KEEP;
         self.vmcb_mut().control.entry_event = 0;
         let exit = decode(&self.vmcb().control, &self.frame.registers);
@@ -479,7 +495,7 @@ impl Vcpu for SvmCpu {
     }
 }
 
-impl SvmCpu {
+impl<const CHILD: bool> SvmCpu<CHILD> {
     /// An exit while the guest's IRET was stepped over: behind it, an NMI that
     /// waited is due.
     #[cold]
@@ -499,7 +515,7 @@ impl SvmCpu {
     }
 
     /// The VMCB, while the guest does not run.
-    fn vmcb(&self) -> &Vmcb {
+    pub(super) fn vmcb(&self) -> &Vmcb {
         // SAFETY: `new` placed the VMCB, which is static and this vCPU's alone.
         // The CPU writes it in `enter` only, during which `self` is borrowed
         // mutably, so that no reference from here is alive.
@@ -507,7 +523,7 @@ impl SvmCpu {
     }
 
     /// The same, to be changed.
-    fn vmcb_mut(&mut self) -> &mut Vmcb {
+    pub(super) fn vmcb_mut(&mut self) -> &mut Vmcb {
         // SAFETY: as for `vmcb`, and `self` is borrowed mutably.
         unsafe { self.vmcb.as_mut() }
     }

@@ -30,6 +30,11 @@ impl Frame {
         }
     }
 
+    /// The VMCS was cleared: it must be launched next.
+    pub(crate) fn forget_launch(&mut self) {
+        self.launched = 0;
+    }
+
     /// What HOST_RSP must be.
     pub(crate) fn end_of_registers(&self) -> u64 {
         core::ptr::from_ref(&self.host_rsp) as u64

@@ -5,6 +5,7 @@ mod block;
 #[cfg(feature = "breakable")]
 mod breakage;
 mod checks;
+mod child;
 mod enter;
 mod setup;
 mod support;

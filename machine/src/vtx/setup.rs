@@ -94,7 +94,7 @@ pub(crate) fn fill(
     guest_segments(vmcs, &boot.firmware);
 }
 
-fn controls(vmcs: &Vmcs, support: &Support, pointers: &Pointers) {
+pub(super) fn controls(vmcs: &Vmcs, support: &Support, pointers: &Pointers) {
     vmcs.write(field::VPID, GUEST_VPID);
     vmcs.write(field::PIN_CONTROLS, support.pin);
     vmcs.write(field::PROCESSOR_CONTROLS, support.processor);

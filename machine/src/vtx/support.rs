@@ -45,6 +45,33 @@ impl Support {
         word.map(drop).map_err(lacks)
     }
 
+    /// The same for a child, of which more exits, and which is offered less.
+    /// None where this CPU has no way to end its turn at once.
+    pub(crate) fn for_child(&self) -> Option<Self> {
+        // SAFETY: a CPU with VMX has IA32_VMX_BASIC.
+        let basic = unsafe { read_msr(msr::VMX_BASIC) };
+        self.calls().ok()?;
+        let pin = self.pin | pin::EXTERNAL_INTERRUPT_EXITING;
+        let processor = self.processor
+            | processor::HLT_EXITS
+            | processor::MWAIT_EXITS
+            | processor::MONITOR_EXITS
+            | processor::RDPMC_EXITS
+            | processor::CR8_EXITS;
+        let secondary = secondary::EPT | secondary::UNRESTRICTED | secondary::VPID;
+        let adjust = |plain, needed, wanted| allowed(basic, plain).adjust(needed, wanted).ok();
+        Some(Self {
+            pin: adjust(msr::VMX_PIN_CONTROLS, pin, 0)?,
+            processor: adjust(msr::VMX_PROCESSOR_CONTROLS, processor, 0)?,
+            secondary: adjust(
+                msr::VMX_SECONDARY_CONTROLS,
+                secondary,
+                secondary::WBINVD_EXITS,
+            )?,
+            ..*self
+        })
+    }
+
     /// Whether the guest may use RDTSCP, INVPCID, XSAVES and the instructions
     /// that wait in user mode: each needs a control of its own.
     pub fn has(&self, control: u32) -> bool {

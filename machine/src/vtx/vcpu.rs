@@ -2,10 +2,12 @@
 
 use super::block::{self, Vmcs};
 use super::checks;
+use super::child::{Own, UNSWITCHED};
 use super::enter::{self, Frame};
 use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
+use crate::child::boarding::Seat;
 use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
 use crate::memory::GuestMemory;
 use crate::percpu::PerCpu;
@@ -30,30 +32,34 @@ use x86::{Event, Exception, Exit, Registers};
 
 /// EPTP: tables are write-back and have four levels. Intel SDM volume 3,
 /// "Extended-Page-Table Pointer (EPTP)".
-const EPTP_WALK: u64 = 6 | 3 << 3;
+pub(super) const EPTP_WALK: u64 = 6 | 3 << 3;
 
 /// Guest activity state. Intel SDM volume 3, "Guest Non-Register State".
 const ACTIVITY_HLT: u32 = 1;
 
-const STI_OR_MOV_SS: u32 = 0b11;
+pub(super) const STI_OR_MOV_SS: u32 = 0b11;
 const BLOCKED_BY_NMI: u32 = 1 << 3;
 const PENDING_SINGLE_STEP: u64 = 1 << 14;
 const IRET_UNBLOCKED_NMIS: u64 = 1 << 12;
 
-/// The one vCPU that runs on this CPU.
-pub struct VtxCpu {
-    frame: &'static mut Frame,
-    vmcs: Vmcs,
-    msr_bitmap: &'static mut Page,
-    io_bitmaps: &'static mut [Page; 2],
-    percpu: &'static PerCpu,
-    support: Support,
-    ept_pointer: u64,
-    physical_bits: u32,
-    gib_pages: bool,
-    has_keys: bool,
-    capabilities: Capabilities,
-    checked: CheckedEntries,
+/// A vCPU: the guest's, of which there is one on this CPU, or a child's.
+pub struct VtxCpu<const CHILD: bool = false> {
+    pub(super) frame: &'static mut Frame,
+    pub(super) vmcs: Vmcs,
+    pub(super) msr_bitmap: &'static mut Page,
+    pub(super) io_bitmaps: &'static mut [Page; 2],
+    pub(super) percpu: &'static PerCpu,
+    pub(super) support: Support,
+    pub(super) ept_pointer: u64,
+    pub(super) physical_bits: u32,
+    pub(super) gib_pages: bool,
+    pub(super) has_keys: bool,
+    pub(super) capabilities: Capabilities,
+    pub(super) checked: CheckedEntries,
+    /// What children need of this CPU, if there are any.
+    pub(super) seat: Option<Seat>,
+    /// What makes it a child's.
+    pub(super) own: Option<Own>,
 }
 
 impl VtxCpu {
@@ -86,6 +92,8 @@ impl VtxCpu {
             has_keys: boot.own.cr4 & Cr4::PKE.bits() != 0,
             capabilities: checks::capabilities(),
             checked: CheckedEntries::default(),
+            seat: None,
+            own: None,
         };
         cpu.flush_nested();
         if cpu.percpu.has_nmi() {
@@ -98,7 +106,9 @@ impl VtxCpu {
     pub fn leave(self) {
         setup::stop();
     }
+}
 
+impl<const CHILD: bool> VtxCpu<CHILD> {
     fn window(&self, open: bool) {
         let word = self.support.processor;
         let word = if open {
@@ -138,7 +148,7 @@ impl VtxCpu {
 /// Runs in the NMI handler: the VMCS is current on this CPU from before the
 /// handler is told of it. The interrupted code may be about to write the same
 /// field, which is why it takes the NMI after that, see `deliver_nmi`.
-fn open_nmi_window() {
+pub(super) fn open_nmi_window() {
     // SAFETY: set as the NMI action only once a VMCS is current.
     let vmcs = unsafe { Vmcs::current() };
     let word = vmcs.read(field::PROCESSOR_CONTROLS);
@@ -150,7 +160,7 @@ fn open_nmi_window() {
 
 /// Runs in the NMI handler when another CPU calls this one while the hypervisor
 /// runs: the guest exits before its first instruction.
-fn leave_at_once() {
+pub(super) fn leave_at_once() {
     // SAFETY: as for `open_nmi_window`.
     let vmcs = unsafe { Vmcs::current() };
     let word = vmcs.read(field::PIN_CONTROLS);
@@ -185,8 +195,13 @@ fn describe(out: &mut dyn Write) {
     });
 }
 
-impl Vcpu for VtxCpu {
+impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
     const VENDOR: Vendor = Vendor::Intel;
+    type Child = VtxCpu<true>;
+
+    fn settle(&mut self) {
+        self.seat = Seat::new(&UNSWITCHED);
+    }
 
     #[inline]
     fn enter(&mut self) -> Exit {
@@ -575,7 +590,7 @@ impl Vcpu for VtxCpu {
 }
 
 /// For the log: which CPU this is.
-impl core::fmt::Debug for VtxCpu {
+impl<const CHILD: bool> core::fmt::Debug for VtxCpu<CHILD> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "VtxCpu({})", percpu::number())
     }

@@ -16,13 +16,19 @@ pub mod pin {
 
 /// Primary processor-based controls.
 pub mod processor {
+    pub const INTERRUPT_WINDOW: u32 = 1 << 2;
+    pub const HLT_EXITS: u32 = 1 << 7;
+    pub const MWAIT_EXITS: u32 = 1 << 10;
+    pub const RDPMC_EXITS: u32 = 1 << 11;
     pub const CR3_EXITS: u32 = 1 << 15 | 1 << 16;
     pub const TERTIARY: u32 = 1 << 17;
+    pub const CR8_EXITS: u32 = 1 << 19 | 1 << 20;
     pub const TPR_SHADOW: u32 = 1 << 21;
     pub const NMI_WINDOW: u32 = 1 << 22;
     pub const IO_BITMAPS: u32 = 1 << 25;
     pub const MONITOR_TRAP: u32 = 1 << 27;
     pub const MSR_BITMAPS: u32 = 1 << 28;
+    pub const MONITOR_EXITS: u32 = 1 << 29;
     pub const SECONDARY: u32 = 1 << 31;
 }
 
@@ -33,6 +39,7 @@ pub mod secondary {
     pub const RDTSCP: u32 = 1 << 3;
     pub const X2APIC_MODE: u32 = 1 << 4;
     pub const VPID: u32 = 1 << 5;
+    pub const WBINVD_EXITS: u32 = 1 << 6;
     pub const UNRESTRICTED: u32 = 1 << 7;
     pub const APIC_REGISTERS: u32 = 1 << 8;
     pub const INTERRUPT_DELIVERY: u32 = 1 << 9;

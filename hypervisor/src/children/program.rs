@@ -1,0 +1,70 @@
+//! What goes between a child's vCPU and the program that runs it: the exit that
+//! the program is to answer, and its answer.
+
+use abi::child::{entry, exit};
+use abi::record::VmExit;
+use x86::Exit;
+
+/// One vCPU's. Of the guest's own CPUs nothing goes to a program.
+#[derive(Debug, Default)]
+pub struct Program {
+    /// What it gets when the loop is left.
+    pub exit: Option<VmExit>,
+    /// The exit as the CPU gave it.
+    pub cause: Option<Exit>,
+    /// An access whose value the program has yet to say. It is done when the
+    /// program has.
+    pub waiting: Option<Exit>,
+    /// The value, or values, that it said.
+    pub answer: Option<Answer>,
+    /// It shut down: nothing runs before its registers are set.
+    pub is_shut: bool,
+    /// What it wants to see: flags of the entry.
+    pub flags: u32,
+}
+
+/// What a program answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// These values.
+    Values([u64; 4]),
+    /// A general-protection fault.
+    Fault,
+}
+
+/// An exit of which nothing is known but its kind.
+pub const fn plain(kind: u32) -> VmExit {
+    VmExit {
+        kind,
+        flags: 0,
+        size: 0,
+        port: 0,
+        address: 0,
+        data: 0,
+        values: [0; 5],
+        rip: 0,
+    }
+}
+
+impl Program {
+    /// Gives `record` to the program.
+    pub fn tell(&mut self, cause: &Exit, record: VmExit) {
+        self.cause = Some(*cause);
+        self.exit = Some(record);
+    }
+
+    /// Gives it `record` and keeps `cause` until it has answered.
+    pub fn ask(&mut self, cause: &Exit, record: VmExit) {
+        let flags = record.flags | exit::READ;
+        self.tell(cause, VmExit { flags, ..record });
+        self.waiting = Some(*cause);
+    }
+
+    /// Whether it wants to see what this flag stands for.
+    pub const fn wants(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The flags that stay until the next entry.
+    pub const KEPT: u32 = entry::CPUID | entry::MSRS | entry::WINDOW;
+}

@@ -1,0 +1,33 @@
+//! Exceptions of a child that exit: two in whose delivery it could stay for
+//! ever, which are raised as they were, and machine checks, which are not its.
+
+use crate::children::program::plain;
+use crate::outcome::Outcome;
+use crate::vm::{Cpu, Vm};
+use abi::child::kind;
+use machine::{Memory, Vcpu};
+use x86::{Exception, Exit};
+
+const DEBUG: u8 = 1;
+const MACHINE_CHECK: u8 = 18;
+
+/// Raises it, or leaves the CPU to the guest.
+pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
+    let Exit::Exception { event, detail } = *exit else {
+        return Outcome::Pass;
+    };
+    match event.vector {
+        MACHINE_CHECK => {
+            cpu.program.tell(exit, plain(kind::INTERRUPTED));
+            return Outcome::Resume;
+        }
+        // Under VT-x an exit leaves DR6 as it was. Intel SDM volume 3, "Exit
+        // Qualification for Debug Exceptions".
+        DEBUG => {
+            let before = cpu.vcpu.debug_register(6);
+            cpu.vcpu.set_debug_register(6, before | detail & 0xffff_ffff);
+        }
+        _ => {}
+    }
+    Outcome::Fault(Exception::from_event(event, detail))
+}

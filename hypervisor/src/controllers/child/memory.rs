@@ -1,0 +1,39 @@
+//! Accesses of a child to what it does not see: registers of a device that its
+//! program plays. The instruction is decoded and done here; the program sees
+//! one read or one write of so many bytes.
+
+use super::ports::Asked;
+use crate::children::program::plain;
+use crate::emulator;
+use crate::outcome::Outcome;
+use crate::vm::{Cpu, Vm};
+use abi::child::kind;
+use abi::record::VmExit;
+use machine::{Memory, Vcpu};
+use x86::{Exit, Gpa, PAGE_SIZE};
+
+/// Does the access with the program in the device's place.
+pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
+    let Exit::NestedFault(fault) = exit else {
+        return Outcome::Pass;
+    };
+    // No instruction's access, or one that a device cannot answer: the program
+    // may show the child memory there, and it tries again.
+    if cpu.vcpu.event().is_some() || fault.walk || fault.access.fetch {
+        let record = VmExit {
+            address: fault.gpa.0,
+            data: u64::from(fault.access.fetch),
+            ..plain(kind::OTHER)
+        };
+        cpu.program.tell(exit, record);
+        return Outcome::Resume;
+    }
+    let page = fault.gpa.page();
+    let watched = page..Gpa(page.0.saturating_add(PAGE_SIZE));
+    let mut device = Asked::new(cpu);
+    let outcome = emulator::memory(vm, cpu, fault, watched, &mut device);
+    device.finish(cpu, exit, outcome, |access| VmExit {
+        address: page.0 + access.at,
+        ..plain(kind::MEMORY)
+    })
+}

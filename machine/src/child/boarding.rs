@@ -1,0 +1,111 @@
+//! Who is in the CPU: the guest, or a child's vCPU for as long as a call of the
+//! guest's lasts.
+
+use super::extended::{self, Extended};
+use super::memory::PoolMemory;
+use super::pages;
+use crate::nested::Format;
+use crate::region::Region;
+use abi::handoff::Handoff;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::Once;
+use x86::PAGE_SIZE;
+
+/// The memory that children are given parts of. Set before the guest runs, if
+/// the config has any.
+static POOL: Once<Range<u64>> = Once::new();
+
+/// The number of the next vCPU: none is used again, so that a CPU can tell whose
+/// translations it has.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// Sets the pool aside that `handoff` names, with pages of the region for what
+/// children are made of.
+pub(crate) fn start(handoff: &Handoff, region: &mut Region) {
+    let bytes = abi::handoff::footprint::children(handoff.pool_size);
+    if bytes == 0 || !extended::is_possible() {
+        return;
+    }
+    if let Ok(share) = region.pages((bytes / PAGE_SIZE) as usize) {
+        // SAFETY: pages of the region, handed out once and mapped at their
+        // physical addresses in the firmware's tables and the own ones.
+        unsafe { pages::start(share.as_ptr() as u64, bytes) };
+        POOL.call_once(|| handoff.pool_base..handoff.pool_base + handoff.pool_size);
+    }
+}
+
+/// The pool; empty if there are no children.
+pub fn pool() -> Range<u64> {
+    POOL.get().cloned().unwrap_or(0..0)
+}
+
+pub(crate) fn memory(format: Format) -> Option<PoolMemory> {
+    let pool = POOL.get()?.clone();
+    // SAFETY: the loader took the pool from the guest's memory, all of which the
+    // own tables map at the offset, without the region.
+    unsafe { PoolMemory::new(format, pool) }
+}
+
+/// A CPU that children can run on. Written by that CPU alone.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// The guest's registers while a child runs.
+    guest: Extended,
+    /// Whose translations the CPU has.
+    last: u64,
+}
+
+impl Seat {
+    /// None if there are no children. `numbers` are the MSRs that this vendor
+    /// does not switch.
+    pub(crate) fn new(numbers: &'static [u32]) -> Option<Self> {
+        POOL.get()?;
+        Some(Self {
+            guest: Extended::new(numbers)?,
+            last: 0,
+        })
+    }
+}
+
+/// What a vCPU takes along. Written by the CPU that it is loaded on.
+#[derive(Debug)]
+pub(crate) struct Passenger {
+    pub(crate) registers: Extended,
+    number: u64,
+    /// The CPU that it ran on last.
+    cpu: Option<u32>,
+    /// The generation of the tables that it ran with.
+    generation: u64,
+}
+
+impl Passenger {
+    pub(crate) fn new(numbers: &'static [u32]) -> Option<Self> {
+        Some(Self {
+            registers: Extended::new(numbers)?,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            cpu: None,
+            generation: 0,
+        })
+    }
+
+    /// Exchanges the registers. Says whether translations in this CPU may be
+    /// another's, or old: this vCPU ran elsewhere meanwhile, another ran here,
+    /// or the tables have changed.
+    pub(crate) fn board(&mut self, seat: &mut Seat, cpu: u32, generation: u64) -> bool {
+        let is_new = self.cpu != Some(cpu);
+        let is_stale = is_new || seat.last != self.number || self.generation != generation;
+        self.cpu = Some(cpu);
+        self.generation = generation;
+        seat.last = self.number;
+        seat.guest.save();
+        self.registers.restore();
+        is_stale
+    }
+
+    /// Exchanges them again.
+    pub(crate) fn alight(&mut self, seat: &Seat) {
+        self.registers.save();
+        seat.guest.restore();
+    }
+}

@@ -1,0 +1,142 @@
+//! The registers that no entry and no exit switches: x87, vector and other
+//! extended state with XCR0, the breakpoint registers, CR2, and some MSRs. The
+//! hypervisor uses none of them, so that they are the guest's as long as the
+//! guest runs, and are exchanged around a child's.
+
+use super::pages::Block;
+use crate::{guarded, instructions};
+use core::arch::asm;
+use x86::control::Cr4;
+use x86::{PAGE_SIZE, cpuid, msr};
+
+/// The most MSRs of a vendor's list.
+pub(crate) const MSRS_MAX: usize = 6;
+
+/// Extended state in memory begins so after a reset: MXCSR has all exceptions
+/// masked. Intel SDM volume 1, "Standard XRSTOR".
+const MXCSR_OFFSET: u64 = 24;
+const MXCSR_RESET: u32 = 0x1f80;
+
+/// IA32_XFD, where CPUID leaf 0xD has it: XSAVE and XRSTOR would skip what it
+/// disables.
+const XFD: u32 = 0x1c4;
+const EAX_D1_XFD: u32 = 1 << 4;
+
+/// One side's registers while the other's are in the CPU.
+#[derive(Debug)]
+pub struct Extended {
+    area: Block,
+    /// XCR0.
+    pub xcr0: u64,
+    /// DR0 to DR3, DR6.
+    pub debug: [u64; 5],
+    /// CR2.
+    pub cr2: u64,
+    numbers: &'static [u32],
+    /// The MSRs, in the order of the vendor's list.
+    pub msrs: [u64; MSRS_MAX],
+    xfd: u64,
+}
+
+/// Whether this CPU can exchange them.
+pub(crate) fn is_possible() -> bool {
+    instructions::read_cr4() & Cr4::OSXSAVE.bits() != 0
+}
+
+/// All that XCR0 can have on this CPU.
+fn all() -> u64 {
+    let leaf = instructions::cpuid(cpuid::EXTENDED_STATE, 0);
+    u64::from(leaf.edx) << 32 | u64::from(leaf.eax)
+}
+
+fn has_xfd() -> bool {
+    instructions::cpuid(cpuid::EXTENDED_STATE, 1).eax & EAX_D1_XFD != 0
+}
+
+fn debug_register(number: u8) -> u8 {
+    if number == 4 { 6 } else { number }
+}
+
+impl Extended {
+    /// Registers as after a reset; `numbers` are the MSRs that this vendor does
+    /// not switch, each of which a CPU may lack.
+    pub(crate) fn new(numbers: &'static [u32]) -> Option<Self> {
+        let bytes = instructions::cpuid(cpuid::EXTENDED_STATE, 0).ecx;
+        let area = Block::take((u64::from(bytes)).div_ceil(PAGE_SIZE).max(1) as usize)?;
+        let mxcsr = (area.base() + MXCSR_OFFSET) as *mut u32;
+        // SAFETY: within the block's first page, which is nobody else's.
+        unsafe { mxcsr.write(MXCSR_RESET) };
+        Some(Self {
+            area,
+            xcr0: 1,
+            debug: [0, 0, 0, 0, 0xffff_0ff0],
+            cr2: 0,
+            numbers,
+            msrs: [0; MSRS_MAX],
+            xfd: 0,
+        })
+    }
+
+    /// Takes the registers out of the CPU. All extended state is switched on
+    /// afterwards, so that none of it, used or not, is left for the other side.
+    pub(crate) fn save(&mut self) {
+        self.xcr0 = read_xcr0();
+        if has_xfd() {
+            self.xfd = guarded::read_msr(XFD).unwrap_or(0);
+            // SAFETY: nothing is disabled; the register exists.
+            unsafe { guarded::write_msr(XFD, 0) };
+        }
+        guarded::set_extended_control(0, all());
+        // SAFETY: CR4.OSXSAVE is set, TS and EM of CR0 are clear, and the block
+        // is aligned to a page and as large as CPUID says for all of XCR0.
+        unsafe {
+            asm!("xsave64 [{}]", in(reg) self.area.base(), in("eax") u32::MAX,
+                 in("edx") u32::MAX, options(nostack, preserves_flags));
+        }
+        self.cr2 = instructions::read_cr2();
+        for (number, value) in (0..).zip(&mut self.debug) {
+            *value = instructions::read_debug_register(debug_register(number));
+        }
+        for (number, value) in self.numbers.iter().zip(&mut self.msrs) {
+            *value = guarded::read_msr(*number).unwrap_or(0);
+        }
+    }
+
+    /// Puts the registers into the CPU, from which the other side's were taken.
+    pub(crate) fn restore(&self) {
+        // SAFETY: as for `save`; what XSAVE wrote, and zeros with a valid MXCSR,
+        // are what XRSTOR takes.
+        unsafe {
+            asm!("xrstor64 [{}]", in(reg) self.area.base(), in("eax") u32::MAX,
+                 in("edx") u32::MAX, options(nostack, preserves_flags));
+        }
+        guarded::set_extended_control(0, self.xcr0);
+        if self.xfd != 0 {
+            // SAFETY: what the register held before; it disables state alone.
+            unsafe { guarded::write_msr(XFD, self.xfd) };
+        }
+        instructions::write_cr2(self.cr2);
+        for (number, value) in (0..).zip(self.debug) {
+            instructions::write_debug_register(debug_register(number), value);
+        }
+        for (number, value) in self.numbers.iter().zip(self.msrs) {
+            // SAFETY: of the vendors' lists, registers that mean nothing to the
+            // hypervisor.
+            unsafe { guarded::write_msr(*number, value) };
+        }
+    }
+}
+
+/// XCR0 of this CPU, whose CR4.OSXSAVE is set.
+pub(crate) fn read_xcr0() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: CR4.OSXSAVE is set, which `is_possible` was asked for.
+    unsafe {
+        asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high,
+             options(nomem, nostack, preserves_flags));
+    }
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// What is neither in the VMCS nor in the VMCB.
+pub(crate) const EVERYWHERE: &[u32] = &[msr::TSC_AUX];

@@ -1,0 +1,175 @@
+//! A child's memory: the pages of the pool that were mapped into it.
+
+use super::tables::{ADDRESS_BITS, PAGE, Rights, Tables};
+use super::{ChildMemory, Unmappable};
+use crate::guarded;
+use crate::memory::{Memory, Unreachable};
+use crate::nested::{Format, NestedEntry, OutOfTables};
+use crate::tables::DIRECT_MAP;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::Mutex;
+use x86::Gpa;
+use x86::walk::Entries;
+
+/// A child's memory on the real machine.
+pub struct PoolMemory {
+    tables: Mutex<Tables>,
+    pool: Range<u64>,
+    generation: AtomicU64,
+}
+
+impl PoolMemory {
+    /// Memory in which nothing is, of which `pool` can be mapped.
+    ///
+    /// # Safety
+    /// The tables that the hypervisor runs on map `pool` at [`DIRECT_MAP`], and
+    /// it is nothing of the hypervisor's.
+    pub(crate) unsafe fn new(format: Format, pool: Range<u64>) -> Option<Self> {
+        Some(Self {
+            tables: Mutex::new(Tables::new(format)?),
+            pool,
+            generation: AtomicU64::new(0),
+        })
+    }
+
+    /// The root of the nested tables.
+    pub(crate) fn root(&self) -> u64 {
+        self.tables.lock().root()
+    }
+
+    /// Where the bytes at `gpa` lie in the hypervisor's linear space, up to the
+    /// end of their page, for an access that writes or not.
+    fn direct(&self, gpa: Gpa, write: bool) -> Result<*mut u8, Unreachable> {
+        let found = self.tables.lock().find(gpa.0);
+        let allowed = found.filter(|(_, rights)| rights.read && (rights.write || !write));
+        let (page, _) = allowed.ok_or(Unreachable(gpa))?;
+        Ok((DIRECT_MAP + page + gpa.page_offset()) as *mut u8)
+    }
+
+    /// Calls `each` for every part of `size` bytes at `gpa` that lies in one
+    /// page: where it is, and which of the bytes it has.
+    fn parts(
+        &self,
+        gpa: Gpa,
+        size: usize,
+        write: bool,
+        mut each: impl FnMut(*mut u8, Range<usize>) -> bool,
+    ) -> Result<(), Unreachable> {
+        let mut done = 0;
+        while done < size {
+            let at = gpa.checked_add(done as u64).ok_or(Unreachable(gpa))?;
+            let end = size.min(done + at.left_in_page() as usize);
+            if !each(self.direct(at, write)?, done..end) {
+                return Err(Unreachable(at));
+            }
+            done = end;
+        }
+        Ok(())
+    }
+}
+
+impl ChildMemory for PoolMemory {
+    fn map(&self, at: Gpa, from: Gpa, rights: Rights) -> Result<(), Unmappable> {
+        let is_page = at.page_offset() == 0 && from.page_offset() == 0;
+        let in_pool = !rights.read
+            || self.pool.contains(&from.0) && self.pool.end - from.0 >= PAGE;
+        if at.0 >> ADDRESS_BITS != 0 || !is_page || !in_pool {
+            return Err(Unmappable::Address);
+        }
+        self.generation.fetch_add(1, Ordering::Release);
+        let mapped = self.tables.lock().map(at.0, from.0, rights);
+        mapped.map_err(|_| Unmappable::Tables)
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+}
+
+impl Memory for PoolMemory {
+    fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), Unreachable> {
+        let size = into.len();
+        self.parts(gpa, size, false, |from, part| {
+            let part = into.get_mut(part).unwrap_or(&mut []);
+            // SAFETY: `direct` yields addresses of the direct map only, of
+            // memory of the pool; nothing of Rust's lies there.
+            unsafe { guarded::copy(part.as_mut_ptr(), from, part.len()) }
+        })
+    }
+
+    fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), Unreachable> {
+        self.parts(gpa, from.len(), true, |_, _| true)?;
+        self.parts(gpa, from.len(), true, |to, part| {
+            let part = from.get(part).unwrap_or(&[]);
+            // SAFETY: as for `read`.
+            unsafe { guarded::copy(to, part.as_ptr(), part.len()) }
+        })
+    }
+
+    /// No service of a child's copies.
+    fn copy(&self, to: Gpa, _: Gpa, _: u64) -> Result<(), Unreachable> {
+        Err(Unreachable(to))
+    }
+
+    fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable> {
+        self.parts(gpa, size as usize, false, |_, _| true)
+    }
+
+    /// Nothing of a child's addresses is the hypervisor's.
+    fn reserved(&self) -> Range<Gpa> {
+        Gpa(0)..Gpa(0)
+    }
+
+    fn open_scrap(&self) -> Result<(), OutOfTables> {
+        Err(OutOfTables)
+    }
+
+    fn watch(&self, _: Gpa) -> Result<(), OutOfTables> {
+        Err(OutOfTables)
+    }
+
+    fn watch_writes(&self, _: Gpa) -> Result<(), OutOfTables> {
+        Err(OutOfTables)
+    }
+
+    fn types_changed(&self) -> bool {
+        false
+    }
+
+    fn nested(&self, gpa: Gpa) -> NestedEntry {
+        let found = self.tables.lock().find(gpa.0);
+        let (page, rights) = found.unwrap_or((0, Rights::default()));
+        NestedEntry {
+            level: 1,
+            value: page,
+            rights: [rights.read, rights.write, rights.execute],
+        }
+    }
+
+    fn copy_log(&self, _: Option<(Gpa, u64)>) -> Result<(), Unreachable> {
+        Err(Unreachable(Gpa(0)))
+    }
+
+    fn follow_mtrrs(&self) -> Result<(), OutOfTables> {
+        Ok(())
+    }
+}
+
+impl Entries for PoolMemory {
+    fn load(&self, at: Gpa, size: u64) -> Option<u64> {
+        let from = self.direct(at, false).ok()?;
+        // SAFETY: as for `read`. Entries are naturally aligned: their index
+        // times their size in an aligned table, and `walk` clears the low bits
+        // of table addresses.
+        unsafe { guarded::load(from, size) }
+    }
+
+    fn exchange(&self, at: Gpa, size: u64, old: u64, new: u64) -> bool {
+        let Ok(to) = self.direct(at, true) else {
+            return false;
+        };
+        // SAFETY: as for `load`.
+        unsafe { guarded::exchange(to, size, old, new) }
+    }
+}
