@@ -60,6 +60,7 @@ fn not_offered(service: &Service, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(": the Underlay beneath does not offer it")?;
     let family = service.name.split('_').next().unwrap_or_default();
     match family {
+        "vm" => f.write_str("; say `pool = 256M` in underlay.conf and boot again"),
         "trace" | "print" => write!(f, "; say `{family} = on` in underlay.conf and boot again"),
         _ => Ok(()),
     }

@@ -38,12 +38,13 @@ pub struct Artefacts {
 pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
     let _progress = Progress::start("building Underlay");
     cargo_build(UEFI, &["--package", "loader", "--bin", "underlay"])?;
-    let packages = ["underlay", "mixed-load", "call-load"];
+    let packages = ["underlay", "underlay-vm", "mixed-load", "call-load"];
     let packages = packages.iter().flat_map(|name| ["--package", name]);
     let tools: Vec<&str> = packages.chain(["--bins", "--examples"]).collect();
     cargo_build(LINUX, &tools)?;
     let mut programs = linux::rust_examples(&built(LINUX, "examples"))?;
     programs.extend(["underlayctl", "mixed-load"].map(in_bin));
+    programs.push(("bin", built(LINUX, "examples/child-prints")));
     let hypervisor = paths::underlay().join("underlay.elf");
     if with_hypervisor {
         cargo_build(BARE, &HYPERVISOR)?;

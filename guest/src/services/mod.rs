@@ -7,6 +7,7 @@ mod shared;
 mod shell;
 mod told;
 mod trace;
+mod vm;
 
 pub use counted::Exits;
 pub use log::{Level, Lines};

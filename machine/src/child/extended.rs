@@ -6,7 +6,6 @@
 use super::pages::Block;
 use crate::{guarded, instructions};
 use core::arch::asm;
-use x86::control::Cr4;
 use x86::{PAGE_SIZE, cpuid, msr};
 
 /// The most MSRs of a vendor's list.
@@ -38,9 +37,9 @@ pub struct Extended {
     xfd: u64,
 }
 
-/// Whether this CPU can exchange them.
+/// Whether this CPU can exchange them: the hypervisor's CR4 has OSXSAVE then.
 pub(crate) fn is_possible() -> bool {
-    instructions::read_cr4() & Cr4::OSXSAVE.bits() != 0
+    instructions::cpuid(cpuid::FEATURES, 0).ecx & cpuid::ECX1_XSAVE != 0
 }
 
 /// All that XCR0 can have on this CPU.

@@ -47,6 +47,8 @@ pub fn targets(_: &Sources) -> Findings {
                 "--package",
                 "underlay",
                 "--package",
+                "underlay-vm",
+                "--package",
                 "mixed-load",
                 "--package",
                 "call-load",

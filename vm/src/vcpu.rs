@@ -1,0 +1,140 @@
+//! A vCPU of a VM.
+
+use crate::exit::Exit;
+use crate::vm::{Error, Handle, patiently};
+use abi::child::entry;
+use abi::record::{VmEntry, VmRegisters};
+use std::sync::Arc;
+
+/// A vCPU. Any thread may run it, one at a time.
+#[derive(Debug)]
+pub struct Vcpu {
+    handle: Arc<Handle>,
+    number: u64,
+    entry: VmEntry,
+}
+
+/// What can be raised in a vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An interrupt with this vector.
+    Interrupt(u8),
+    /// A non-maskable interrupt.
+    Nmi,
+    /// An exception, with its error code if it has one.
+    Exception(u8, Option<u32>),
+}
+
+impl Event {
+    fn words(self) -> (u32, u32) {
+        match self {
+            Self::Interrupt(vector) => (vector.into(), 0),
+            Self::Nmi => (2 << 8 | 2, 0),
+            Self::Exception(vector, None) => (3 << 8 | u32::from(vector), 0),
+            Self::Exception(vector, Some(error)) => (1 << 11 | 3 << 8 | u32::from(vector), error),
+        }
+    }
+}
+
+const IDLE: VmEntry = VmEntry {
+    flags: 0,
+    event: 0,
+    error: 0,
+    zero: 0,
+    values: [0; 4],
+};
+
+impl Vcpu {
+    pub(crate) fn new(handle: Arc<Handle>, number: u64) -> Self {
+        let entry = IDLE;
+        Self {
+            handle,
+            number,
+            entry,
+        }
+    }
+
+    /// Its registers.
+    ///
+    /// # Errors
+    ///
+    /// If the VM was ended.
+    pub fn registers(&self) -> Result<VmRegisters, Error> {
+        let Handle { underlay, number } = *self.handle;
+        Ok(patiently(|| underlay.vm_registers_read(number, self.number))?)
+    }
+
+    /// Sets them. An exit that waits for an answer waits no longer.
+    ///
+    /// # Errors
+    ///
+    /// If a register cannot hold what it is to hold.
+    pub fn set_registers(&mut self, registers: &VmRegisters) -> Result<(), Error> {
+        self.entry = IDLE;
+        let Handle { underlay, number } = *self.handle;
+        patiently(|| underlay.vm_registers_write(number, self.number, registers))?;
+        Ok(())
+    }
+
+    /// Has it start at `address`, below 64 KiB, in real mode, with all segments
+    /// beginning at 0.
+    ///
+    /// # Errors
+    ///
+    /// If the VM was ended.
+    pub fn start_real_mode(&mut self, address: u16) -> Result<(), Error> {
+        let mut registers = self.registers()?;
+        for segment in 0..6 {
+            registers.selectors[segment] = 0;
+            registers.bases[segment] = 0;
+        }
+        registers.rip = address.into();
+        self.set_registers(&registers)
+    }
+
+    /// Answers the last exit: a port's or a register's value, or a call's RAX.
+    pub fn answer(&mut self, value: u64) {
+        self.answer_all([value, 0, 0, 0]);
+    }
+
+    /// Answers CPUID: EAX, EBX, ECX, EDX.
+    pub fn answer_all(&mut self, values: [u64; 4]) {
+        self.entry.flags |= entry::ANSWER;
+        self.entry.values = values;
+    }
+
+    /// Answers the last exit by a general-protection fault.
+    pub fn refuse(&mut self) {
+        self.entry.flags |= entry::FAULT;
+    }
+
+    /// Raises `event` when it runs next. An interrupt that it cannot take then
+    /// makes [`Self::run`] fail.
+    pub fn raise(&mut self, event: Event) {
+        (self.entry.event, self.entry.error) = event.words();
+        self.entry.flags |= entry::EVENT;
+    }
+
+    /// Makes its next run end as soon as it can take an interrupt.
+    pub fn await_window(&mut self) {
+        self.entry.flags |= entry::WINDOW;
+    }
+
+    /// Makes CPUID, and MSRs that it may not use, exits of its next run.
+    pub fn watch(&mut self, cpuid: bool, msrs: bool) {
+        let flag = |wanted, flag| if wanted { flag } else { 0 };
+        self.entry.flags |= flag(cpuid, entry::CPUID) | flag(msrs, entry::MSRS);
+    }
+
+    /// Runs it until it needs this program, or the CPU is wanted.
+    ///
+    /// # Errors
+    ///
+    /// If the VM was ended, or an event could not be raised.
+    pub fn run(&mut self) -> Result<Exit, Error> {
+        let entry = std::mem::replace(&mut self.entry, IDLE);
+        let Handle { underlay, number } = *self.handle;
+        let exit = underlay.vm_run(number, self.number, &entry)?;
+        Ok(Exit::from(&exit))
+    }
+}
