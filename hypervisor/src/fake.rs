@@ -379,7 +379,7 @@ pub struct FakeMemory {
 
 impl FakeMemory {
     pub const ROOT: u64 = 0x10_0000;
-    const SIZE: usize = 4 << 20;
+    const SIZE: usize = 6 << 20;
     pub const RESERVED: Range<Gpa> = Gpa(3 << 20)..Gpa(4 << 20);
 
     pub fn new() -> Self {

@@ -176,9 +176,9 @@ pub fn inject<V: Vcpu, M>(
     cpu: &mut Cpu<V>,
     [handle, vcpu, event, error]: [u64; 4],
 ) -> Result<Reply, Failure> {
+    let held = children::<V, M>(vm)?.hold(handle)?;
     let narrow = |word: u64| u32::try_from(word).map_err(|_| Errno::InvalidArgument);
     let event = drive::event(narrow(event)?, narrow(error)?)?;
-    let held = children::<V, M>(vm)?.hold(handle)?;
     let child = held.as_ref().ok_or(Errno::NotFound)?;
     child.inject(cpu, vcpu, event)?;
     Ok(0.into())
