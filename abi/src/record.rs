@@ -125,6 +125,9 @@ impl<const N: usize> Content for [u64; N] {
 pub struct Text<const N: usize>([u8; N]);
 
 impl<const N: usize> Text<N> {
+    /// No text.
+    pub const NONE: Self = Self([0; N]);
+
     /// `text`, as far as it fits.
     pub fn new(text: &str) -> Self {
         let mut bytes = [0; N];

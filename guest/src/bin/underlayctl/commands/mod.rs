@@ -11,6 +11,7 @@ mod raw;
 mod shell;
 mod stat;
 mod trace;
+mod vm;
 
 use crate::arguments::Given;
 use crate::trouble::Trouble;
@@ -68,6 +69,7 @@ pub const COMMANDS: &[&Command] = &[
     &stat::COMMAND,
     &trace::COMMAND,
     &mem::COMMAND,
+    &vm::COMMAND,
     &shell::COMMAND,
     &call::COMMAND,
     &raw::COMMAND,

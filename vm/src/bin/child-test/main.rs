@@ -1,0 +1,26 @@
+//! Children as tests want them: one that runs for ever, one that runs anything
+//! at all, a program that asks for anything at all, and whether registers of
+//! both sides stay what they are.
+
+mod attack;
+mod hostile;
+mod random;
+mod registers;
+mod spin;
+
+use std::env;
+use std::error::Error;
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+fn main() -> Outcome {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let count = |word: Option<&String>| word.map_or(Ok(2000), |word| word.parse());
+    match words.first().map(String::as_str) {
+        Some("spin") => spin::run(),
+        Some("hostile") => hostile::run(count(words.get(1))?),
+        Some("attack") => attack::run(count(words.get(1))?),
+        Some("registers") => registers::run(),
+        _ => Err("it takes spin, hostile [COUNT], attack [COUNT] or registers".into()),
+    }
+}

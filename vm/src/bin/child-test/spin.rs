@@ -1,0 +1,31 @@
+//! A child that never needs its program, with all of the pool: its program is
+//! to be killed.
+
+use crate::Outcome;
+use std::io::{Write, stdout};
+use underlay_vm::{Exit, Rights, Vm};
+
+pub fn run() -> Outcome {
+    let mut vm = Vm::new("spinner")?;
+    let first = vm.memory(1)?;
+    let mut rest = Vec::new();
+    while let Ok(more) = vm.memory(1) {
+        rest.push(more);
+    }
+    first.write(0x1000, &[0xeb, 0xfe]); // jmp $
+    vm.map(0, &first, Rights::ALL)?;
+    let mut vcpu = vm.vcpu()?;
+    vcpu.start_real_mode(0x1000)?;
+    let mut is_said = false;
+    loop {
+        match vcpu.run()? {
+            Exit::Interrupted if is_said => {}
+            Exit::Interrupted => {
+                println!("the spinner runs");
+                stdout().flush()?;
+                is_said = true;
+            }
+            other => return Err(format!("unexpected: {other:x?}").into()),
+        }
+    }
+}
