@@ -326,6 +326,105 @@
  */
 #define UNDERLAY_GET_STATUS 32
 
+/*
+ * vm_create, for owner: makes a child, a VM that a program of the owner's runs; without `pool` in the config it is -ENOSYS.
+ *   takes RBX name: its name, which no other child may have
+ *   takes RCX bytes: the name's length, of at most 32
+ *   returns RAX handle: its handle, which is a secret of the program's
+ *   returns RBX number: the number by which `vm_list` tells of it
+ */
+#define UNDERLAY_VM_CREATE 33
+
+/*
+ * vm_destroy, for owner: ends a child and takes back all that it has; one that runs at this moment is -EBUSY, and does not run again.
+ *   takes RBX child: its handle, or its number
+ *   returns RAX zero: 0
+ */
+#define UNDERLAY_VM_DESTROY 34
+
+/*
+ * vm_list, for owner: tells which children there are.
+ *   takes RBX buffer: where records `underlay_vm` are written
+ *   takes RCX bytes: the room there
+ *   takes RDX first: the first child to tell of, counted from 0
+ *   returns RAX written: how many records were written
+ *   returns RBX all: how many children there are
+ */
+#define UNDERLAY_VM_LIST 35
+
+/*
+ * vm_query, for owner: tells of one child.
+ *   takes RBX handle: the child
+ *   takes RCX buffer: where an `underlay_vm` is written
+ *   takes RDX bytes: the room there
+ *   returns RAX size: the size of the whole record, of which as much was written as there was room
+ */
+#define UNDERLAY_VM_QUERY 36
+
+/*
+ * vm_memory, for owner: gives a child some more of the pool, full of zeros; it sees none of it before it is mapped.
+ *   takes RBX handle: the child
+ *   returns RAX address: where the program finds it
+ *   returns RBX bytes: how much it is
+ */
+#define UNDERLAY_VM_MEMORY 37
+
+/*
+ * vm_map, for owner: lets a child see memory that it was given, or no longer see what is there.
+ *   takes RBX handle: the child
+ *   takes RCX at: the child's own physical address, a multiple of a page
+ *   takes RDX from: where the memory is, a multiple of a page
+ *   takes RSI bytes: how much, a multiple of a page
+ *   takes RDI rights: 1 it may read, added: 2 write, 4 execute; 0: it sees nothing there
+ *   returns RAX done: how many were done; the rest needs another call
+ */
+#define UNDERLAY_VM_MAP 38
+
+/*
+ * vm_vcpu, for owner: gives a child another vCPU, in the state after a reset.
+ *   takes RBX handle: the child
+ *   returns RAX vcpu: its number, counted from 0
+ */
+#define UNDERLAY_VM_VCPU 39
+
+/*
+ * vm_registers_read, for owner: reads the registers of a vCPU that does not run.
+ *   takes RBX handle: the child
+ *   takes RCX vcpu: the vCPU
+ *   takes RDX buffer: where an `underlay_vm_registers` is written
+ *   returns RAX zero: 0
+ */
+#define UNDERLAY_VM_REGISTERS_READ 40
+
+/*
+ * vm_registers_write, for owner: sets the registers of a vCPU that does not run, which then forgets an exit that waits for an answer.
+ *   takes RBX handle: the child
+ *   takes RCX vcpu: the vCPU
+ *   takes RDX buffer: an `underlay_vm_registers`
+ *   returns RAX zero: 0
+ */
+#define UNDERLAY_VM_REGISTERS_WRITE 41
+
+/*
+ * vm_run, for owner: runs a vCPU on this CPU until it needs its program, or the CPU is wanted.
+ *   takes RBX handle: the child
+ *   takes RCX vcpu: the vCPU
+ *   takes RDX entry: an `underlay_vm_entry`, which is read once, before it runs
+ *   takes RSI exit: where an `underlay_vm_exit` is written, after it ran
+ *   returns RAX kind: the kind of the exit, as in the record
+ */
+#define UNDERLAY_VM_RUN 42
+
+/*
+ * vm_inject, for owner: raises an event in a vCPU that does not run, when it is entered next; one that cannot take it is -EBUSY.
+ *   takes RBX handle: the child
+ *   takes RCX vcpu: the vCPU
+ *   takes RDX event: the event, as in `underlay_vm_entry`
+ *   takes RSI error: its error code
+ *   returns RAX zero: 0
+ */
+#define UNDERLAY_VM_INJECT 43
+
 /* What there is beneath, as `info` tells it. */
 struct underlay_info {
 	/* Version of the call interface. */
@@ -408,6 +507,102 @@ struct underlay_trace {
 	uint32_t cpu;
 };
 UNDERLAY_SIZE(underlay_trace, 88);
+
+/* A child, as `vm_list` and `vm_query` tell of it. */
+struct underlay_vm {
+	/* Its number, which no other child had or will have. */
+	uint64_t number;
+	/* Bytes of the pool that it has. */
+	uint64_t memory;
+	/* How many vCPUs it has. */
+	uint32_t vcpus;
+	/* 1 if one of them runs at this moment, else 0. */
+	uint32_t running;
+	/* Its name. */
+	char name[32];
+};
+UNDERLAY_SIZE(underlay_vm, 56);
+
+/* What a program says when it has a vCPU run: the answer to the last exit, and what is to happen before the vCPU goes on. */
+struct underlay_vm_entry {
+	/* Added: 1 the last exit is answered by `values`, 2 it is answered by a general-protection fault, 4 `event` is raised, 8 the exit `window` comes when the vCPU can take an interrupt, 16 CPUID exits, 32 MSRs that the child may not use exit, 64 the vCPU does not go on but for what the answer asks. */
+	uint32_t flags;
+	/* Bits 0 to 7 the vector, 8 to 10 the type (0 interrupt, 2 NMI, 3 exception), 11 an error code comes with it; all others 0. */
+	uint32_t event;
+	/* The error code. */
+	uint32_t error;
+	/* 0. */
+	uint32_t zero;
+	/* A port's, register's or MSR's value, or a call's RAX; of CPUID, EAX, EBX, ECX, EDX. */
+	uint64_t values[4];
+};
+UNDERLAY_SIZE(underlay_vm_entry, 48);
+
+/* What a vCPU needs its program for. */
+struct underlay_vm_exit {
+	/* 1 port, 2 memory, 3 call, 4 cpuid, 5 msr, 6 halt, 7 shutdown, 8 interrupted, 9 window, 10 entry failed, 11 other. */
+	uint32_t kind;
+	/* Added: 1 it reads and wants an answer, 2 of a string instruction, 4 of a repeated one, 8 the vCPU can take an interrupt now, 16 an event is due already, 32 the entry's event could not be raised and the vCPU did not go on. */
+	uint32_t flags;
+	/* Bytes of the access: 1, 2, 4 or 8. */
+	uint32_t size;
+	/* The port, or the MSR's number. */
+	uint32_t port;
+	/* The child's physical address; of an entry that failed and of other exits, the reason. */
+	uint64_t address;
+	/* What is written; a call's RAX; CPUID's EAX; of an entry that failed and of other exits, what the CPU says beside. */
+	uint64_t data;
+	/* A call's RBX, RCX, RDX, RSI and RDI; CPUID's ECX is the second. */
+	uint64_t values[5];
+	/* Where the vCPU goes on. */
+	uint64_t rip;
+};
+UNDERLAY_SIZE(underlay_vm_exit, 80);
+
+/* The registers of a vCPU. Arrays of segments are in the order ES, CS, SS, DS, FS, GS, LDTR, TR. */
+struct underlay_vm_registers {
+	/* RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15. */
+	uint64_t general[16];
+	/* RIP. */
+	uint64_t rip;
+	/* RFLAGS. */
+	uint64_t rflags;
+	/* CR0. */
+	uint64_t cr0;
+	/* CR2. */
+	uint64_t cr2;
+	/* CR3. */
+	uint64_t cr3;
+	/* CR4. */
+	uint64_t cr4;
+	/* EFER. */
+	uint64_t efer;
+	/* The segments' selectors. */
+	uint64_t selectors[8];
+	/* Their bases. */
+	uint64_t bases[8];
+	/* Their limits in bytes. */
+	uint64_t limits[8];
+	/* Their access rights: bits 8 to 15 and 20 to 23 of the descriptor, moved down by 8; bit 16: unusable. */
+	uint64_t rights[8];
+	/* GDTR's base. */
+	uint64_t gdt_base;
+	/* Its limit. */
+	uint64_t gdt_limit;
+	/* IDTR's base. */
+	uint64_t idt_base;
+	/* Its limit. */
+	uint64_t idt_limit;
+	/* DR0 to DR3, DR6, DR7. */
+	uint64_t debug[6];
+	/* STAR, LSTAR, CSTAR, SFMASK, KERNEL_GS_BASE. */
+	uint64_t system_call[5];
+	/* IA32_SYSENTER_CS, ESP, EIP. */
+	uint64_t system_enter[3];
+	/* XCR0. */
+	uint64_t xcr0;
+};
+UNDERLAY_SIZE(underlay_vm_registers, 592);
 
 /* The registers of a call, and of its reply. */
 struct underlay_call {

@@ -3,12 +3,12 @@
 //! if it has a function of that name, in which it declares what it needs to
 //! see.
 
-#[cfg(feature = "breakable")]
-use crate::controllers::mirror;
 use crate::controllers::child::{
     calls, cpuid as child_cpuid, ends, faults, interruptions, memory as child_memory, msrs,
     ports as child_ports, waits,
 };
+#[cfg(feature = "breakable")]
+use crate::controllers::mirror;
 use crate::controllers::{
     apic, caches, control_registers, counters, cpuid, debug_registers, exceptions, hypercall,
     interrupts, msr, nested_fault, port, print, shutdown, startup, tasks, translations, unasked,

@@ -1,10 +1,10 @@
 //! A machine for the desk: a vCPU whose exits come from a list, and memory in
 //! a map. What the policy did to them is written down.
 
-#[path = "fake/exits.rs"]
-pub mod exits;
 #[path = "fake/child.rs"]
 pub mod child;
+#[path = "fake/exits.rs"]
+pub mod exits;
 
 use core::ops::Range;
 use machine::nested::{NestedEntry, OutOfTables};

@@ -8,9 +8,9 @@ use crate::instruction;
 use crate::outcome::{Outcome, Stop};
 use crate::vm::{Cpu, Vm};
 use machine::{CodeSize, Memory, Vcpu};
-use x86::{Exception, Exit};
 use x86::control::Rflags;
 use x86::event::{Merged, merge};
+use x86::{Exception, Exit};
 
 /// Runs `cpu` until its guest cannot go on.
 pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
@@ -34,24 +34,24 @@ pub fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
     cpu: &mut Cpu<V>,
     exit: &Exit,
 ) -> Result<(), Stop> {
-        let arrival = cpu.arrive(exit);
-        let outcome = C::offer(vm, cpu, exit);
-        let applied = match outcome {
-            Outcome::Done => step_over(vm, cpu),
-            Outcome::Emulated { length } => {
-                step(&mut cpu.vcpu, u64::from(length));
-                Ok(())
-            }
-            Outcome::Again => repeat(&mut cpu.vcpu),
-            Outcome::Resume => redeliver(&mut cpu.vcpu),
-            Outcome::Moved => Ok(()),
-            Outcome::Fault(exception) => raise(&mut cpu.vcpu, exception),
-            Outcome::HandUp => Err(Stop::HandUp),
-            Outcome::Stop(stop) => Err(stop),
-            Outcome::Pass => Err(Stop::Unhandled(*exit)),
-        };
-        cpu.depart(exit, arrival, outcome);
-        applied.and_then(|()| C::go_on(cpu))
+    let arrival = cpu.arrive(exit);
+    let outcome = C::offer(vm, cpu, exit);
+    let applied = match outcome {
+        Outcome::Done => step_over(vm, cpu),
+        Outcome::Emulated { length } => {
+            step(&mut cpu.vcpu, u64::from(length));
+            Ok(())
+        }
+        Outcome::Again => repeat(&mut cpu.vcpu),
+        Outcome::Resume => redeliver(&mut cpu.vcpu),
+        Outcome::Moved => Ok(()),
+        Outcome::Fault(exception) => raise(&mut cpu.vcpu, exception),
+        Outcome::HandUp => Err(Stop::HandUp),
+        Outcome::Stop(stop) => Err(stop),
+        Outcome::Pass => Err(Stop::Unhandled(*exit)),
+    };
+    cpu.depart(exit, arrival, outcome);
+    applied.and_then(|()| C::go_on(cpu))
 }
 
 /// The instruction that exited is done: the guest goes on behind it. Where the

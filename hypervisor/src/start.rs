@@ -120,9 +120,7 @@ fn guest(boot: &Boot, memory: GuestMemory, features: Features, gib_pages: bool) 
 }
 
 /// Room for children, if the config has memory for them.
-fn children<V: Vcpu>(
-    boot: &mut Boot,
-) -> Result<Option<&'static (dyn Any + Send + Sync)>, Refusal> {
+fn children<V: Vcpu>(boot: &mut Boot) -> Result<Option<&'static (dyn Any + Send + Sync)>, Refusal> {
     let pool = machine::child::pool();
     if pool.is_empty() {
         return Ok(None);

@@ -30,7 +30,14 @@ impl Memory {
         let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: the kernel chooses a place where nothing is.
         let room = unsafe {
-            libc::mmap(std::ptr::null_mut(), size, libc::PROT_NONE, anonymous, -1, 0)
+            libc::mmap(
+                std::ptr::null_mut(),
+                size,
+                libc::PROT_NONE,
+                anonymous,
+                -1,
+                0,
+            )
         };
         if room == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());

@@ -61,7 +61,9 @@ impl Vcpu {
     /// If the VM was ended.
     pub fn registers(&self) -> Result<VmRegisters, Error> {
         let Handle { underlay, number } = *self.handle;
-        Ok(patiently(|| underlay.vm_registers_read(number, self.number))?)
+        Ok(patiently(|| {
+            underlay.vm_registers_read(number, self.number)
+        })?)
     }
 
     /// Sets them. An exit that waits for an answer waits no longer.

@@ -116,12 +116,7 @@ impl<V: Vcpu> Child<V> {
         })
     }
 
-    fn turn(
-        &self,
-        host: &mut V,
-        child: &mut Cpu<V::Child>,
-        wish: &Wish,
-    ) -> Result<VmExit, Errno> {
+    fn turn(&self, host: &mut V, child: &mut Cpu<V::Child>, wish: &Wish) -> Result<VmExit, Errno> {
         use machine::ChildMemory;
         let generation = self.vm.memory.generation();
         if !child.vcpu.board(host, generation) {
@@ -131,9 +126,9 @@ impl<V: Vcpu> Child<V> {
         (*exit, *cause) = (None, None);
         child.program.flags = wish.flags & Program::KEPT;
         child.vcpu.await_interrupts(wish.flags & entry::WINDOW != 0);
-        let stop = self.finish_last(child, wish).unwrap_or_else(|| {
-            run_by::<ChildChain, V::Child, super::MemoryOf<V>>(&self.vm, child)
-        });
+        let stop = self
+            .finish_last(child, wish)
+            .unwrap_or_else(|| run_by::<ChildChain, V::Child, super::MemoryOf<V>>(&self.vm, child));
         let record = record::<V>(child, stop);
         child.vcpu.alight(host);
         Ok(record)
@@ -151,7 +146,9 @@ impl<V: Vcpu> Child<V> {
                 return Some(stop);
             }
         }
-        let raised = wish.event.map_or(Ok(()), |event| raise(&mut child.vcpu, event));
+        let raised = wish
+            .event
+            .map_or(Ok(()), |event| raise(&mut child.vcpu, event));
         if raised.is_err() {
             let mut record = plain(kind::INTERRUPTED);
             record.flags = flags::NOT_RAISED;

@@ -96,10 +96,11 @@ impl<V: Vcpu> Children<V> {
     ) -> Result<(u64, u32), Errno> {
         let mut free = None;
         for slot in self.slots {
-            let found = slot.try_upgradeable_read().ok_or(Errno::Busy);
-            match found.as_deref() {
-                Ok(Some(child)) if child.name.as_str() == name => return Err(Errno::Exists),
-                Ok(None) if free.is_none() => free = found.ok(),
+            // One that is being made could get the same name.
+            let found = slot.try_upgradeable_read().ok_or(Errno::Busy)?;
+            match found.as_ref() {
+                Some(child) if child.name.as_str() == name => return Err(Errno::Exists),
+                None if free.is_none() => free = Some(found),
                 _ => {}
             }
         }
@@ -183,7 +184,9 @@ impl<V: Vcpu> Children<V> {
     pub fn records(&self) -> [Option<VmRecord>; CHILDREN_MAX] {
         let mut records = [None; CHILDREN_MAX];
         for (record, slot) in records.iter_mut().zip(self.slots) {
-            *record = slot.try_read().and_then(|held| Some(held.as_ref()?.record()));
+            *record = slot
+                .try_read()
+                .and_then(|held| Some(held.as_ref()?.record()));
         }
         records
     }
@@ -247,7 +250,9 @@ impl<V: Vcpu> Child<V> {
 
     fn count_running(&self, more: bool) {
         let one = if more { 1 } else { u32::MAX };
-        self.running.fetch_update(AcqRel, Acquire, |n| Some(n.wrapping_add(one))).ok();
+        self.running
+            .fetch_update(AcqRel, Acquire, |n| Some(n.wrapping_add(one)))
+            .ok();
     }
 }
 

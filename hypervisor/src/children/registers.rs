@@ -32,7 +32,9 @@ impl<V: Vcpu> Child<V> {
 
     /// Raises `event` in vCPU `number`.
     pub fn inject(&self, cpu: &mut Cpu<V>, number: u64, event: Event) -> Result<(), Errno> {
-        self.loaded(cpu, number, |child| super::drive::raise(&mut child.vcpu, event))
+        self.loaded(cpu, number, |child| {
+            super::drive::raise(&mut child.vcpu, event)
+        })
     }
 
     fn loaded<R>(

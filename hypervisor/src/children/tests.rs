@@ -3,13 +3,13 @@
 use super::*;
 use crate::fake::child::{CHILD_EXITS, JOURNAL};
 use crate::fake::{FakeMemory, FakeVtx};
-use crate::run::run;
 use crate::outcome::Stop;
+use crate::run::run;
+use crate::vm::Features;
 use abi::call;
 use abi::child::{entry, exit as flags, kind};
 use abi::handoff::Presence;
 use abi::record::{VmEntry, VmExit, VmRegisters};
-use crate::vm::Features;
 use x86::exit::{Instruction, PortAccess};
 use x86::{Exit, Registers};
 
@@ -124,7 +124,10 @@ fn names_are_unique_and_handles_are_secrets() {
     refused(create(&vm, "a\n"), Errno::InvalidArgument);
     refused(create(&vm, &"x".repeat(33)), Errno::NameTooLong);
     // A number is enough to end a child, and not to use it.
-    refused(ask(&vm, call::VM_VCPU, [first, 0, 0, 0, 0]), Errno::NotFound);
+    refused(
+        ask(&vm, call::VM_VCPU, [first, 0, 0, 0, 0]),
+        Errno::NotFound,
+    );
     assert_eq!(ask(&vm, call::VM_DESTROY, [first, 0, 0, 0, 0])[0], 0);
     refused(ask(&vm, call::VM_VCPU, [one, 0, 0, 0, 0]), Errno::NotFound);
     let [_, third] = create(&vm, "one");
@@ -262,7 +265,11 @@ fn entries_that_make_no_sense_are_refused_and_nothing_runs() {
     ];
     for entry in wrong {
         let answer = enter(&vm, handle, &entry, &[]);
-        assert_eq!(answer, Err(Errno::InvalidArgument.to_register()), "{entry:?}");
+        assert_eq!(
+            answer,
+            Err(Errno::InvalidArgument.to_register()),
+            "{entry:?}"
+        );
     }
     // Interrupts are off after a reset.
     let exit = enter(&vm, handle, &event(0x30), &[Exit::Nmi]).unwrap();
@@ -275,19 +282,32 @@ fn a_child_is_shown_only_what_it_was_given() {
     let [other, _] = create(&vm, "other");
     let [piece, bytes] = ask(&vm, call::VM_MEMORY, [handle, 0, 0, 0, 0]);
     assert_eq!([piece, bytes], [POOL.start, PIECE]);
-    let map = |handle, at, from, bytes, rights| ask(&vm, call::VM_MAP, [handle, at, from, bytes, rights]);
+    let map =
+        |handle, at, from, bytes, rights| ask(&vm, call::VM_MAP, [handle, at, from, bytes, rights]);
     assert_eq!(map(handle, 0, piece, 0x2000, 7)[0], 0x2000);
     refused(map(other, 0, piece, 0x1000, 7), Errno::NotPermitted);
-    refused(map(handle, 0, piece + PIECE, 0x1000, 1), Errno::InvalidArgument);
-    refused(map(handle, 0, piece - 0x1000, 0x1000, 1), Errno::InvalidArgument);
+    refused(
+        map(handle, 0, piece + PIECE, 0x1000, 1),
+        Errno::InvalidArgument,
+    );
+    refused(
+        map(handle, 0, piece - 0x1000, 0x1000, 1),
+        Errno::InvalidArgument,
+    );
     refused(map(handle, 0, 0x1000, 0x1000, 1), Errno::InvalidArgument);
-    refused(map(handle, 0, u64::MAX & !0xfff, 0x2000, 1), Errno::InvalidArgument);
+    refused(
+        map(handle, 0, u64::MAX & !0xfff, 0x2000, 1),
+        Errno::InvalidArgument,
+    );
     refused(map(handle, 1, piece, 0x1000, 1), Errno::InvalidArgument);
     refused(map(handle, 0, piece, 0x1001, 1), Errno::InvalidArgument);
     refused(map(handle, 0, piece, 0x1000, 2), Errno::InvalidArgument);
     refused(map(handle, 0, piece, 0x1000, 8), Errno::InvalidArgument);
     assert_eq!(map(handle, 0, 0, 0x1000, 0)[0], 0x1000);
-    refused(ask(&vm, call::VM_MEMORY, [other, 0, 0, 0, 0]), Errno::NoSpace);
+    refused(
+        ask(&vm, call::VM_MEMORY, [other, 0, 0, 0, 0]),
+        Errno::NoSpace,
+    );
     assert_eq!(ask(&vm, call::VM_DESTROY, [handle, 0, 0, 0, 0])[0], 0);
     assert_eq!(ask(&vm, call::VM_MEMORY, [other, 0, 0, 0, 0])[0], piece);
 }

@@ -32,7 +32,9 @@ pub struct FakePool(Mutex<BTreeMap<u64, (u64, Rights)>>);
 impl FakePool {
     fn rights(&self, gpa: Gpa) -> Rights {
         let pages = self.0.lock().unwrap();
-        pages.get(&gpa.page().0).map_or(Rights::default(), |page| page.1)
+        pages
+            .get(&gpa.page().0)
+            .map_or(Rights::default(), |page| page.1)
     }
 }
 

@@ -72,8 +72,7 @@ impl PoolMemory {
 impl ChildMemory for PoolMemory {
     fn map(&self, at: Gpa, from: Gpa, rights: Rights) -> Result<(), Unmappable> {
         let is_page = at.page_offset() == 0 && from.page_offset() == 0;
-        let in_pool = !rights.read
-            || self.pool.contains(&from.0) && self.pool.end - from.0 >= PAGE;
+        let in_pool = !rights.read || self.pool.contains(&from.0) && self.pool.end - from.0 >= PAGE;
         if at.0 >> ADDRESS_BITS != 0 || !is_page || !in_pool {
             return Err(Unmappable::Address);
         }

@@ -6,12 +6,12 @@ use super::enter::{self, Frame};
 use super::nmis::Nmis;
 use super::setup::{self, Pointers};
 use super::vcpu::SvmCpu;
+use crate::checked::CheckedEntries;
+use crate::child::ChildVcpu;
 use crate::child::boarding::{self, Passenger};
 use crate::child::extended::EVERYWHERE;
 use crate::child::memory::PoolMemory;
 use crate::child::pages::Block;
-use crate::child::ChildVcpu;
-use crate::checked::CheckedEntries;
 use crate::instructions;
 use crate::nested::Format;
 use crate::vcpu::Vcpu;
@@ -89,8 +89,7 @@ fn controls(control: &mut Control, pointers: &Pointers) {
     control.tlb_control = TLB_FLUSH_ALL;
     control.virtual_interrupt = VIRTUAL_MASKING;
     control.intercept_exceptions = EXCEPTIONS;
-    control.intercept3 |=
-        intercept3::INTR | intercept3::NMI | intercept3::RDPMC | intercept3::HLT;
+    control.intercept3 |= intercept3::INTR | intercept3::NMI | intercept3::RDPMC | intercept3::HLT;
     control.intercept4 |= intercept4::RDTSCP
         | intercept4::WBINVD
         | intercept4::MONITOR

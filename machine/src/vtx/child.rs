@@ -203,7 +203,8 @@ impl VtxCpu<true> {
         self.vmcs.write(field::CR0_MASK, fixed);
         let masked = !GUEST_CR4.bits() | support.cr4_fixed;
         self.vmcs.write(field::CR4_MASK, masked);
-        self.vmcs.write(field::HOST_RSP, self.frame.end_of_registers());
+        self.vmcs
+            .write(field::HOST_RSP, self.frame.end_of_registers());
         let exit_point = super::enter::exit_point as *const () as u64;
         self.vmcs.write(field::HOST_RIP, exit_point);
         for number in SWITCHED {
@@ -276,9 +277,8 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
         };
         own.guest = host.vmcs.address();
         let moved = own.host.replace(cpu) != Some(cpu);
-        let values = moved.then(|| {
-            HOST.map(|encoding| host.vmcs.try_read(u64::from(encoding)).unwrap_or(0))
-        });
+        let values = moved
+            .then(|| HOST.map(|encoding| host.vmcs.try_read(u64::from(encoding)).unwrap_or(0)));
         make_current(own.at);
         if let Some(values) = values {
             self.take_host(values);
@@ -423,8 +423,11 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
 
     fn await_interrupts(&mut self, wanted: bool) {
         let word = self.support.processor;
-        let window = if wanted { processor::INTERRUPT_WINDOW } else { 0 };
+        let window = if wanted {
+            processor::INTERRUPT_WINDOW
+        } else {
+            0
+        };
         self.vmcs.write(field::PROCESSOR_CONTROLS, word | window);
     }
 }
-

@@ -25,7 +25,8 @@ pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> O
         // Qualification for Debug Exceptions".
         DEBUG => {
             let before = cpu.vcpu.debug_register(6);
-            cpu.vcpu.set_debug_register(6, before | detail & 0xffff_ffff);
+            cpu.vcpu
+                .set_debug_register(6, before | detail & 0xffff_ffff);
         }
         _ => {}
     }

@@ -102,7 +102,10 @@ fn case(vcpu: &mut Vcpu, random: &mut Random, kinds: &mut BTreeMap<String, u64>)
         }
         let exit = vcpu.run()?;
         *kinds.entry(name(&exit)).or_insert(0) += 1;
-        let ends = matches!(exit, Exit::Shutdown | Exit::EntryFailed { .. } | Exit::Other { .. });
+        let ends = matches!(
+            exit,
+            Exit::Shutdown | Exit::EntryFailed { .. } | Exit::Other { .. }
+        );
         if ends {
             break;
         }

@@ -4,6 +4,7 @@
 
 mod attack;
 mod hostile;
+mod moves;
 mod random;
 mod registers;
 mod spin;
@@ -20,7 +21,8 @@ fn main() -> Outcome {
         Some("spin") => spin::run(),
         Some("hostile") => hostile::run(count(words.get(1))?),
         Some("attack") => attack::run(count(words.get(1))?),
+        Some("moves") => moves::run(count(words.get(1))?),
         Some("registers") => registers::run(),
-        _ => Err("it takes spin, hostile [COUNT], attack [COUNT] or registers".into()),
+        _ => Err("it takes spin, hostile [COUNT], attack [COUNT] moves [COUNT] or registers".into()),
     }
 }

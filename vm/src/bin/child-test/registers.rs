@@ -8,7 +8,7 @@ use abi::record::{VmEntry, VmExit};
 use std::arch::asm;
 use underlay::{Instruction, Token, Underlay, Way};
 
-/// Sixteen registers of 32 bytes.
+/// Sixteen registers of 32 bytes, or their lower halves where there is no more.
 type Vectors = [u64; 64];
 
 /// In real mode: all ones into eight vector registers, other modes of rounding,
@@ -69,9 +69,17 @@ impl Child {
         let entry = [0; VmEntry::SIZE];
         let mut exit = [0; VmExit::SIZE];
         loop {
-            let arguments = [self.handle, 0, entry.as_ptr() as u64, exit.as_mut_ptr() as u64];
-            // SAFETY: the records are there; the program has AVX, which `run` of
-            // this file asked for.
+            let arguments = [
+                self.handle,
+                0,
+                entry.as_ptr() as u64,
+                exit.as_mut_ptr() as u64,
+            ];
+            let call = match is_x86_feature_detected!("avx") {
+                true => call_with_avx,
+                false => call_with_sse,
+            };
+            // SAFETY: the records are there, and the CPU has what was chosen.
             let rax = unsafe { call(self.instruction, self.token, arguments, vectors) };
             match VmExit::from_bytes(&exit).kind {
                 kind::INTERRUPTED if rax as i64 >= 0 => {}
@@ -82,56 +90,60 @@ impl Child {
     }
 }
 
-/// One call of `vm_run`, with `vectors` in YMM0 to YMM15 at the instruction.
-#[target_feature(enable = "avx")]
-unsafe fn call(
-    instruction: Instruction,
-    Token([r8, r9]): Token,
-    [handle, vcpu, from, into]: [u64; 4],
-    vectors: &mut Vectors,
-) -> u64 {
-    let is_amd = u64::from(instruction == Instruction::Vmmcall);
-    let rax;
-    // SAFETY: as for a call of this service; RBX is put back, and vector
-    // registers are given to the compiler as changed.
-    unsafe {
-        asm!(
-            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
-            "vmovups ymm\\n, [r10 + 32 * \\n]",
-            ".endr",
-            "push rbx",
-            "mov rbx, r12",
-            "test r11, r11",
-            "jnz 2f",
-            "vmcall",
-            "jmp 3f",
-            "2: vmmcall",
-            "3: pop rbx",
-            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
-            "vmovups [r10 + 32 * \\n], ymm\\n",
-            ".endr",
-            in("r10") vectors.as_mut_ptr(),
-            in("r11") is_amd,
-            in("r12") handle,
-            inout("rax") VM_RUN => rax,
-            in("rcx") vcpu,
-            in("rdx") from,
-            in("rsi") into,
-            in("r8") r8,
-            in("r9") r9,
-            out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
-            out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,
-            out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
-            out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
-        );
-    }
-    rax
+macro_rules! call {
+    ($name:ident $feature:literal $move:literal $register:literal) => {
+        /// One call of `vm_run`, with `vectors` in the vector registers at the
+        /// instruction.
+        #[target_feature(enable = $feature)]
+        unsafe fn $name(
+            instruction: Instruction,
+            Token([r8, r9]): Token,
+            [handle, vcpu, from, into]: [u64; 4],
+            vectors: &mut Vectors,
+        ) -> u64 {
+            let is_amd = u64::from(instruction == Instruction::Vmmcall);
+            let rax;
+            // SAFETY: as for a call of this service; RBX is put back, and vector
+            // registers are given to the compiler as changed.
+            unsafe {
+                asm!(
+                    ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+                    concat!($move, " ", $register, "\\n, [r10 + 32 * \\n]"),
+                    ".endr",
+                    "push rbx",
+                    "mov rbx, r12",
+                    "test r11, r11",
+                    "jnz 2f",
+                    "vmcall",
+                    "jmp 3f",
+                    "2: vmmcall",
+                    "3: pop rbx",
+                    ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+                    concat!($move, " [r10 + 32 * \\n], ", $register, "\\n"),
+                    ".endr",
+                    in("r10") vectors.as_mut_ptr(),
+                    in("r11") is_amd,
+                    in("r12") handle,
+                    inout("rax") VM_RUN => rax,
+                    in("rcx") vcpu,
+                    in("rdx") from,
+                    in("rsi") into,
+                    in("r8") r8,
+                    in("r9") r9,
+                    out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+                    out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                    out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                    out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+                );
+            }
+            rax
+        }
+    };
 }
+call! { call_with_avx "avx" "vmovups" "ymm" }
+call! { call_with_sse "sse2" "movups" "xmm" }
 
 pub fn run() -> Outcome {
-    if !is_x86_feature_detected!("avx") {
-        return Err("this CPU has no AVX".into());
-    }
     let child = Child::new()?;
     let expected: Vectors = std::array::from_fn(|n| 0x0101_0101_0101_0101 * (n as u64 + 1));
     let mut vectors = expected;

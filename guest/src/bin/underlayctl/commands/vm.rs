@@ -51,7 +51,10 @@ fn list(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
 }
 
 fn text(children: &[VmRecord]) -> String {
-    let head = format!("{:>6}  {:<32}  {:>5}  {:>8}  state\n", "number", "name", "vcpus", "MiB");
+    let head = format!(
+        "{:>6}  {:<32}  {:>5}  {:>8}  state\n",
+        "number", "name", "vcpus", "MiB"
+    );
     let rows = children.iter().map(|child| {
         format!(
             "{:>6}  {:<32}  {:>5}  {:>8}  {}\n",
@@ -88,9 +91,7 @@ fn json(children: &[VmRecord]) -> Value {
 /// One that runs at this moment ends at its next exit.
 fn destroy(underlay: Underlay, name: &str) -> Result<(), Trouble> {
     let children = underlay.children()?;
-    let is_it = |child: &&VmRecord| {
-        child.name.as_str() == name || child.number.to_string() == name
-    };
+    let is_it = |child: &&VmRecord| child.name.as_str() == name || child.number.to_string() == name;
     let child = children.iter().find(is_it);
     let child = child.ok_or_else(|| Trouble::usage(format!("there is no VM `{name}`")))?;
     loop {
@@ -131,7 +132,10 @@ mod tests {
     #[test]
     fn each_is_a_line() {
         let text = text(&children());
-        let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|l| l.split_whitespace().collect())
+            .collect();
         assert_eq!(lines[1], ["7", "one", "2", "64", "runs"]);
         assert_eq!(lines[2], ["7", "other", "2", "64", "waits"]);
     }
