@@ -34,6 +34,7 @@ pub mod start;
 pub mod statistics;
 pub mod text;
 pub mod trace;
+pub mod visible;
 pub mod vm;
 pub mod watches;
 

@@ -1,5 +1,6 @@
 //! The config parser: what it says about mistakes, and that nothing upsets it.
 
+use abi::handoff::REGION_ALIGN;
 use loader::config::{
     Compat, Config, Cpus, KEYS, LogLevel, LogPort, Memory, Next, OnFailure, Presence, TRACE_ALIGN,
     TRACE_ON, parse,
@@ -29,7 +30,7 @@ fn a_mistake_is_named_by_file_line_and_key_and_the_default_stands() {
         said("# fine\n\ncolour = blue\n"),
         [
             "underlay.conf:3: colour: there is no such key (there are enabled, on_failure, \
-          presence, log, log_level, print, compat, trace, cpus, memory, next, next_args); using nothing of this line"
+          presence, log, log_level, print, compat, trace, pool, cpus, memory, next, next_args); using nothing of this line"
         ]
     );
     assert_eq!(
@@ -137,7 +138,10 @@ prop_compose! {
         log_level in (1u32..6).prop_filter_map("code", LogLevel::from_code),
         print in any::<bool>(),
         compat in prop::sample::select(vec![Compat::None, Compat::BitVisor]),
-        trace in (0u64..=16 << 10).prop_map(|pages| pages * TRACE_ALIGN),
+        (trace, pool) in (
+            (0u64..=16 << 10).prop_map(|pages| pages * TRACE_ALIGN),
+            (0u64..2048).prop_map(|pieces| pieces * REGION_ALIGN),
+        ),
         cpus in prop::sample::select(vec![Cpus::One, Cpus::All]),
         memory in prop::option::of(0u64..4 << 30),
         next in prop::option::of("\\\\[a-zA-Zäß0-9 .\\\\=#_-]{0,40}[a-z]"),

@@ -38,10 +38,7 @@ pub fn event(word: u32, error: u32) -> Result<Event, Errno> {
 }
 
 /// Raises `event` in a vCPU that is loaded.
-pub fn raise<V: Vcpu, H>(vcpu: &mut V, event: Event) -> Result<(), Errno>
-where
-    V: ChildVcpu<H>,
-{
+pub fn raise<H, V: ChildVcpu<H>>(vcpu: &mut V, event: Event) -> Result<(), Errno> {
     let waits = event.kind == EventType::Interrupt && !vcpu.takes_interrupts();
     if waits || vcpu.has_event() {
         return Err(Errno::Busy);

@@ -4,6 +4,7 @@
 use super::extended::{self, Extended};
 use super::memory::PoolMemory;
 use super::pages;
+use crate::instructions;
 use crate::nested::Format;
 use crate::region::Region;
 use abi::handoff::Handoff;
@@ -45,6 +46,22 @@ pub(crate) fn memory(format: Format) -> Option<PoolMemory> {
     // SAFETY: the loader took the pool from the guest's memory, all of which the
     // own tables map at the offset, without the region.
     unsafe { PoolMemory::new(format, pool) }
+}
+
+/// Ticks between two failed entries of children that are explained.
+const PAUSE: u64 = 1 << 28;
+
+/// Whether the log may have an explanation of why a child could not be entered:
+/// its program decides how often that happens.
+pub(crate) fn may_explain() -> bool {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = instructions::read_tsc();
+    let last = LAST.load(Ordering::Relaxed);
+    let is_due = last == 0 || now.wrapping_sub(last) > PAUSE;
+    if is_due {
+        LAST.store(now, Ordering::Relaxed);
+    }
+    is_due
 }
 
 /// A CPU that children can run on. Written by that CPU alone.

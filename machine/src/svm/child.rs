@@ -291,8 +291,12 @@ impl<const CHILD: bool> ChildVcpu<SvmCpu<CHILD>> for SvmCpu<true> {
         self.flush_nested();
     }
 
+    /// In real mode no error code is pushed.
     fn raise(&mut self, event: Event) {
-        let code = u64::from(event.error.unwrap_or(0));
+        let protected = self.cr0().contains(x86::control::Cr0::PE);
+        let error = event.error.filter(|_| protected);
+        let event = Event { error, ..event };
+        let code = u64::from(error.unwrap_or(0));
         self.vmcb_mut().control.entry_event = u64::from(event.word()) | code << 32;
     }
 

@@ -9,7 +9,7 @@ use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
 use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
-use crate::child::boarding::Seat;
+use crate::child::boarding::{self, Seat};
 use crate::child::extended::EVERYWHERE;
 use crate::memory::GuestMemory;
 use crate::percpu::{self, PerCpu};
@@ -161,7 +161,9 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
         self.vmcb_mut().control.tlb_control = TLB_KEEP;
         self.vmcb_mut().control.entry_event = 0;
         let exit = decode(&self.vmcb().control, &self.frame.registers);
-        if let Exit::EntryFailed(failure) = exit {
+        if let Exit::EntryFailed(failure) = exit
+            && (!CHILD || boarding::may_explain())
+        {
             checks::explain(self.vmcb(), &self.capabilities, failure);
         }
         if self.nmis.is_stepping() {

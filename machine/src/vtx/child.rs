@@ -103,6 +103,19 @@ pub struct Own {
 // not loaded; whoever has it alone may load it.
 unsafe impl Send for VtxCpu<true> {}
 
+/// The longest turn, in ticks of the time-stamp counter. Interrupts end turns
+/// earlier; but Bochs 2.7 does not look for any while a child that it entered
+/// with RFLAGS.IF clear leaves it so.
+const TURN: u64 = 1 << 23;
+
+/// The same as the preemption timer counts it. Intel SDM volume 3,
+/// "VMX-Preemption Timer".
+fn turn() -> u32 {
+    // SAFETY: a CPU with VMX has IA32_VMX_MISC.
+    let misc = unsafe { instructions::read_msr(msr::VMX_MISC) };
+    (TURN >> (misc & 0x1f)) as u32
+}
+
 /// Makes the VMCS at `at` the current one.
 fn make_current(at: u64) {
     let failed: u8;
@@ -283,6 +296,7 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
         if let Some(values) = values {
             self.take_host(values);
         }
+        self.vmcs.write(field::PREEMPTION_TIMER, turn());
         self.vmcs.write(field::PIN_CONTROLS, self.support.pin);
         if self.percpu.was_visited() {
             leave_at_once();
@@ -406,9 +420,13 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
         self.flush_nested();
     }
 
+    /// In real mode no error code is pushed, and an entry that asks for one
+    /// fails.
     fn raise(&mut self, event: Event) {
-        self.vmcs
-            .write(field::ENTRY_EVENT_CODE, event.error.unwrap_or(0));
+        let protected = self.cr0().contains(x86::control::Cr0::PE);
+        let error = event.error.filter(|_| protected);
+        let event = Event { error, ..event };
+        self.vmcs.write(field::ENTRY_EVENT_CODE, error.unwrap_or(0));
         self.vmcs.write(field::ENTRY_EVENT, event.word());
     }
 

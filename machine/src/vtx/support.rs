@@ -51,7 +51,8 @@ impl Support {
         // SAFETY: a CPU with VMX has IA32_VMX_BASIC.
         let basic = unsafe { read_msr(msr::VMX_BASIC) };
         self.calls().ok()?;
-        let pin = self.pin | pin::EXTERNAL_INTERRUPT_EXITING;
+        let pin = self.pin | pin::EXTERNAL_INTERRUPT_EXITING | pin::PREEMPTION_TIMER;
+        let saved = exit::SAVE_PREEMPTION_TIMER;
         let processor = self.processor
             | processor::HLT_EXITS
             | processor::MWAIT_EXITS
@@ -68,6 +69,7 @@ impl Support {
                 secondary,
                 secondary::WBINVD_EXITS,
             )?,
+            exit: adjust(msr::VMX_EXIT_CONTROLS, self.exit, saved)?,
             ..*self
         })
     }

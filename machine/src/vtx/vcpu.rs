@@ -8,7 +8,7 @@ use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
 use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
-use crate::child::boarding::Seat;
+use crate::child::boarding::{self, Seat};
 use crate::memory::GuestMemory;
 use crate::percpu::PerCpu;
 use crate::region::Page;
@@ -138,7 +138,9 @@ impl<const CHILD: bool> VtxCpu<CHILD> {
             let number = self.vmcs.read(field::INSTRUCTION_ERROR);
             Exit::EntryFailed(EntryFailure::Instruction(number))
         };
-        if let Exit::EntryFailed(failure) = exit {
+        if let Exit::EntryFailed(failure) = exit
+            && (!CHILD || boarding::may_explain())
+        {
             checks::explain(&self.vmcs, &self.capabilities, failure);
         }
         exit

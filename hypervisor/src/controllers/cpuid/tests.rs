@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::fake::{FakeSvm, FakeVtx};
+use crate::visible::*;
+use crate::vm::Features;
 use proptest::prelude::*;
+use x86::control::Cr4;
 
 const ALL: Leaf = Leaf {
     eax: !0,

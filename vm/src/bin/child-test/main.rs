@@ -23,6 +23,8 @@ fn main() -> Outcome {
         Some("attack") => attack::run(count(words.get(1))?),
         Some("moves") => moves::run(count(words.get(1))?),
         Some("registers") => registers::run(),
-        _ => Err("it takes spin, hostile [COUNT], attack [COUNT] moves [COUNT] or registers".into()),
+        _ => {
+            Err("it takes spin, hostile [COUNT], attack [COUNT] moves [COUNT] or registers".into())
+        }
     }
 }
