@@ -4,8 +4,10 @@ use super::*;
 use crate::fake::{FakeSvm, FakeVtx};
 use crate::visible::*;
 use crate::vm::Features;
+use machine::CodeSize;
 use proptest::prelude::*;
 use x86::control::Cr4;
+use x86::cpuid;
 
 const ALL: Leaf = Leaf {
     eax: !0,
