@@ -148,7 +148,7 @@ prop_compose! {
         next_args in "([!-~é][ -~é]{0,60}[!-~é])?",
     ) -> Config {
         Config {
-            enabled, on_failure, presence, log, log_level, print, compat, trace, cpus,
+            enabled, on_failure, presence, log, log_level, print, compat, trace, pool, cpus,
             memory: memory.map_or(Memory::Auto, Memory::AtLeast),
             next: next.map_or(Next::Firmware, Next::File),
             next_args,

@@ -9,6 +9,7 @@ use underlay_vm::{Exit, Instruction, Rights, Vm};
 // What the VM runs, in real mode: each line of text ends with a NUL. ES begins
 // where the VM has no memory.
 global_asm!(
+    ".globl child_begin, child_call, child_end",
     ".code16",
     "child_begin:",
     "mov si, offset by_call_at",
