@@ -3,6 +3,7 @@
 //! both sides stay what they are.
 
 mod attack;
+mod costs;
 mod hostile;
 mod moves;
 mod random;
@@ -20,11 +21,13 @@ fn main() -> Outcome {
     match words.first().map(String::as_str) {
         Some("spin") => spin::run(),
         Some("hostile") => hostile::run(count(words.get(1))?),
+        Some("costs") => costs::run(),
         Some("attack") => attack::run(count(words.get(1))?),
         Some("moves") => moves::run(count(words.get(1))?),
         Some("registers") => registers::run(),
-        _ => {
-            Err("it takes spin, hostile [COUNT], attack [COUNT] moves [COUNT] or registers".into())
-        }
+        _ => Err(
+            "it takes spin, costs, hostile [COUNT], attack [COUNT] moves [COUNT] or registers"
+                .into(),
+        ),
     }
 }
