@@ -116,13 +116,13 @@ impl Passenger {
         self.generation = generation;
         seat.last = self.number;
         seat.guest.save();
-        self.registers.restore();
+        self.registers.restore(&seat.guest);
         is_stale
     }
 
     /// Exchanges them again.
     pub(crate) fn alight(&mut self, seat: &Seat) {
         self.registers.save();
-        seat.guest.restore();
+        seat.guest.restore(&self.registers);
     }
 }

@@ -35,6 +35,10 @@ pub struct Extended {
     /// The MSRs, in the order of the vendor's list.
     pub msrs: [u64; MSRS_MAX],
     xfd: u64,
+    /// All that XCR0 can have on this CPU, and whether it has IA32_XFD. CPUs of
+    /// one machine are alike.
+    all: u64,
+    has_xfd: bool,
 }
 
 /// Whether this CPU can exchange them: the hypervisor's CR4 has OSXSAVE then.
@@ -73,6 +77,8 @@ impl Extended {
             numbers,
             msrs: [0; MSRS_MAX],
             xfd: 0,
+            all: all(),
+            has_xfd: has_xfd(),
         })
     }
 
@@ -80,12 +86,12 @@ impl Extended {
     /// afterwards, so that none of it, used or not, is left for the other side.
     pub(crate) fn save(&mut self) {
         self.xcr0 = read_xcr0();
-        if has_xfd() {
+        if self.has_xfd {
             self.xfd = guarded::read_msr(XFD).unwrap_or(0);
             // SAFETY: nothing is disabled; the register exists.
             unsafe { guarded::write_msr(XFD, 0) };
         }
-        guarded::set_extended_control(0, all());
+        guarded::set_extended_control(0, self.all);
         // SAFETY: CR4.OSXSAVE is set, TS and EM of CR0 are clear, and the block
         // is aligned to a page and as large as CPUID says for all of XCR0.
         unsafe {
@@ -101,8 +107,9 @@ impl Extended {
         }
     }
 
-    /// Puts the registers into the CPU, from which the other side's were taken.
-    pub(crate) fn restore(&self) {
+    /// Puts the registers into the CPU, from which those of `other` were just
+    /// taken: what both sides have alike is left as it is.
+    pub(crate) fn restore(&self, other: &Self) {
         // SAFETY: as for `save`; what XSAVE wrote, and zeros with a valid MXCSR,
         // are what XRSTOR takes.
         unsafe {
@@ -115,13 +122,18 @@ impl Extended {
             unsafe { guarded::write_msr(XFD, self.xfd) };
         }
         instructions::write_cr2(self.cr2);
-        for (number, value) in (0..).zip(self.debug) {
-            instructions::write_debug_register(debug_register(number), value);
+        for (number, (value, there)) in (0..).zip(self.debug.into_iter().zip(other.debug)) {
+            if value != there {
+                instructions::write_debug_register(debug_register(number), value);
+            }
         }
-        for (number, value) in self.numbers.iter().zip(self.msrs) {
-            // SAFETY: of the vendors' lists, registers that mean nothing to the
-            // hypervisor.
-            unsafe { guarded::write_msr(*number, value) };
+        let values = self.msrs.into_iter().zip(other.msrs);
+        for (number, (value, there)) in self.numbers.iter().zip(values) {
+            if value != there {
+                // SAFETY: of the vendors' lists, registers that mean nothing to
+                // the hypervisor.
+                unsafe { guarded::write_msr(*number, value) };
+            }
         }
     }
 }
