@@ -1,11 +1,11 @@
 //! The handoff: what the loader tells the hypervisor when it calls its entry
 //! point, and what the hypervisor answers.
 //!
-//! The loader calls `entry(&mut Handoff, role) -> u64` on every CPU, with the System V calling
-//! convention, at CPL 0 in 64-bit mode, with interrupts off (the loader turns
-//! them on again) and the region executable and identity-mapped. The call returns once:
-//! with 0 as a guest of the hypervisor, or with a [`crate::Refusal`]'s code and
-//! the machine as it was.
+//! The loader calls `entry(&mut Handoff, role) -> u64` on every CPU, with the
+//! System V calling convention, at CPL 0 in 64-bit mode, with interrupts off
+//! (the loader turns them on again) and the region executable and
+//! identity-mapped. The call returns once: with 0 as a guest of the hypervisor,
+//! or with a [`crate::Refusal`]'s code and the machine as it was.
 
 /// `Handoff::magic`: spells `ULAYHAND`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ULAYHAND");

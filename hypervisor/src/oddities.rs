@@ -35,7 +35,7 @@ oddities! {
     NoInstruction "access-without-instruction",
     /// A call that its caller may not make.
     RefusedCall "refused-call",
-    /// An INIT signal to the boot processor.
+    /// An INIT signal that reached a CPU through its hardware.
     Init "init",
 }
 

@@ -28,6 +28,8 @@ struct Peer {
     logical: AtomicU32,
     format: AtomicU32,
     x2: AtomicBool,
+    /// It is ready to enter the guest.
+    ready: AtomicBool,
 }
 
 /// What becomes of a start with several CPUs.
@@ -46,8 +48,6 @@ pub struct Peers {
     /// Closed while it is odd. Closed by who wants to be alone, by exchange, and
     /// opened by the same.
     gate: AtomicU64,
-    /// How many of the others are ready to enter the guest. Each adds itself.
-    ready: AtomicU32,
     /// One that cannot. Written by any that cannot.
     unable: AtomicU32,
     /// 0 until the first CPU has decided, then one of the two below.
@@ -90,7 +90,6 @@ impl Peers {
             all: core::array::from_fn(|_| Peer::default()),
             count: count.clamp(1, CPUS_MAX as u32),
             gate: AtomicU64::new(0),
-            ready: AtomicU32::new(0),
             unable: AtomicU32::new(0),
             decision: AtomicU32::new(0),
         }
@@ -160,8 +159,10 @@ impl Peers {
     }
 
     /// CPU `number` is ready. Waits for the first CPU's decision: true to go on.
-    pub fn wait_for_decision(&self) -> bool {
-        self.ready.fetch_add(1, AcqRel);
+    pub fn wait_for_decision(&self, number: u32) -> bool {
+        if let Some(peer) = self.peer(number) {
+            peer.ready.store(true, Release);
+        }
         loop {
             match self.decision.load(Acquire) {
                 0 => spin_loop(),
@@ -178,12 +179,13 @@ impl Peers {
     /// The first CPU waits for all others, until `is_late`, and decides.
     pub fn gather(&self, is_late: impl Fn() -> bool) -> Together {
         let together = loop {
-            let ready = self.ready.load(Acquire);
-            match self.unable.load(Acquire) {
-                0 if ready + 1 == self.count => break Together::Yes,
-                0 if is_late() => break Together::Without(ready + 1),
-                0 => spin_loop(),
-                unable => break Together::Without(unable),
+            let mut others = self.others(0);
+            let missing = others.find(|(_, peer)| !peer.ready.load(Acquire));
+            match (self.unable.load(Acquire), missing) {
+                (0, None) => break Together::Yes,
+                (0, Some((number, _))) if is_late() => break Together::Without(number),
+                (0, Some(_)) => spin_loop(),
+                (unable, _) => break Together::Without(unable),
             }
         };
         let decision = match together {

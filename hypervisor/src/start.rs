@@ -33,11 +33,11 @@ pub fn start(mut boot: Boot) -> Refusal {
         );
         instruction::warm_up();
     }
-    let answer = match boot.vendor() {
+    let answer = check_apic(&boot).and_then(|()| match boot.vendor() {
         Some(Vendor::Intel) => start_vtx(&mut boot),
         Some(Vendor::Amd) => start_svm(&mut boot),
         None => Err(Refusal::NoVirtualisation),
-    };
+    });
     match answer {
         Ok(never) => match never {},
         Err(refusal) => {
@@ -48,6 +48,16 @@ pub fn start(mut boot: Boot) -> Refusal {
             refusal
         }
     }
+}
+
+/// CPUs call each other by their local APICs, whose page is watched.
+fn check_apic(boot: &Boot) -> Result<(), Refusal> {
+    if boot.handoff.cpus == 1 {
+        return Ok(());
+    }
+    let value = machine::apic::base();
+    let usual = x86::apic::is_usual(value);
+    usual.then_some(()).ok_or(Refusal::ApicMoved { value })
 }
 
 /// The guest runs until the machine ends.
@@ -189,7 +199,7 @@ fn follow<V: Vcpu>(
 ) -> Result<Never, Refusal> {
     let mut cpu = watched(boot, vm, vcpu, leave)?;
     introduce(vm, &cpu);
-    if !vm.peers.wait_for_decision() {
+    if !vm.peers.wait_for_decision(boot.number) {
         leave(cpu.vcpu);
         return Err(not_together(boot.number));
     }

@@ -13,10 +13,15 @@ pub(crate) const WINDOW: u64 = 0xffff_c000_0000_0000;
 /// "Interrupt Command Register (ICR)": a few are enough.
 const PATIENCE: u32 = 100_000;
 
+/// IA32_APIC_BASE.
+pub fn base() -> u64 {
+    // SAFETY: every CPU on which several can be has it.
+    unsafe { read_msr(msr::APIC_BASE) }
+}
+
 /// Whether it is in x2APIC mode.
 pub fn is_x2() -> bool {
-    // SAFETY: every CPU on which several can be has IA32_APIC_BASE.
-    unsafe { read_msr(msr::APIC_BASE) & BASE_X2 != 0 }
+    base() & BASE_X2 != 0
 }
 
 /// Reads the register at `offset` of the page.
@@ -37,8 +42,7 @@ pub fn write(offset: u16, value: u32) {
 
 /// Whether this is the boot processor.
 pub fn is_boot_processor() -> bool {
-    // SAFETY: as for `is_x2`.
-    unsafe { read_msr(msr::APIC_BASE) & x86::apic::BASE_BOOT != 0 }
+    base() & x86::apic::BASE_BOOT != 0
 }
 
 /// How it is addressed.

@@ -14,6 +14,9 @@ const STACK: usize = 8;
 /// Pages of each stack for exceptions.
 const EXCEPTION_STACK: usize = 3;
 
+/// No local APIC has this number.
+const NOBODY: u32 = u32::MAX;
+
 /// Writes what the CPU was doing when an exception hit the hypervisor.
 pub(crate) type Describe = fn(&mut dyn core::fmt::Write);
 
@@ -38,7 +41,8 @@ pub struct PerCpu {
     pub(crate) on_nmi: AtomicPtr<()>,
     /// A [`Describe`]. Written once, before the first entry.
     pub(crate) describe: AtomicPtr<()>,
-    /// The number of its local APIC. Written by `install`.
+    /// The number of its local APIC, or [`NOBODY`] before it is known. Written
+    /// by that CPU.
     apic: AtomicU32,
     /// Another CPU wants this one to leave its guest and look around. Set by
     /// who then sends an NMI, taken back by who gets one.
@@ -66,7 +70,11 @@ pub fn call(number: u32) {
     if let Some(percpu) = unsafe { place.load(Ordering::Acquire).as_ref() }
         && !percpu.called.swap(true, Ordering::AcqRel)
     {
-        apic::send_nmi(percpu.apic.load(Ordering::Acquire));
+        match percpu.apic.load(Ordering::Acquire) {
+            // It has no guest yet, and looks around before it has.
+            NOBODY => {}
+            id => apic::send_nmi(id),
+        }
     }
 }
 
@@ -110,7 +118,7 @@ impl PerCpu {
             machine_check: AtomicBool::new(false),
             on_nmi: AtomicPtr::new(core::ptr::null_mut()),
             describe: AtomicPtr::new(core::ptr::null_mut()),
-            apic: AtomicU32::new(0),
+            apic: AtomicU32::new(NOBODY),
             called: AtomicBool::new(false),
             on_call: AtomicPtr::new(core::ptr::null_mut()),
             block: AtomicPtr::new(core::ptr::null_mut()),

@@ -315,13 +315,14 @@ fn write<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, number: u32, value: u
 /// With several CPUs it stays where it is watched, and on: by it they call each
 /// other.
 fn write_apic_base<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, value: u64) -> bool {
-    let stays = value & msr::APIC_BASE_ADDRESS == apic::PAGE && value & apic::BASE_ENABLED != 0;
-    if in_reserved(vm, value) || (vm.peers.are_several() && !stays) {
+    if in_reserved(vm, value) || (vm.peers.are_several() && !apic::is_usual(value)) {
         return false;
     }
     let written = cpu.vcpu.write_msr(msr::APIC_BASE, value);
     if written && vm.peers.are_several() {
         vm.peers.note_address(cpu.number, V::apic_address());
+        let boot = value & apic::BASE_BOOT != 0;
+        vm.peers.note_boot(cpu.number, boot);
     }
     written
 }

@@ -124,13 +124,13 @@ fn one_that_cannot_or_does_not_come_keeps_all_out() {
     let unable = vm(2);
     unable.peers.decline(1);
     assert_eq!(unable.peers.gather(|| false), Together::Without(1));
-    assert!(!unable.peers.wait_for_decision());
+    assert!(!unable.peers.wait_for_decision(1));
     let late = vm(2);
     assert_eq!(late.peers.gather(|| true), Together::Without(1));
     assert_eq!(vm(1).peers.gather(|| true), Together::Yes);
     let all = &vm(3);
     thread::scope(|scope| {
-        let others = [1, 2].map(|_| scope.spawn(|| all.peers.wait_for_decision()));
+        let others = [1, 2].map(|number| scope.spawn(move || all.peers.wait_for_decision(number)));
         assert_eq!(all.peers.gather(|| false), Together::Yes);
         for other in others {
             assert!(other.join().expect("it only waits"));

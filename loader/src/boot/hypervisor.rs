@@ -62,8 +62,14 @@ fn offer(config: &Config, token: Token) {
 }
 
 /// A machine of which not every CPU can be taken is not taken at all: one that
-/// is left out could reach everything.
+/// is left out could reach everything. Firmware does not start one that is
+/// switched off, but an operating system that changes the loop in which that
+/// one waits can.
 fn check_cpus(config: &Config, survey: &Survey) -> Result<(), Refusal> {
+    if survey.disabled > 0 {
+        let disabled = survey.disabled.into();
+        return Err(Refusal::DisabledCpus { disabled });
+    }
     let handled = match config.cpus {
         Cpus::One => 1,
         Cpus::All => handoff::CPUS_MAX,

@@ -37,12 +37,11 @@ impl Support {
 
     /// What several CPUs need of this one beside.
     pub fn calls(&self) -> Result<(), Refusal> {
-        let needed = Allowed {
-            msr: msr::VMX_PIN_CONTROLS,
-            value: u64::from(self.preemption_timer) * (u64::from(pin::PREEMPTION_TIMER) << 32),
+        let lacks = Refusal::NoVtxControl {
+            msr: u64::from(msr::VMX_PIN_CONTROLS),
+            bits: u64::from(pin::PREEMPTION_TIMER),
         };
-        let word = needed.adjust(pin::PREEMPTION_TIMER, 0);
-        word.map(drop).map_err(lacks)
+        self.preemption_timer.then_some(()).ok_or(lacks)
     }
 
     /// Whether the guest may use RDTSCP, INVPCID, XSAVES and the instructions
