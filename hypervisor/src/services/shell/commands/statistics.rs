@@ -6,7 +6,8 @@ use machine::{Memory, Vcpu};
 /// The next kind that happened.
 pub fn step<V: Vcpu, M: Memory>(asked: &Asked<V, M>, state: &mut State, out: &mut Out) -> Next {
     let vm = asked.place.vm;
-    if asked.arguments[1] != "" {
+    let [_, extra, _] = asked.arguments;
+    if !extra.is_empty() {
         return usage(asked.command, out);
     }
     let (number, statistics) = match asked.cpu(0) {
