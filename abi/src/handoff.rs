@@ -204,7 +204,7 @@ pub mod footprint {
     const PAGE: u64 = 4096;
     /// Stacks with guard pages, control blocks, bitmaps and statistics of one
     /// CPU.
-    pub const PER_CPU: u64 = 52 * PAGE;
+    pub const PER_CPU: u64 = 56 * PAGE;
     /// Ring of log text.
     pub const LOG: u64 = 32 * PAGE;
     /// Heap, used only while starting.

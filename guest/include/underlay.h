@@ -71,15 +71,17 @@
 #define UNDERLAY_PRINT 3
 
 /*
- * statistics, for owner: writes to the log what this CPU's exits cost, some lines a call.
+ * statistics, for owner: writes to the log what the exits of a CPU cost, some lines a call; no such CPU is -EINVAL.
  *   takes RBX line: 0, or the line to go on with
+ *   takes RCX cpu: the CPU's number, counted from 0
  *   returns RAX next: the number of the next line, or 0 at the end
  */
 #define UNDERLAY_STATISTICS 4
 
 /*
- * trace, for owner: switches the trace of this CPU's exits, or writes it to the log's port; without `trace` in the config it is -ENOSYS.
+ * trace, for owner: switches the trace of a CPU's exits, or writes it to the log's port; without `trace` in the config it is -ENOSYS, no such CPU is -EINVAL.
  *   takes RBX command: 0 stops it, 1 starts it, 2 writes some of its records
+ *   takes RCX cpu: the CPU's number, counted from 0
  *   returns RAX left: records that are still to be written
  */
 #define UNDERLAY_TRACE 5
@@ -205,10 +207,11 @@
 #define UNDERLAY_LOG_LEVEL 18
 
 /*
- * statistics_read, for owner: tells what the exits of this CPU cost.
+ * statistics_read, for owner: tells what the exits of a CPU cost; no such CPU is -EINVAL.
  *   takes RBX buffer: where records `underlay_exits` are written, one for each kind of exit
  *   takes RCX bytes: the room there
  *   takes RDX first: the first kind to tell of, counted from 0
+ *   takes RSI cpu: the CPU's number, counted from 0
  *   returns RAX written: how many records were written
  *   returns RBX all: how many kinds there are
  *   returns RCX cpu: the CPU
@@ -226,16 +229,18 @@
 #define UNDERLAY_ODDITIES_READ 20
 
 /*
- * statistics_reset, for owner: makes all that is counted of this CPU's exits 0.
+ * statistics_reset, for owner: makes all that is counted of a CPU's exits 0; no such CPU is -EINVAL.
+ *   takes RBX cpu: the CPU's number, counted from 0
  *   returns RAX exits: how many exits had been counted
  */
 #define UNDERLAY_STATISTICS_RESET 21
 
 /*
- * trace_read, for owner: reads the trace of this CPU's exits; without `trace` in the config it is -ENOSYS.
+ * trace_read, for owner: reads the trace of a CPU's exits; without `trace` in the config it is -ENOSYS, no such CPU is -EINVAL.
  *   takes RBX buffer: where records `underlay_trace` are written
  *   takes RCX bytes: the room there
  *   takes RDX record: the first record's number, counted from 0
+ *   takes RSI cpu: the CPU's number, counted from 0
  *   returns RAX written: how many records were written
  *   returns RBX next: the number of the record to go on with
  *   returns RCX lost: records before it that were overwritten unread
@@ -243,8 +248,9 @@
 #define UNDERLAY_TRACE_READ 22
 
 /*
- * trace_switch, for owner: starts or stops the trace of this CPU's exits; without `trace` in the config it is -ENOSYS.
+ * trace_switch, for owner: starts or stops the trace of a CPU's exits; without `trace` in the config it is -ENOSYS, no such CPU is -EINVAL.
  *   takes RBX on: 1 starts it, 0 stops it
+ *   takes RCX cpu: the CPU's number, counted from 0
  *   returns RAX before: what it was
  */
 #define UNDERLAY_TRACE_SWITCH 23
@@ -326,6 +332,17 @@
  */
 #define UNDERLAY_GET_STATUS 32
 
+/*
+ * cpus_read, for owner: tells which CPUs there are, by which number each is known to the other services, and what it does.
+ *   takes RBX buffer: where records `underlay_cpu` are written, one for each CPU
+ *   takes RCX bytes: the room there
+ *   takes RDX first: the first CPU to tell of, counted from 0
+ *   returns RAX written: how many records were written
+ *   returns RBX all: how many CPUs there are
+ *   returns RCX here: the number of the CPU that calls
+ */
+#define UNDERLAY_CPUS_READ 33
+
 /* What there is beneath, as `info` tells it. */
 struct underlay_info {
 	/* Version of the call interface. */
@@ -387,6 +404,21 @@ struct underlay_oddity {
 	uint64_t count;
 };
 UNDERLAY_SIZE(underlay_oddity, 48);
+
+/* A CPU, as `cpus_read` tells of it. */
+struct underlay_cpu {
+	/* Its number, counted from 0: 0 is the one on which the loader ran. */
+	uint32_t number;
+	/* The number of its local APIC, by which an operating system knows it. */
+	uint32_t apic;
+	/* What it does: 0 it runs, 1 it waits for a start-up IPI, 2 it has got a signal that it has yet to take up. */
+	uint32_t state;
+	/* Whether its exits are recorded: 0 there is no room for them, 1 not at the moment, 2 they are. */
+	uint32_t trace;
+	/* How many exits are counted. */
+	uint64_t exits;
+};
+UNDERLAY_SIZE(underlay_cpu, 24);
 
 /* An exit, as `trace_read` tells of it. */
 struct underlay_trace {

@@ -17,6 +17,7 @@ pub mod buffer;
 pub mod caller;
 pub mod chain;
 pub mod controllers;
+pub mod counted;
 pub mod emulator;
 pub mod failure;
 pub mod instruction;

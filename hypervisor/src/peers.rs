@@ -135,6 +135,13 @@ impl Peers {
         }
     }
 
+    /// The number of CPU `number`'s local APIC, and where the CPU is.
+    pub fn place(&self, number: u32) -> Option<(u32, State)> {
+        let peer = self.peer(number)?;
+        let state = State::from_word(peer.state.load(Acquire));
+        Some((peer.id.load(Acquire), state))
+    }
+
     /// Sends a signal. To oneself the hardware has no shorthand for one. A CPU
     /// that is not among these does not exist for the guest.
     pub fn send<V: Vcpu>(&self, sender: u32, signal: Signal, destination: Destination) {

@@ -18,6 +18,7 @@ use machine::svm::SvmCpu;
 use machine::vtx::VtxCpu;
 use machine::{Boot, GuestMemory, Memory, Vcpu, exceptions, instructions, svm, vtx};
 use spin::Once;
+use x86::PAGE_SIZE;
 use x86::cpuid::Vendor;
 use x86::exit::EntryFailure;
 use x86::vtx::control::secondary;
@@ -211,6 +212,7 @@ fn introduce<V: Vcpu>(vm: &Vm<GuestMemory>, cpu: &Cpu<V>) {
     let boot = cpu.vcpu.is_boot_processor();
     vm.peers.note_boot(cpu.number, boot);
     vm.peers.note_address(cpu.number, V::apic_address());
+    vm.counted.note(cpu);
 }
 
 /// The CPU with all that controllers watch, and where it counts.
@@ -243,7 +245,7 @@ fn end<V: Vcpu>(
     leave: fn(V),
 ) -> Result<Never, Refusal> {
     match stop {
-        Stop::EntryFailed(failure) if cpu.statistics.total() == 1 && vm.cpus == 1 => {
+        Stop::EntryFailed(failure) if cpu.statistics.ever() == 1 && vm.cpus == 1 => {
             leave(cpu.vcpu);
             Err(refusal(failure))
         }
@@ -257,7 +259,8 @@ fn end<V: Vcpu>(
 /// its own, which is gone when the guest runs.
 #[inline(never)]
 fn records(boot: &mut Boot) -> Result<(&'static Statistics, &'static Trace), Refusal> {
-    let statistics = boot.place(Statistics::default())?;
+    let base = boot.words((Statistics::BASE_BYTES as u64).next_multiple_of(PAGE_SIZE))?;
+    let statistics = boot.place(Statistics::new(base))?;
     let trace = Trace::new(boot.words(boot.handoff.trace_size)?);
     Ok((statistics, boot.place(trace)?))
 }

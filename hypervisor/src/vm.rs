@@ -1,5 +1,6 @@
 //! The guest and its CPUs as objects.
 
+use crate::counted::{self, Counted};
 use crate::oddities::Oddities;
 use crate::outcome::Outcome;
 use crate::peers::Peers;
@@ -8,7 +9,6 @@ use crate::ration::Ration;
 use crate::services::shell::Sessions;
 use crate::shared::Shared;
 use crate::statistics::Statistics;
-use crate::trace::ring::Reader;
 use crate::trace::{Before, Trace};
 use abi::handoff::{Compat, Presence};
 use abi::token::Token;
@@ -49,6 +49,8 @@ pub struct Vm<M> {
     /// What it did that no ordinary system does. Counted by controllers on any
     /// CPU.
     pub oddities: Oddities,
+    /// What is counted on each CPU. Noted by each before its guest runs.
+    pub counted: counted::All,
     /// Ticks of the time-stamp counter a second. Set before the guest runs.
     pub ticks_per_second: u64,
     /// Whether its nested tables may have 1 GiB pages. Set before it runs.
@@ -104,6 +106,7 @@ impl<M> Vm<M> {
             #[cfg(feature = "breakable")]
             mirror: [AtomicU64::new(0), AtomicU64::new(0)],
             oddities: Oddities::default(),
+            counted: counted::All::default(),
             ticks_per_second: 0,
             gib_pages: false,
             peers: Peers::new(1),
@@ -123,8 +126,16 @@ pub struct Cpu<V> {
     pub statistics: &'static Statistics,
     /// Its newest exits, if they are traced.
     pub trace: &'static Trace,
-    /// How far the service `trace` has read them.
-    pub trace_reader: Reader,
+}
+
+impl<V> Cpu<V> {
+    /// What is counted on it.
+    pub fn counted(&self) -> Counted {
+        Counted {
+            statistics: self.statistics,
+            trace: self.trace,
+        }
+    }
 }
 
 /// The moment after an exit.
@@ -141,7 +152,6 @@ impl<V: Vcpu> Cpu<V> {
             vcpu,
             statistics,
             trace,
-            trace_reader: Reader::default(),
         }
     }
 

@@ -382,7 +382,7 @@ unsafe fn prepare(
 }
 
 /// Of a CPU's part of the region, what its vCPU and statistics take.
-const SHARE: u64 = 16 * PAGE_SIZE;
+const SHARE: u64 = 20 * PAGE_SIZE;
 
 fn own_tables<'a>(
     region: &'a mut Region,

@@ -7,6 +7,7 @@ use crate::log::LastWords;
 use crate::{backtrace, guarded, percpu};
 use core::arch::naked_asm;
 use core::fmt::Write;
+use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU32, Ordering};
 use x86_64::VirtAddr;
 use x86_64::structures::gdt::SegmentSelector;
@@ -173,6 +174,13 @@ fn survives() -> bool {
 static FAILED: AtomicU32 = AtomicU32::new(NOBODY);
 const NOBODY: u32 = u32::MAX;
 
+/// The number of the CPU that is to say where its guest was, or [`NOBODY`].
+/// Written by the CPU that failed, and taken back by the one that has said it.
+static TURN: AtomicU32 = AtomicU32::new(NOBODY);
+
+/// Looks at a CPU whose turn it is before it is given up: about a second.
+const PATIENCE: u32 = 50_000_000;
+
 /// True for the first who asks: a failure while failing must not start over, and
 /// one of another CPU has its reason in the first. The others stop, too.
 fn first_failure() -> bool {
@@ -184,11 +192,38 @@ fn first_failure() -> bool {
     first.is_ok()
 }
 
-/// Asked at an NMI: another CPU has failed, and this machine is stopped.
+/// Asked at an NMI: another CPU has failed, and this machine is stopped. Each
+/// CPU says where its guest was when it is its turn, so that nobody's words mix.
 pub(crate) fn stop_with_others() {
-    let failed = FAILED.load(Ordering::Acquire);
-    if failed != NOBODY && failed != percpu::number() {
-        halt_forever();
+    let (failed, own) = (FAILED.load(Ordering::Acquire), percpu::number());
+    if failed == NOBODY || failed == own {
+        return;
+    }
+    while TURN.load(Ordering::Acquire) != own {
+        spin_loop();
+    }
+    let mut out = LastWords::new();
+    let _ = writeln!(out, "cpu {own} was stopped");
+    if let Some(percpu) = percpu::current() {
+        percpu.describe(&mut out);
+    }
+    // It is somebody else's where this one took too long: an error is nothing.
+    let _ = TURN.compare_exchange(own, NOBODY, Ordering::AcqRel, Ordering::Acquire);
+    halt_forever();
+}
+
+/// Lets the others say where their guests were, one after the other.
+fn hear_others(out: &mut LastWords) {
+    for number in percpu::others() {
+        TURN.store(number, Ordering::Release);
+        let mut looks = 0..PATIENCE;
+        let answered = looks.any(|_| {
+            spin_loop();
+            TURN.load(Ordering::Acquire) == NOBODY
+        });
+        if !answered {
+            let _ = writeln!(out, "cpu {number} does not answer");
+        }
     }
 }
 
@@ -248,10 +283,12 @@ fn describe(frame: &Frame, out: &mut LastWords) -> core::fmt::Result {
 }
 
 fn conclude(out: &mut LastWords, frame_pointer: u64, rip: u64) {
+    let _ = writeln!(out, "cpu {} has failed", percpu::number());
     if let Some(percpu) = percpu::current() {
         percpu.describe(out);
     }
     backtrace::write(out, frame_pointer, rip);
+    hear_others(out);
     let _ = writeln!(out, "This machine is stopped; the guest cannot go on.");
 }
 

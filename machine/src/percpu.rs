@@ -90,13 +90,18 @@ fn guarded_stack(region: &mut Region, pages: usize) -> Result<(Range<u64>, u64),
 
 /// The same for all CPUs but this one.
 pub(crate) fn call_others() {
+    others().for_each(call);
+}
+
+/// The numbers of all CPUs but this one.
+pub(crate) fn others() -> impl Iterator<Item = u32> {
     let own = current().map(core::ptr::from_ref);
-    for (number, place) in (0..).zip(&ALL) {
+    let all = (0..).zip(&ALL);
+    all.filter_map(move |(number, place)| {
         let other = place.load(Ordering::Acquire);
-        if !other.is_null() && own.is_some_and(|own| !core::ptr::eq(own, other)) {
-            call(number);
-        }
-    }
+        let is_other = !other.is_null() && own.is_some_and(|own| !core::ptr::eq(own, other));
+        is_other.then_some(number)
+    })
 }
 
 impl PerCpu {

@@ -56,12 +56,13 @@ macro_rules! with_services {
         (byte: Number "the byte") ->
         (zero: Number "0");
     4 STATISTICS "statistics" Owner
-        "writes to the log what this CPU's exits cost, some lines a call"
-        (line: Number "0, or the line to go on with") ->
+        "writes to the log what the exits of a CPU cost, some lines a call; no such CPU is -EINVAL"
+        (line: Number "0, or the line to go on with", cpu: Number "the CPU's number, counted from 0") ->
         (next: Number "the number of the next line, or 0 at the end");
     5 TRACE "trace" Owner
-        "switches the trace of this CPU's exits, or writes it to the log's port; without `trace` in the config it is -ENOSYS"
-        (command: Number "0 stops it, 1 starts it, 2 writes some of its records") ->
+        "switches the trace of a CPU's exits, or writes it to the log's port; without `trace` in the config it is -ENOSYS, no such CPU is -EINVAL"
+        (command: Number "0 stops it, 1 starts it, 2 writes some of its records",
+         cpu: Number "the CPU's number, counted from 0") ->
         (left: Number "records that are still to be written");
     6 INFO "info" Any
         "tells what there is beneath"
@@ -135,10 +136,11 @@ macro_rules! with_services {
         (level: Number "0 nothing is logged, 1 errors, 2 and warnings, 3 and what is worth knowing, 4 and what an engineer asks for, 5 everything") ->
         (before: Number "what it was");
     19 STATISTICS_READ "statistics_read" Owner
-        "tells what the exits of this CPU cost"
+        "tells what the exits of a CPU cost; no such CPU is -EINVAL"
         (buffer: Gva "where records `underlay_exits` are written, one for each kind of exit",
          bytes: Bytes "the room there",
-         first: Number "the first kind to tell of, counted from 0") ->
+         first: Number "the first kind to tell of, counted from 0",
+         cpu: Number "the CPU's number, counted from 0") ->
         (written: Number "how many records were written",
          all: Number "how many kinds there are",
          cpu: Number "the CPU");
@@ -149,20 +151,21 @@ macro_rules! with_services {
          first: Number "the first kind to tell of, counted from 0") ->
         (written: Number "how many records were written", all: Number "how many kinds there are");
     21 STATISTICS_RESET "statistics_reset" Owner
-        "makes all that is counted of this CPU's exits 0"
-        () ->
+        "makes all that is counted of a CPU's exits 0; no such CPU is -EINVAL"
+        (cpu: Number "the CPU's number, counted from 0") ->
         (exits: Number "how many exits had been counted");
     22 TRACE_READ "trace_read" Owner
-        "reads the trace of this CPU's exits; without `trace` in the config it is -ENOSYS"
+        "reads the trace of a CPU's exits; without `trace` in the config it is -ENOSYS, no such CPU is -EINVAL"
         (buffer: Gva "where records `underlay_trace` are written",
          bytes: Bytes "the room there",
-         record: Number "the first record's number, counted from 0") ->
+         record: Number "the first record's number, counted from 0",
+         cpu: Number "the CPU's number, counted from 0") ->
         (written: Number "how many records were written",
          next: Number "the number of the record to go on with",
          lost: Number "records before it that were overwritten unread");
     23 TRACE_SWITCH "trace_switch" Owner
-        "starts or stops the trace of this CPU's exits; without `trace` in the config it is -ENOSYS"
-        (on: Number "1 starts it, 0 stops it") ->
+        "starts or stops the trace of a CPU's exits; without `trace` in the config it is -ENOSYS, no such CPU is -EINVAL"
+        (on: Number "1 starts it, 0 stops it", cpu: Number "the CPU's number, counted from 0") ->
         (before: Number "what it was");
     24 BUFFER_SHARE "buffer_share" Kernel
         "keeps a list of guest-physical pages as a buffer for further calls; after 8 of them it is -ENOSPC"
@@ -213,6 +216,14 @@ macro_rules! with_services {
         (missing: Number "0, or 1 if it does not fit and was not written",
          unchanged: Gva "the buffer",
          bytes: Bytes "how long the text is; no NUL follows it");
+    33 CPUS_READ "cpus_read" Owner
+        "tells which CPUs there are, by which number each is known to the other services, and what it does"
+        (buffer: Gva "where records `underlay_cpu` are written, one for each CPU",
+         bytes: Bytes "the room there",
+         first: Number "the first CPU to tell of, counted from 0") ->
+        (written: Number "how many records were written",
+         all: Number "how many CPUs there are",
+         here: Number "the number of the CPU that calls");
     } };
 }
 

@@ -4,6 +4,7 @@
 mod bitvisor;
 #[cfg(feature = "breakable")]
 mod breakable;
+mod cpus;
 mod hello;
 mod info;
 mod log;
@@ -14,6 +15,7 @@ mod statistics;
 mod trace;
 
 use crate::caller::Caller;
+use crate::counted::{self, Counted};
 use crate::failure::Failure;
 use crate::reply::Reply;
 use crate::vm::{Cpu, Vm};
@@ -65,8 +67,8 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::PING => Ok(u64::from(call::VERSION).into()),
         call::PRINT => print::print(vm, rbx as u8),
         call::HELLO => Ok(hello::hello(vm, cpu, &hello::say).into()),
-        call::STATISTICS => Ok(statistics::write(vm, cpu, rbx).into()),
-        call::TRACE => trace::serve(vm, cpu, rbx),
+        call::STATISTICS => statistics::write(vm, cpu, rbx, rcx),
+        call::TRACE => trace::serve(vm, cpu, rbx, rcx),
         call::INFO => info::info(vm, cpu, caller, rbx, rcx),
         call::LIST => info::list(caller, [rbx, rcx], rdx),
         call::MEMORY_COPY => memory::copy(caller, [rbx, rcx, rdx]),
@@ -80,11 +82,11 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::LOG_READ => log::read(caller, &read_log, [rbx, rcx, rdx]),
         call::LOG_WRITE => log::write(vm, cpu, caller, &log::say, [rbx, rcx]),
         call::LOG_LEVEL => log::level(rbx),
-        call::STATISTICS_READ => statistics::read(cpu, caller, [rbx, rcx], rdx),
+        call::STATISTICS_READ => statistics::read(vm, cpu, caller, [rbx, rcx], [rdx, rsi]),
         call::ODDITIES_READ => statistics::oddities(vm, caller, [rbx, rcx], rdx),
-        call::STATISTICS_RESET => Ok(statistics::reset(cpu).into()),
-        call::TRACE_READ => trace::read(cpu, caller, [rbx, rcx], rdx),
-        call::TRACE_SWITCH => trace::switch(cpu, rbx),
+        call::STATISTICS_RESET => statistics::reset(vm, cpu, rbx),
+        call::TRACE_READ => trace::read(vm, cpu, caller, [rbx, rcx], [rdx, rsi]),
+        call::TRACE_SWITCH => trace::switch(vm, cpu, rbx, rcx),
         call::BUFFER_SHARE => memory::share(vm, caller, [rbx, rcx, rdx]),
         call::BUFFER_RELEASE => memory::release(vm, rbx),
         call::LOG_FILL => memory::shared(vm, rbx, |buffer| log::fill(buffer, &read_log, rcx)),
@@ -94,8 +96,14 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::DBGSH => Ok(shell::byte(vm, cpu, rbx).into()),
         call::LOG_SET_BUF => bitvisor::log_set_buf(caller, rbx, rcx),
         call::GET_STATUS => bitvisor::get_status(vm, cpu, caller, rbx, rcx),
+        call::CPUS_READ => cpus::read(vm, cpu, caller, [rbx, rcx], rdx),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
+}
+
+/// What is counted on the CPU with the number that the caller named.
+fn counted<V, M>(vm: &Vm<M>, cpu: &Cpu<V>, number: u64) -> Result<Counted, Failure> {
+    counted::of(vm, cpu, number).ok_or(Errno::InvalidArgument.into())
 }
 
 /// Whether row `number` lets `caller` in, who has these registers.
