@@ -9,6 +9,7 @@ use machine::nested::{NestedEntry, OutOfTables};
 use machine::{CodeSize, Memory, Unreachable, Vcpu};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::AtomicU32;
 use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
@@ -69,6 +70,7 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub resets: u32,
     pub started: Option<u8>,
     pub written_back: u32,
+    pub write_backs_exit: bool,
     pub xcr: Vec<(u32, u64)>,
 }
 
@@ -112,6 +114,7 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             resets: 0,
             started: None,
             written_back: 0,
+            write_backs_exit: false,
             xcr: Vec::new(),
         }
     }
@@ -290,6 +293,12 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn intercept_msr(&mut self, number: u32, read: bool, write: bool) {
         self.intercepted.insert(number, (read, write));
     }
+    fn intercept_write_backs(&mut self, exits: bool) {
+        self.write_backs_exit = exits;
+    }
+    fn set_system_call_entry(&mut self, value: u64) -> bool {
+        self.write_msr(x86::msr::LSTAR, value)
+    }
     fn flush_nested(&mut self) {
         self.flushes += 1;
     }
@@ -301,6 +310,9 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn call(number: u32) {
         CALLED.with_borrow_mut(|called| called.push(number));
+    }
+    fn wait_for(_: &AtomicU32, _: u32) {
+        std::hint::spin_loop();
     }
     fn is_boot_processor(&self) -> bool {
         true
@@ -366,6 +378,8 @@ pub struct FakeMemory {
     pub written: RefCell<Vec<(Gpa, usize)>>,
     pub scrap_opened: Cell<u32>,
     pub watched: RefCell<BTreeSet<Gpa>>,
+    /// Whether writes to pages whose writes are watched go through.
+    pub writes_through: Cell<bool>,
     pub followed: Cell<u32>,
     pub fits: Cell<bool>,
     /// Where the log is to be copied.
@@ -383,6 +397,7 @@ impl FakeMemory {
             written: RefCell::default(),
             scrap_opened: Cell::new(0),
             watched: RefCell::default(),
+            writes_through: Cell::new(false),
             followed: Cell::new(0),
             fits: Cell::new(true),
             log_copy: Cell::new(None),
@@ -475,6 +490,9 @@ impl Memory for FakeMemory {
     fn watch_writes(&self, gpa: Gpa) -> Result<(), OutOfTables> {
         self.watched.borrow_mut().insert(gpa);
         Ok(())
+    }
+    fn let_writes_through(&self, through: bool) {
+        self.writes_through.set(through);
     }
     fn types_changed(&self) -> bool {
         true

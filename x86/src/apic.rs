@@ -32,6 +32,9 @@ pub const X2_FIRST: u32 = 0x800;
 /// The interrupt command register as an MSR.
 pub const X2_COMMAND: u32 = X2_FIRST + register::COMMAND as u32 / 16;
 
+/// The register that ends an interrupt as an MSR.
+pub const X2_END_OF_INTERRUPT: u32 = X2_FIRST + register::END_OF_INTERRUPT as u32 / 16;
+
 /// IA32_APIC_BASE: the boot processor.
 pub const BASE_BOOT: u64 = 1 << 8;
 /// IA32_APIC_BASE: x2APIC mode.

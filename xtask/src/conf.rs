@@ -5,10 +5,11 @@ use anyhow::{bail, ensure};
 
 /// The keys that have a fixed set of values; the loader takes any other value
 /// for a mistake and goes on with the default.
-const CHOICES: [(&str, &[&str]); 7] = [
+const CHOICES: [(&str, &[&str]); 8] = [
     ("enabled", &["yes", "no"]),
     ("on_failure", &["boot", "halt"]),
     ("presence", &["leaf", "bit", "hidden"]),
+    ("startup_watch", &["auto", "always", "until-up"]),
     ("print", &["on", "off"]),
     ("compat", &["none", "bitvisor"]),
     ("log", &["com1", "com2", "debugcon", "none"]),

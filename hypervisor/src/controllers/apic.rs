@@ -4,13 +4,14 @@
 
 use crate::emulator::{self, Device};
 use crate::outcome::Outcome;
-use crate::peers::{self, Peers};
+use crate::peers::{self, Peers, watch};
 use crate::vm::{Cpu, Vm};
 use crate::watches::Watches;
 use core::marker::PhantomData;
 use core::ops::Range;
 use machine::{Memory, Vcpu};
-use x86::apic::{Command, PAGE, X2_COMMAND, register};
+use x86::apic::{Command, PAGE, X2_COMMAND, X2_END_OF_INTERRUPT, register};
+use x86::startup::Sign;
 use x86::{Exit, Gpa, PAGE_SIZE};
 
 const REGISTERS: Range<Gpa> = Gpa(PAGE)..Gpa(PAGE + PAGE_SIZE);
@@ -30,9 +31,19 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
             number: X2_COMMAND,
             value,
         } if vm.peers.are_several() => match command::<V>(&vm.peers, cpu.number, value) {
-            Command::Interrupt => Outcome::Pass,
+            Command::Interrupt => {
+                watch::note(vm, cpu, Sign::Alive);
+                Outcome::Pass
+            }
             Command::Startup(..) | Command::Nothing => Outcome::Done,
         },
+        Exit::WriteMsr {
+            number: X2_END_OF_INTERRUPT,
+            ..
+        } if vm.peers.are_several() => {
+            watch::note(vm, cpu, Sign::Alive);
+            Outcome::Pass
+        }
         Exit::NestedFault(fault) if REGISTERS.contains(&fault.gpa) => {
             let mut registers = Registers::<V> {
                 peers: &vm.peers,
@@ -44,10 +55,13 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         _ => Outcome::Pass,
     };
     match outcome {
-        Outcome::Done | Outcome::Emulated { .. } => match peers::serve(vm, cpu) {
-            Outcome::Moved => Outcome::Moved,
-            _ => outcome,
-        },
+        Outcome::Done | Outcome::Emulated { .. } => {
+            watch::note(vm, cpu, Sign::Alive);
+            match peers::serve(vm, cpu) {
+                Outcome::Moved => Outcome::Moved,
+                _ => outcome,
+            }
+        }
         other => other,
     }
 }

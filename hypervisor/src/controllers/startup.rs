@@ -3,7 +3,7 @@
 
 use crate::oddities::Oddity;
 use crate::outcome::Outcome;
-use crate::peers;
+use crate::peers::{self, watch};
 use crate::vm::{Cpu, Vm};
 use machine::{Memory, Vcpu};
 use x86::Exit;
@@ -17,6 +17,7 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
             vm.oddities
                 .note(Oddity::Init, format_args!("by its hardware"));
             vm.peers.receive(cpu.number, Signal::Init);
+            watch::adjust(vm, cpu);
             peers::serve(vm, cpu)
         }
         Exit::Init => {

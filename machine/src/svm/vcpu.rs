@@ -22,7 +22,9 @@ use x86::cpuid::Vendor;
 use x86::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
-use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP, intercept3};
+use x86::svm::control::{
+    INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP, intercept3, intercept4,
+};
 use x86::svm::exit::{code, decode};
 use x86::svm::field::FIELDS;
 use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};
@@ -406,6 +408,24 @@ impl Vcpu for SvmCpu {
 
     fn intercept_msr(&mut self, number: u32, read: bool, write: bool) {
         self.msr_map.intercept(number, read, write);
+    }
+
+    fn intercept_write_backs(&mut self, exits: bool) {
+        let word = &mut self.vmcb_mut().control.intercept4;
+        let bit = intercept4::WRITE_BACKS;
+        *word = if exits { *word | bit } else { *word & !bit };
+    }
+
+    /// The guest's value is in the VMCB while the hypervisor runs; the CPU is
+    /// asked whether it takes it.
+    fn set_system_call_entry(&mut self, value: u64) -> bool {
+        // SAFETY: the hypervisor makes no system calls, and the next entry
+        // loads the guest's value.
+        let accepted = unsafe { guarded::write_msr(msr::LSTAR, value) };
+        if accepted {
+            self.vmcb_mut().save.lstar = value;
+        }
+        accepted
     }
 
     fn flush_nested(&mut self) {

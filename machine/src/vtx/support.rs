@@ -18,6 +18,8 @@ pub struct Support {
     pub(crate) preemption_timer: bool,
     pub(crate) processor: u32,
     pub(crate) secondary: u32,
+    /// Whether WBINVD can exit, which several CPUs need.
+    pub(crate) write_backs: bool,
     pub(crate) exit: u32,
     pub(crate) entry: u32,
     /// IA32_VMX_EPT_VPID_CAP.
@@ -41,7 +43,12 @@ impl Support {
             msr: msr::VMX_PIN_CONTROLS,
             value: u64::from(self.preemption_timer) * (u64::from(pin::PREEMPTION_TIMER) << 32),
         };
-        let word = needed.adjust(pin::PREEMPTION_TIMER, 0);
+        needed.adjust(pin::PREEMPTION_TIMER, 0).map_err(lacks)?;
+        let needed = Allowed {
+            msr: msr::VMX_SECONDARY_CONTROLS,
+            value: u64::from(self.write_backs) * (u64::from(secondary::WRITE_BACKS) << 32),
+        };
+        let word = needed.adjust(secondary::WRITE_BACKS, 0);
         word.map(drop).map_err(lacks)
     }
 
@@ -106,6 +113,7 @@ fn controls(basic: u64) -> Result<Support, Refusal> {
         });
     }
     let (secondary, ept_vpid) = nested_paging(basic)?;
+    let secondaries = allowed(basic, msr::VMX_SECONDARY_CONTROLS);
     // Without NMI exiting an NMI could not be held back for a guest that is in
     // its NMI handler.
     let pins = allowed(basic, msr::VMX_PIN_CONTROLS);
@@ -139,6 +147,7 @@ fn controls(basic: u64) -> Result<Support, Refusal> {
         preemption_timer,
         processor,
         secondary,
+        write_backs: secondaries.may() & secondary::WRITE_BACKS != 0,
         exit,
         entry,
         ept_vpid,
