@@ -29,6 +29,8 @@ thread_local! {
     pub static APIC: RefCell<BTreeMap<u16, u32>> = const { RefCell::new(BTreeMap::new()) };
     /// CPUs that were called.
     pub static CALLED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    /// What they do then, where they have no threads of their own.
+    pub static ANSWER: RefCell<Option<Box<dyn Fn(u32)>>> = const { RefCell::new(None) };
 }
 
 /// A vCPU. `VENDOR` 0 is Intel, 1 AMD.
@@ -310,6 +312,11 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn call(number: u32) {
         CALLED.with_borrow_mut(|called| called.push(number));
+        ANSWER.with_borrow(|answer| {
+            if let Some(answer) = answer {
+                answer(number);
+            }
+        });
     }
     fn wait_for(_: &AtomicU32, _: u32) {
         std::hint::spin_loop();

@@ -88,7 +88,7 @@ pub fn adjust<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) {
             alone(vm, cpu, |cpu| turn(vm, cpu));
         }
     } else if is_on {
-        let quiet = now.wrapping_sub(watch.needed.load(Acquire));
+        let quiet = now.saturating_sub(watch.needed.load(Acquire));
         if quiet > vm.ticks_per_second / QUIET {
             alone(vm, cpu, |cpu| turn(vm, cpu));
         }
