@@ -318,6 +318,7 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
             }
         });
     }
+    fn call_whoever() {}
     fn wait_for(_: &AtomicU32, _: u32) {
         std::hint::spin_loop();
     }

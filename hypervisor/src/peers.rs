@@ -7,13 +7,14 @@
 
 pub mod watch;
 
+use crate::oddities::Oddity;
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use machine::Vcpu;
 use machine::boot::CPUS_MAX;
+use machine::{Memory, Vcpu};
 use watch::Watch;
 use x86::apic::{Address, Destination};
 use x86::startup::{Due, Signal, State};
@@ -174,13 +175,6 @@ impl Peers {
         }
     }
 
-    /// Gives CPU `number` a signal that its hardware got.
-    pub fn receive(&self, number: u32, signal: Signal) {
-        if let Some(peer) = self.peer(number) {
-            peer.signal(signal);
-        }
-    }
-
     /// CPU `number` is ready. Waits for the first CPU's decision: true to go on.
     pub fn wait_for_decision(&self) -> bool {
         self.ready.fetch_add(1, AcqRel);
@@ -260,6 +254,21 @@ fn wait_outside<V: Vcpu>(peers: &Peers, peer: &Peer, vcpu: &mut V) {
     }
 }
 
+/// Parts of a second for which one that is called is waited for before it is
+/// called another way. One that runs comes within microseconds.
+const PATIENCE: u64 = 2;
+
+/// An INIT signal has reached this CPU itself: nobody watched its sender.
+pub fn receive_init<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
+    vm.oddities
+        .note(Oddity::Init, format_args!("by its hardware"));
+    if let Some(peer) = vm.peers.peer(cpu.number) {
+        peer.signal(Signal::Init);
+    }
+    watch::adjust(vm, cpu);
+    serve(vm, cpu)
+}
+
 /// Does `change` while no other CPU is in the guest. They forget what came from
 /// the nested tables before they go on; this one's own is left to `change`.
 pub fn alone<V: Vcpu, M, R>(
@@ -282,9 +291,15 @@ pub fn alone<V: Vcpu, M, R>(
     for (number, other) in peers.others(cpu.number) {
         other.call::<V>(number);
     }
+    let patience = vm.ticks_per_second / PATIENCE;
+    let mut begin = cpu.vcpu.ticks();
     for (_, other) in peers.others(cpu.number) {
         while other.out.load(Acquire) != closed {
             spin_loop();
+            if cpu.vcpu.ticks().saturating_sub(begin) > patience {
+                V::call_whoever();
+                begin = cpu.vcpu.ticks();
+            }
         }
     }
     let changed = change(cpu);

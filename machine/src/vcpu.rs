@@ -105,6 +105,11 @@ pub trait Vcpu {
     /// An NMI arrived: one that belongs to the guest is noted, one by which
     /// another CPU calls this one is taken.
     fn note_nmi(&mut self);
+    /// An INIT signal that came while the hypervisor took an NMI: true once for
+    /// each.
+    fn take_init(&mut self) -> bool {
+        false
+    }
     /// The guest was made to exit by a call that came while the hypervisor ran.
     fn end_call(&mut self) {}
     /// The guest is about to leave its NMI handler.
@@ -137,6 +142,11 @@ pub trait Vcpu {
     /// Makes CPU `number` leave its guest soon, and look around.
     fn call(number: u32) {
         percpu::call(number);
+    }
+    /// The same for all others, where one did not come: by a way that does not
+    /// ask for their numbers.
+    fn call_whoever() {
+        percpu::call_whoever();
     }
     /// Waits until `bell` is not `seen` any more, or for less: whoever changes
     /// it ends the wait.

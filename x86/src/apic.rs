@@ -44,6 +44,8 @@ pub const BASE_ENABLED: u64 = 1 << 11;
 
 /// A command that sends an NMI.
 pub const COMMAND_NMI: u32 = 4 << 8 | LEVEL_ASSERT;
+/// A command is for all CPUs but who sends it.
+pub const COMMAND_TO_OTHERS: u32 = 3 << 18;
 /// A command is still under way.
 pub const COMMAND_BUSY: u32 = 1 << 12;
 const LEVEL_ASSERT: u32 = 1 << 14;

@@ -95,7 +95,9 @@ mod tests {
         assert_eq!(checked("memory", "8M"), Ok(()));
         assert_eq!(checked("next_args", "a=b"), Ok(()));
         let unknown = checked("presense", "bit").unwrap_err();
-        assert!(unknown.ends_with("log_level, print, compat, trace, memory, next, next_args"));
+        assert!(unknown.ends_with(
+            "log_level, print, compat, trace, cpus, startup_watch, memory, next, next_args"
+        ));
         assert!(checked("", "x").is_err());
         assert!(checked("log", "").unwrap_err().contains("com1, com2"));
     }

@@ -316,7 +316,12 @@ fn write<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, number: u32, value: u
 /// other.
 fn write_apic_base<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, value: u64) -> bool {
     let stays = value & msr::APIC_BASE_ADDRESS == apic::PAGE && value & apic::BASE_ENABLED != 0;
-    if in_reserved(vm, value) || (vm.peers.are_several() && !stays) {
+    if vm.peers.are_several() && !stays {
+        let what = format_args!("IA32_APIC_BASE = {value:#x}, refused");
+        vm.oddities.note(Oddity::Apic, what);
+        return false;
+    }
+    if in_reserved(vm, value) {
         return false;
     }
     let written = cpu.vcpu.write_msr(msr::APIC_BASE, value);

@@ -357,6 +357,10 @@ impl Vcpu for SvmCpu {
         }
     }
 
+    fn take_init(&mut self) -> bool {
+        self.percpu.take_init()
+    }
+
     fn end_nmi_handler(&mut self) {
         let waits = self.percpu.has_nmi();
         let Self { nmis, vmcb, .. } = self;
@@ -457,6 +461,7 @@ impl Vcpu for SvmCpu {
         self.vmcb_mut().control.entry_event = 0;
         self.reset_segments();
         setup::take_init();
+        self.percpu.take_init();
         let Self { nmis, vmcb, .. } = self;
         // SAFETY: as for `vmcb_mut`.
         nmis.forget(unsafe { vmcb.as_mut() });

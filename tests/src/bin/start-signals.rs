@@ -59,7 +59,8 @@ fn check(report: &mut Report) {
     unsafe { asm!("cli") };
     set_up();
     round(report, words, "first", 1);
-    round(report, words, "second", 2);
+    round(report, words, "second, under another number", 2);
+    number_apic(0);
     if feature(1, cpu::Register::Ecx, 21) {
         enter_x2();
         words.x2.store(1, Ordering::SeqCst);
@@ -82,6 +83,9 @@ fn round(report: &mut Report, words: &Words, name: &str, number: u32) {
     report.holds(format_args!("it starts: {name}"), started);
     let quiet = wait_until(|| exits_of_writes() < WRITES);
     report.holds(format_args!("then writes exit no more: {name}"), quiet);
+    if number == 2 {
+        number_apic(0x0a);
+    }
     words.stop.store(1, Ordering::SeqCst);
     let stopped = wait_until(|| words.stops.load(Ordering::SeqCst) == number);
     report.holds(format_args!("it is about to halt: {name}"), stopped);
@@ -89,6 +93,14 @@ fn round(report: &mut Report, words: &Words, name: &str, number: u32) {
     report.holds(format_args!("and writes exit: {name}"), watched);
     let starts = words.starts.load(Ordering::SeqCst);
     report.equal(format_args!("starts so far: {name}"), starts, number);
+}
+
+/// Gives this CPU's APIC another number, where the hardware takes that. The
+/// hypervisor, which calls CPUs by their numbers, is not asked.
+fn number_apic(number: u32) {
+    // SAFETY: the register is there when the CPU is not in x2APIC mode, and the
+    // firmware's is put back before it gets any interrupt.
+    unsafe { (0xfee0_0020 as *mut u32).write_volatile(number << 24) };
 }
 
 const WRITES: u64 = 100;
