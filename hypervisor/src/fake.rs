@@ -22,6 +22,9 @@ pub type FakeVtx = FakeCpu<0>;
 /// An AMD CPU without next-RIP save.
 pub type FakeSvm = FakeCpu<1>;
 
+/// What a CPU does when it is called: it gets its number.
+pub type Answer = Box<dyn Fn(u32)>;
+
 thread_local! {
     /// Accesses to ports of this thread's machine: port, size, what is written.
     pub static PORT_LOG: RefCell<Vec<(u16, u8, Option<u32>)>> = const { RefCell::new(Vec::new()) };
@@ -30,7 +33,7 @@ thread_local! {
     /// CPUs that were called.
     pub static CALLED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
     /// What they do then, where they have no threads of their own.
-    pub static ANSWER: RefCell<Option<Box<dyn Fn(u32)>>> = const { RefCell::new(None) };
+    pub static ANSWER: RefCell<Option<Answer>> = const { RefCell::new(None) };
 }
 
 /// A vCPU. `VENDOR` 0 is Intel, 1 AMD.
