@@ -98,8 +98,13 @@ impl Machine {
         }
     }
 
-    /// A system starts what it found down, took down, or is about to start.
+    /// A system starts what it found down, took down, or is about to start; or
+    /// one that runs, as no system does, but then only while it is watched.
     fn may_signal(&self, at: usize) -> bool {
+        self.watched || self.is_down(at)
+    }
+
+    fn is_down(&self, at: usize) -> bool {
         !matches!(self.cpus[at].1, Truth::Runs | Truth::WrittenBack)
     }
 
@@ -145,7 +150,10 @@ impl Machine {
         match due {
             Due::Start(_) => self.cpus[at].1 = Truth::Begins,
             Due::Restart => self.cpus[at].1 = Truth::Left,
-            Due::Reset => self.look(at),
+            Due::Reset => {
+                self.cpus[at].1 = Truth::Left;
+                self.look(at);
+            }
             Due::Nothing | Due::Wait => {}
         }
     }
@@ -173,10 +181,12 @@ impl Machine {
 
     /// All that is down is taken up by a system that runs, and all show life.
     fn settle(mut self) -> Self {
-        if !matches!(self.cpus[0].1, Truth::Runs | Truth::WrittenBack) {
-            self = self.take(Step::Look(0)).take(Step::Boot(0));
+        self = self.take(Step::Look(0));
+        if self.is_down(0) {
+            self = self.take(Step::Boot(0));
         }
-        if self.may_signal(1) {
+        self = self.take(Step::Look(1));
+        if self.is_down(1) {
             for signal in [Signal::Init, Signal::Startup(2), Signal::Startup(2)] {
                 self = self.take(Step::Signal(1, signal)).take(Step::Look(1));
             }
