@@ -1,6 +1,7 @@
 //! Writes to the local APIC where there are several CPUs: INIT and start-up
 //! IPIs stop here and go to the CPUs that they are for as words, see `peers`.
-//! Everything else is the guest's own.
+//! Everything else is the guest's own. They exit while `peers::watch` is on, and
+//! show that the CPU lives.
 
 use crate::emulator::{self, Device};
 use crate::outcome::Outcome;

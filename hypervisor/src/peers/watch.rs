@@ -88,8 +88,11 @@ pub fn adjust<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) {
             alone(vm, cpu, |cpu| turn(vm, cpu));
         }
     } else if is_on {
-        let quiet = now.saturating_sub(watch.needed.load(Acquire));
-        if quiet > vm.ticks_per_second / QUIET {
+        let needed = watch.needed.load(Acquire);
+        if now < needed {
+            // The guest has set the counter back.
+            watch.needed.store(now, Release);
+        } else if now - needed > vm.ticks_per_second / QUIET {
             alone(vm, cpu, |cpu| turn(vm, cpu));
         }
     }

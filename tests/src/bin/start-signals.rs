@@ -117,7 +117,7 @@ fn exits_of_writes() -> u64 {
 
 /// Waits for at most some seconds.
 fn wait_until(done: impl Fn() -> bool) -> bool {
-    (0..20_000_000).any(|_| done())
+    (0..400_000_000).any(|_| done())
 }
 
 /// What a kernel does first on each of its CPUs.
