@@ -10,7 +10,7 @@
 /// `Handoff::magic`: spells `ULAYHAND`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ULAYHAND");
 /// `Handoff::version`: changes with every change of this layout.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The hypervisor's file is an ELF file and behind it a footer of this many
 /// bytes: [`FOOTER_MAGIC`], the length of the ELF file and its CRC-32 (IEEE),
@@ -120,9 +120,22 @@ pub enum Compat {
     BitVisor,
 }
 
+/// `Handoff::startup_watch`: how long writes to local APICs exit, by which INIT
+/// and start-up signals stop at their sender.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartupWatch {
+    /// Until all CPUs are up, unless the machine is itself a virtual one.
+    #[default]
+    Auto,
+    /// For as long as the machine runs.
+    Always,
+    /// Until all CPUs are up, and again when one may be started anew.
+    UntilUp,
+}
+
 impl Compat {
     /// The value in the handoff.
-    pub const fn code(self) -> u64 {
+    pub const fn code(self) -> u32 {
         match self {
             Self::None => 0,
             Self::BitVisor => 1,
@@ -148,6 +161,7 @@ code! {
     Presence { Leaf = 0, Bit = 1, Hidden = 2 }
     LogPort { Com1 = 1, Com2 = 2, Debugcon = 3, None = 0 }
     LogLevel { Error = 1, Warn = 2, Info = 3, Debug = 4, Trace = 5 }
+    StartupWatch { Auto = 0, Always = 1, UntilUp = 2 }
 }
 
 /// What the loader tells the hypervisor. Addresses are physical, sizes bytes.
@@ -187,7 +201,9 @@ pub struct Handoff {
     /// Size of each CPU's trace, a multiple of a page. 0: exits are not traced.
     pub trace_size: u64,
     /// A [`Compat`] code.
-    pub compat: u64,
+    pub compat: u32,
+    /// A [`StartupWatch`] code.
+    pub startup_watch: u32,
     /// The owner token, R8 and R9; 0 if there is none. See
     /// [`crate::token::Token`].
     pub token: [u64; 2],
@@ -299,6 +315,9 @@ mod tests {
                 assert_eq!(value.code(), code);
             }
             if let Some(value) = LogLevel::from_code(code) {
+                assert_eq!(value.code(), code);
+            }
+            if let Some(value) = StartupWatch::from_code(code) {
                 assert_eq!(value.code(), code);
             }
         }

@@ -9,6 +9,7 @@ use machine::nested::{NestedEntry, OutOfTables};
 use machine::{CodeSize, Memory, Unreachable, Vcpu};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::AtomicU32;
 use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
@@ -21,6 +22,9 @@ pub type FakeVtx = FakeCpu<0>;
 /// An AMD CPU without next-RIP save.
 pub type FakeSvm = FakeCpu<1>;
 
+/// What a CPU does when it is called: it gets its number.
+pub type Answer = Box<dyn Fn(u32)>;
+
 thread_local! {
     /// Accesses to ports of this thread's machine: port, size, what is written.
     pub static PORT_LOG: RefCell<Vec<(u16, u8, Option<u32>)>> = const { RefCell::new(Vec::new()) };
@@ -28,6 +32,8 @@ thread_local! {
     pub static APIC: RefCell<BTreeMap<u16, u32>> = const { RefCell::new(BTreeMap::new()) };
     /// CPUs that were called.
     pub static CALLED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    /// What they do then, where they have no threads of their own.
+    pub static ANSWER: RefCell<Option<Answer>> = const { RefCell::new(None) };
 }
 
 /// A vCPU. `VENDOR` 0 is Intel, 1 AMD.
@@ -69,6 +75,7 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub resets: u32,
     pub started: Option<u8>,
     pub written_back: u32,
+    pub write_backs_exit: bool,
     pub xcr: Vec<(u32, u64)>,
 }
 
@@ -112,6 +119,7 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             resets: 0,
             started: None,
             written_back: 0,
+            write_backs_exit: false,
             xcr: Vec::new(),
         }
     }
@@ -290,6 +298,12 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn intercept_msr(&mut self, number: u32, read: bool, write: bool) {
         self.intercepted.insert(number, (read, write));
     }
+    fn intercept_write_backs(&mut self, exits: bool) {
+        self.write_backs_exit = exits;
+    }
+    fn set_system_call_entry(&mut self, value: u64) -> bool {
+        self.write_msr(x86::msr::LSTAR, value)
+    }
     fn flush_nested(&mut self) {
         self.flushes += 1;
     }
@@ -301,6 +315,15 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn call(number: u32) {
         CALLED.with_borrow_mut(|called| called.push(number));
+        ANSWER.with_borrow(|answer| {
+            if let Some(answer) = answer {
+                answer(number);
+            }
+        });
+    }
+    fn call_whoever() {}
+    fn wait_for(_: &AtomicU32, _: u32) {
+        std::hint::spin_loop();
     }
     fn is_boot_processor(&self) -> bool {
         true
@@ -366,6 +389,8 @@ pub struct FakeMemory {
     pub written: RefCell<Vec<(Gpa, usize)>>,
     pub scrap_opened: Cell<u32>,
     pub watched: RefCell<BTreeSet<Gpa>>,
+    /// Whether writes to pages whose writes are watched go through.
+    pub writes_through: Cell<bool>,
     pub followed: Cell<u32>,
     pub fits: Cell<bool>,
     /// Where the log is to be copied.
@@ -383,6 +408,7 @@ impl FakeMemory {
             written: RefCell::default(),
             scrap_opened: Cell::new(0),
             watched: RefCell::default(),
+            writes_through: Cell::new(false),
             followed: Cell::new(0),
             fits: Cell::new(true),
             log_copy: Cell::new(None),
@@ -475,6 +501,9 @@ impl Memory for FakeMemory {
     fn watch_writes(&self, gpa: Gpa) -> Result<(), OutOfTables> {
         self.watched.borrow_mut().insert(gpa);
         Ok(())
+    }
+    fn let_writes_through(&self, through: bool) {
+        self.writes_through.set(through);
     }
     fn types_changed(&self) -> bool {
         true

@@ -5,13 +5,17 @@
 //! Who wants something of another CPU writes it here and calls that CPU, which
 //! leaves the guest and looks around: [`serve`].
 
+pub mod watch;
+
+use crate::oddities::Oddity;
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use machine::Vcpu;
 use machine::boot::CPUS_MAX;
+use machine::{Memory, Vcpu};
+use watch::Watch;
 use x86::apic::{Address, Destination};
 use x86::startup::{Due, Signal, State};
 
@@ -20,6 +24,9 @@ use x86::startup::{Due, Signal, State};
 struct Peer {
     /// Its [`State`]. Changed by any CPU, by exchange.
     state: AtomicU32,
+    /// Rings, by another number, for one that waits for what its state or the
+    /// gate becomes. Counted up by who has changed either.
+    bell: AtomicU32,
     /// The newest closing of the gate at which it has left the guest.
     out: AtomicU64,
     /// Whether it is the boot processor, which no start-up signal reaches.
@@ -52,6 +59,8 @@ pub struct Peers {
     unable: AtomicU32,
     /// 0 until the first CPU has decided, then one of the two below.
     decision: AtomicU32,
+    /// By which start-up signals are stopped.
+    pub watch: Watch,
 }
 
 const GO: u32 = 1;
@@ -67,19 +76,32 @@ impl Peer {
         }
     }
 
+    fn state(&self) -> State {
+        State::from_word(self.state.load(Acquire))
+    }
+
+    /// Returns the state before.
+    fn change(&self, change: impl Fn(State) -> State) -> State {
+        let after = |word| Some(change(State::from_word(word)).word());
+        let before = self.state.fetch_update(AcqRel, Acquire, after);
+        // The closure never declines.
+        State::from_word(before.unwrap_or_else(|word| word))
+    }
+
     fn signal(&self, signal: Signal) {
         let boot = self.boot.load(Acquire);
-        let after = |word| Some(State::from_word(word).signal(signal, boot).word());
-        // The closure never declines.
-        let _ = self.state.fetch_update(AcqRel, Acquire, after);
+        self.change(|state| state.signal(signal, boot));
     }
 
     fn take(&self) -> Due {
         let boot = self.boot.load(Acquire);
-        let after = |word| Some(State::from_word(word).take(boot).0.word());
-        let before = self.state.fetch_update(AcqRel, Acquire, after);
-        let before = before.unwrap_or_else(|word| word);
-        State::from_word(before).take(boot).1
+        self.change(|state| state.take(boot).0).take(boot).1
+    }
+
+    /// Has the CPU look, in its guest or where it waits.
+    fn call<V: Vcpu>(&self, number: u32) {
+        self.bell.fetch_add(1, AcqRel);
+        V::call(number);
     }
 }
 
@@ -92,6 +114,7 @@ impl Peers {
             gate: AtomicU64::new(0),
             unable: AtomicU32::new(0),
             decision: AtomicU32::new(0),
+            watch: Watch::default(),
         }
     }
 
@@ -152,16 +175,9 @@ impl Peers {
             if peer.address().is_meant(destination, number == sender) {
                 peer.signal(signal);
                 if number != sender {
-                    V::call(number);
+                    peer.call::<V>(number);
                 }
             }
-        }
-    }
-
-    /// Gives CPU `number` a signal that its hardware got.
-    pub fn receive(&self, number: u32, signal: Signal) {
-        if let Some(peer) = self.peer(number) {
-            peer.signal(signal);
         }
     }
 
@@ -212,11 +228,12 @@ pub fn serve<V: Vcpu, M>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
         return outcome;
     };
     loop {
+        let bell = peer.bell.load(Acquire);
         wait_outside(&vm.peers, peer, &mut cpu.vcpu);
         let due = peer.take();
         match due {
             Due::Nothing => return outcome,
-            Due::Wait => spin_loop(),
+            Due::Wait => V::wait_for(&peer.bell, bell),
             Due::Reset | Due::Restart | Due::Start(_) => {
                 cpu.vcpu.reset();
                 cpu.vcpu.reset_apic();
@@ -242,7 +259,23 @@ fn wait_outside<V: Vcpu>(peers: &Peers, peer: &Peer, vcpu: &mut V) {
             spin_loop();
         }
         vcpu.flush_nested();
+        watch::follow(peers, peer, vcpu);
     }
+}
+
+/// Parts of a second for which one that is called is waited for before it is
+/// called another way. One that runs comes within microseconds.
+const PATIENCE: u64 = 2;
+
+/// An INIT signal has reached this CPU itself: nobody watched its sender.
+pub fn receive_init<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
+    vm.oddities
+        .note(Oddity::Init, format_args!("by its hardware"));
+    if let Some(peer) = vm.peers.peer(cpu.number) {
+        peer.signal(Signal::Init);
+    }
+    watch::adjust(vm, cpu);
+    serve(vm, cpu)
 }
 
 /// Does `change` while no other CPU is in the guest. They forget what came from
@@ -264,12 +297,18 @@ pub fn alone<V: Vcpu, M, R>(
             break open + 1;
         }
     };
-    for (number, _) in peers.others(cpu.number) {
-        V::call(number);
+    for (number, other) in peers.others(cpu.number) {
+        other.call::<V>(number);
     }
+    let patience = vm.ticks_per_second / PATIENCE;
+    let mut begin = cpu.vcpu.ticks();
     for (_, other) in peers.others(cpu.number) {
         while other.out.load(Acquire) != closed {
             spin_loop();
+            if cpu.vcpu.ticks().saturating_sub(begin) > patience {
+                V::call_whoever();
+                begin = cpu.vcpu.ticks();
+            }
         }
     }
     let changed = change(cpu);

@@ -10,7 +10,7 @@ use crate::run::run;
 use crate::statistics::Statistics;
 use crate::trace::Trace;
 use crate::vm::{Cpu, Features, Vm};
-use abi::handoff::{Compat, Presence};
+use abi::handoff::{Compat, Presence, StartupWatch};
 use abi::refusal::Refusal;
 use abi::token::Token;
 use machine::nested::Format;
@@ -19,7 +19,7 @@ use machine::vtx::VtxCpu;
 use machine::{Boot, GuestMemory, Memory, Vcpu, exceptions, instructions, svm, vtx};
 use spin::Once;
 use x86::PAGE_SIZE;
-use x86::cpuid::Vendor;
+use x86::cpuid::{self, Vendor};
 use x86::exit::EntryFailure;
 use x86::vtx::control::secondary;
 
@@ -120,9 +120,24 @@ fn guest(boot: &Boot, memory: GuestMemory, features: Features, gib_pages: bool) 
     }
     vm.ticks_per_second = boot.handoff.tsc_hz;
     vm.peers = Peers::new(boot.handoff.cpus);
+    vm.peers.watch.may_end = vm.peers.are_several() && watch_may_end(boot);
     vm.cpus = vm.peers.count();
     vm.gib_pages = gib_pages;
     vm
+}
+
+/// Where this machine is a virtual one, an INIT that nobody expected may do more
+/// than exit: QEMU resets the CPU in spite of the intercept.
+fn watch_may_end(boot: &Boot) -> bool {
+    let code = boot.handoff.startup_watch;
+    match StartupWatch::from_code(code).unwrap_or_default() {
+        StartupWatch::Always => false,
+        StartupWatch::UntilUp => true,
+        StartupWatch::Auto => {
+            let features = instructions::cpuid(cpuid::FEATURES, 0);
+            features.ecx & cpuid::ECX1_HYPERVISOR == 0
+        }
+    }
 }
 
 /// A CPU that is refused although nothing is wrong with it, in the build that
@@ -183,6 +198,13 @@ fn lead<V: Vcpu>(
         vm.presence,
         vm.cpus
     );
+    if vm.peers.are_several() {
+        let until = match vm.peers.watch.may_end {
+            true => "until all CPUs are up",
+            false => "for as long as they run",
+        };
+        log::info!("local APICs are watched {until}");
+    }
     boot.settle(&mut cpu.vcpu);
     end(vm, run(vm, &mut cpu), cpu, leave)
 }

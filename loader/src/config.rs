@@ -8,7 +8,7 @@ mod values;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-pub use abi::handoff::{Compat, LogLevel, LogPort, Presence};
+pub use abi::handoff::{Compat, LogLevel, LogPort, Presence, StartupWatch};
 pub use problem::{Problem, Wrong};
 
 /// The file's name, as problems cite it.
@@ -82,6 +82,8 @@ pub struct Config {
     pub trace: u64,
     /// Which CPUs it may have.
     pub cpus: Cpus,
+    /// How long their local APICs are watched.
+    pub startup_watch: StartupWatch,
     /// How much memory to reserve.
     pub memory: Memory,
     /// What starts afterwards.
@@ -102,6 +104,7 @@ impl Default for Config {
             compat: Compat::default(),
             trace: 0,
             cpus: Cpus::default(),
+            startup_watch: StartupWatch::default(),
             memory: Memory::default(),
             next: Next::default(),
             next_args: String::new(),
@@ -110,7 +113,7 @@ impl Default for Config {
 }
 
 /// Every key, in the order of the shipped file.
-pub const KEYS: [&str; 12] = [
+pub const KEYS: [&str; 13] = [
     "enabled",
     "on_failure",
     "presence",
@@ -120,6 +123,7 @@ pub const KEYS: [&str; 12] = [
     "compat",
     "trace",
     "cpus",
+    "startup_watch",
     "memory",
     "next",
     "next_args",

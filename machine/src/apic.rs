@@ -3,7 +3,9 @@
 //! CPUs.
 
 use crate::instructions::{read_msr, write_msr};
-use x86::apic::{Address, BASE_X2, COMMAND_BUSY, COMMAND_NMI, X2_COMMAND, X2_FIRST, register};
+use x86::apic::{
+    Address, BASE_X2, COMMAND_BUSY, COMMAND_NMI, COMMAND_TO_OTHERS, X2_COMMAND, X2_FIRST, register,
+};
 use x86::msr;
 
 /// Where the hypervisor's own tables map [`x86::apic::PAGE`].
@@ -80,6 +82,18 @@ pub(crate) fn send_nmi(id: u32) {
     write(register::COMMAND, COMMAND_NMI);
     wait_until_sent();
     write(register::COMMAND_HIGH, high);
+}
+
+/// Sends an NMI to all other CPUs, whatever their numbers.
+pub(crate) fn send_nmi_to_others() {
+    if is_x2() {
+        // SAFETY: as for `send_nmi`.
+        unsafe { write_msr(X2_COMMAND, u64::from(COMMAND_NMI | COMMAND_TO_OTHERS)) };
+        return;
+    }
+    wait_until_sent();
+    write(register::COMMAND, COMMAND_NMI | COMMAND_TO_OTHERS);
+    wait_until_sent();
 }
 
 fn wait_until_sent() {

@@ -5,7 +5,10 @@
 //! the address to go on at, both relative to the entry's own fields, so that
 //! the table needs no relocation.
 
+use crate::instructions::cpuid;
 use core::arch::naked_asm;
+use core::sync::atomic::AtomicU32;
+use x86::cpuid;
 
 /// RDMSR: EDX:EAX, or None where it faults. Reading an MSR changes nothing
 /// that the hypervisor relies on.
@@ -49,6 +52,19 @@ pub fn set_extended_control(index: u32, value: u64) -> bool {
 pub unsafe fn vmx_off() {
     // SAFETY: as the caller promises; a fault is caught.
     unsafe { vmxoff() };
+}
+
+/// Waits until somebody writes to `word`, unless it is not `seen` any more, and
+/// maybe for less. Where the CPU cannot wait for that, it only pauses: the guest
+/// may switch MONITOR off at any time, on a CPU that shares its switch with this
+/// one, hence the guard.
+pub fn wait_for(word: &AtomicU32, seen: u32) {
+    let monitors = cpuid(cpuid::FEATURES, 0).ecx & cpuid::ECX1_MONITOR != 0;
+    // SAFETY: the reference is valid for reads; MONITOR and MWAIT change no
+    // state, and a fault is caught.
+    if !monitors || unsafe { monitor_and_wait(word.as_ptr(), seen) } == 0 {
+        core::hint::spin_loop();
+    }
 }
 
 /// Copies `size` bytes; false where a page is absent or the bus refuses.
@@ -155,6 +171,21 @@ guarded! {
     vmxoff() {
         "2: vmxoff",
         "mov eax, 1",
+    }
+    monitor_and_wait(word: *const u32, seen: u32) {
+        "mov rax, rdi",
+        "xor ecx, ecx",
+        "xor edx, edx",
+        "4: monitor",
+        "cmp dword ptr [rdi], esi",
+        "jne 5f",
+        "xor eax, eax",
+        "2: mwait",
+        ".pushsection fixups, \"aR\", @progbits",
+        ".long 4b - .",
+        ".long 3f - .",
+        ".popsection",
+        "5: mov eax, 1",
     }
     load_4(from: *const u8, value: *mut u64) {
         "2: mov eax, [rdi]",

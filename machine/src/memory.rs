@@ -36,8 +36,11 @@ pub trait Memory: Entries {
     /// Translations must be flushed afterwards.
     fn watch(&self, gpa: Gpa) -> Result<(), OutOfTables>;
     /// Makes every write of the guest's to the page of `gpa`, registers of a
-    /// device, exit, for good. Translations must be flushed afterwards.
+    /// device, exit. Translations must be flushed afterwards.
     fn watch_writes(&self, gpa: Gpa) -> Result<(), OutOfTables>;
+    /// Lets writes to that page through, or makes them exit again. Translations
+    /// must be flushed afterwards.
+    fn let_writes_through(&self, through: bool);
     /// Whether this CPU's MTRRs are on and say other types than the tables have.
     fn types_changed(&self) -> bool;
     /// The entry of the nested tables that decides over `gpa`.
@@ -139,6 +142,10 @@ impl Memory for GuestMemory {
 
     fn watch_writes(&self, gpa: Gpa) -> Result<(), OutOfTables> {
         self.nested.lock().watch_writes(gpa.0, &mtrrs::read())
+    }
+
+    fn let_writes_through(&self, through: bool) {
+        self.nested.lock().let_writes_through(through);
     }
 
     fn types_changed(&self) -> bool {

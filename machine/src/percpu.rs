@@ -36,6 +36,9 @@ pub struct PerCpu {
     /// A machine check hit the hypervisor, which could go on; the guest has not
     /// heard of it yet. Set by the handler, taken by the run loop.
     machine_check: AtomicBool,
+    /// An INIT came where the hypervisor takes NMIs. Set by the handler of #SX,
+    /// taken by the run loop.
+    init: AtomicBool,
     /// Called by the NMI handler after it has counted, so that the guest is
     /// left as soon as it can take one. Written once, before the first entry.
     pub(crate) on_nmi: AtomicPtr<()>,
@@ -76,6 +79,21 @@ pub fn call(number: u32) {
             id => apic::send_nmi(id),
         }
     }
+}
+
+/// The same for all CPUs but this one, however their local APICs are numbered: a
+/// guest may give them other numbers where the hardware lets it.
+pub fn call_whoever() {
+    let own = current().map(core::ptr::from_ref);
+    for place in &ALL {
+        // SAFETY: as for `call`.
+        if let Some(percpu) = unsafe { place.load(Ordering::Acquire).as_ref() }
+            && own.is_some_and(|own| !core::ptr::eq(own, percpu))
+        {
+            percpu.called.store(true, Ordering::Release);
+        }
+    }
+    apic::send_nmi_to_others();
 }
 
 /// The pages around the stacks, which must not be mapped.
@@ -121,6 +139,7 @@ impl PerCpu {
             exception_stacks: [nmi_top, double_top, check_top, fault_top],
             nmis: AtomicU8::new(0),
             machine_check: AtomicBool::new(false),
+            init: AtomicBool::new(false),
             on_nmi: AtomicPtr::new(core::ptr::null_mut()),
             describe: AtomicPtr::new(core::ptr::null_mut()),
             apic: AtomicU32::new(NOBODY),
@@ -161,6 +180,16 @@ impl PerCpu {
             let describe: Describe = unsafe { core::mem::transmute(describe) };
             describe(out);
         }
+    }
+
+    /// An INIT hit the hypervisor.
+    pub(crate) fn note_init(&self) {
+        self.init.store(true, Ordering::Release);
+    }
+
+    /// Takes the INIT, if there was one.
+    pub(crate) fn take_init(&self) -> bool {
+        self.init.swap(false, Ordering::AcqRel)
     }
 
     /// One more NMI for the guest; a third is lost, as natively.

@@ -55,6 +55,8 @@ pub const X2_COMMAND: u32 = X2_FIRST + register::COMMAND as u32 / 16;
 /// Bits of it that must be clear. Intel SDM volume 3, "ICR Operation in x2APIC
 /// Mode".
 pub const X2_COMMAND_RESERVED: u64 = 0xfff3_3000;
+/// The register that ends an interrupt as an MSR.
+pub const X2_END_OF_INTERRUPT: u32 = X2_FIRST + register::END_OF_INTERRUPT as u32 / 16;
 
 /// IA32_APIC_BASE: the boot processor.
 pub const BASE_BOOT: u64 = 1 << 8;
@@ -71,6 +73,8 @@ pub const fn is_usual(base: u64) -> bool {
 
 /// A command that sends an NMI.
 pub const COMMAND_NMI: u32 = 4 << 8 | LEVEL_ASSERT;
+/// A command is for all CPUs but who sends it.
+pub const COMMAND_TO_OTHERS: u32 = 3 << 18;
 /// A command is still under way.
 pub const COMMAND_BUSY: u32 = 1 << 12;
 const LEVEL_ASSERT: u32 = 1 << 14;

@@ -1,16 +1,18 @@
 //! Writes to the local APIC where there are several CPUs: INIT and start-up
 //! IPIs stop here and go to the CPUs that they are for as words, see `peers`.
-//! Everything else is the guest's own.
+//! Everything else is the guest's own. They exit while `peers::watch` is on, and
+//! show that the CPU lives.
 
 use crate::emulator::{self, Device};
 use crate::outcome::Outcome;
-use crate::peers::{self, Peers};
+use crate::peers::{self, Peers, watch};
 use crate::vm::{Cpu, Vm};
 use crate::watches::Watches;
 use core::marker::PhantomData;
 use core::ops::Range;
 use machine::{Memory, Vcpu};
-use x86::apic::{Command, PAGE, X2_COMMAND, X2_COMMAND_RESERVED, register};
+use x86::apic::{Command, PAGE, X2_COMMAND, X2_COMMAND_RESERVED, X2_END_OF_INTERRUPT, register};
+use x86::startup::Sign;
 use x86::{Exception, Exit, Gpa, PAGE_SIZE};
 
 const REGISTERS: Range<Gpa> = Gpa(PAGE)..Gpa(PAGE + PAGE_SIZE);
@@ -29,8 +31,13 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         Exit::WriteMsr {
             number: X2_COMMAND,
             value,
-        } if vm.peers.are_several() && V::apic_address().x2 => {
-            x2_command::<V>(&vm.peers, cpu.number, value)
+        } if vm.peers.are_several() && V::apic_address().x2 => x2_command(vm, cpu, value),
+        Exit::WriteMsr {
+            number: X2_END_OF_INTERRUPT,
+            ..
+        } if vm.peers.are_several() => {
+            watch::note(vm, cpu, Sign::Alive);
+            Outcome::Pass
         }
         Exit::NestedFault(fault) if REGISTERS.contains(&fault.gpa) => {
             let mut registers = Registers::<V> {
@@ -43,24 +50,30 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         _ => Outcome::Pass,
     };
     match outcome {
-        Outcome::Done | Outcome::Emulated { .. } => match peers::serve(vm, cpu) {
-            Outcome::Moved => Outcome::Moved,
-            _ => outcome,
-        },
+        Outcome::Done | Outcome::Emulated { .. } => {
+            watch::note(vm, cpu, Sign::Alive);
+            match peers::serve(vm, cpu) {
+                Outcome::Moved => Outcome::Moved,
+                _ => outcome,
+            }
+        }
         other => other,
     }
 }
 
 /// Takes a command of x2APIC mode.
-fn x2_command<V: Vcpu>(peers: &Peers, number: u32, value: u64) -> Outcome {
+fn x2_command<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, value: u64) -> Outcome {
     if value & X2_COMMAND_RESERVED != 0 {
         return Outcome::Fault(Exception::GeneralProtection(0));
     }
     match Command::decode(value as u32, (value >> 32) as u32, true) {
-        Command::Interrupt => Outcome::Pass,
+        Command::Interrupt => {
+            watch::note(vm, cpu, Sign::Alive);
+            Outcome::Pass
+        }
         Command::Nothing => Outcome::Done,
         Command::Startup(signal, destination) => {
-            peers.send::<V>(number, signal, destination);
+            vm.peers.send::<V>(cpu.number, signal, destination);
             Outcome::Done
         }
     }

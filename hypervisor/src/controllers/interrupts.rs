@@ -17,6 +17,9 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
     match exit {
         Exit::Nmi => {
             cpu.vcpu.note_nmi();
+            if cpu.vcpu.take_init() {
+                return peers::receive_init(vm, cpu);
+            }
             peers::serve(vm, cpu)
         }
         Exit::Instruction(Instruction::Flow(RETURN)) => {

@@ -315,7 +315,12 @@ fn write<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, number: u32, value: u
 /// With several CPUs it stays where it is watched, and on: by it they call each
 /// other.
 fn write_apic_base<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, value: u64) -> bool {
-    if in_reserved(vm, value) || (vm.peers.are_several() && !apic::is_usual(value)) {
+    if vm.peers.are_several() && !apic::is_usual(value) {
+        let what = format_args!("IA32_APIC_BASE = {value:#x}, refused");
+        vm.oddities.note(Oddity::Apic, what);
+        return false;
+    }
+    if in_reserved(vm, value) {
         return false;
     }
     let written = cpu.vcpu.write_msr(msr::APIC_BASE, value);

@@ -1,5 +1,7 @@
 //! CPUs that want things of each other, each a thread.
 
+mod watch;
+
 use super::*;
 use crate::fake::FakeVtx;
 use crate::vm::Features;

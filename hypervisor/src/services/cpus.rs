@@ -9,7 +9,7 @@ use crate::trace::Trace;
 use crate::vm::{Cpu, Vm};
 use abi::record::CpuRecord;
 use machine::{Memory, Vcpu};
-use x86::startup::State;
+use x86::startup::{Life, State};
 
 /// Writes what there is of the CPUs from number `first` on, as far as there is
 /// room.
@@ -27,13 +27,16 @@ pub fn read<V: Vcpu, M: Memory>(
 }
 
 fn about<V, M>(vm: &Vm<M>, cpu: &Cpu<V>, number: u32) -> CpuRecord {
-    let (apic, state) = vm.peers.place(number).unwrap_or((0, State::Running));
+    let (apic, state) = vm
+        .peers
+        .place(number)
+        .unwrap_or((0, State::Running(Life::Up)));
     let counted = counted::of(vm, cpu, number.into());
     CpuRecord {
         number,
         apic,
         state: match state {
-            State::Running => 0,
+            State::Running(_) => 0,
             State::Waiting => 1,
             State::Init | State::Started(_) => 2,
         },

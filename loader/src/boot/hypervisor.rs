@@ -115,6 +115,7 @@ fn describe(config: &Config, plan: &Plan, survey: &Survey, region: &Region) -> H
         print: u32::from(config.print),
         trace_size: config.trace,
         compat: config.compat.code(),
+        startup_watch: config.startup_watch.code(),
         ..Handoff::default()
     }
 }

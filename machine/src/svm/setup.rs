@@ -50,7 +50,7 @@ pub(crate) fn take_nmi() {
 
 /// Takes an INIT that an exit reported. It stays pending behind the global
 /// interrupt flag, and the guest would exit for it for ever; with VM_CR.R_INIT
-/// set it becomes #SX for the hypervisor, whose handler only returns. AMD APM
+/// set it becomes #SX for the hypervisor, whose handler only notes it. AMD APM
 /// volume 2, "INIT Intercept" and "VM_CR MSR".
 pub(crate) fn take_init() {
     open_for_a_moment();

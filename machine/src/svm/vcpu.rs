@@ -22,7 +22,9 @@ use x86::cpuid::Vendor;
 use x86::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
-use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP, intercept3};
+use x86::svm::control::{
+    INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP, intercept3, intercept4,
+};
 use x86::svm::exit::{code, decode};
 use x86::svm::field::FIELDS;
 use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};
@@ -355,6 +357,10 @@ impl Vcpu for SvmCpu {
         }
     }
 
+    fn take_init(&mut self) -> bool {
+        self.percpu.take_init()
+    }
+
     fn end_nmi_handler(&mut self) {
         let waits = self.percpu.has_nmi();
         let Self { nmis, vmcb, .. } = self;
@@ -408,6 +414,24 @@ impl Vcpu for SvmCpu {
         self.msr_map.intercept(number, read, write);
     }
 
+    fn intercept_write_backs(&mut self, exits: bool) {
+        let word = &mut self.vmcb_mut().control.intercept4;
+        let bit = intercept4::WRITE_BACKS;
+        *word = if exits { *word | bit } else { *word & !bit };
+    }
+
+    /// The guest's value is in the VMCB while the hypervisor runs; the CPU is
+    /// asked whether it takes it.
+    fn set_system_call_entry(&mut self, value: u64) -> bool {
+        // SAFETY: the hypervisor makes no system calls, and the next entry
+        // loads the guest's value.
+        let accepted = unsafe { guarded::write_msr(msr::LSTAR, value) };
+        if accepted {
+            self.vmcb_mut().save.lstar = value;
+        }
+        accepted
+    }
+
     fn flush_nested(&mut self) {
         self.vmcb_mut().control.tlb_control = if self.support.flush_by_asid {
             TLB_FLUSH_GUEST
@@ -437,6 +461,7 @@ impl Vcpu for SvmCpu {
         self.vmcb_mut().control.entry_event = 0;
         self.reset_segments();
         setup::take_init();
+        self.percpu.take_init();
         let Self { nmis, vmcb, .. } = self;
         // SAFETY: as for `vmcb_mut`.
         nmis.forget(unsafe { vmcb.as_mut() });

@@ -18,6 +18,8 @@ pub struct Support {
     pub(crate) preemption_timer: bool,
     pub(crate) processor: u32,
     pub(crate) secondary: u32,
+    /// Whether WBINVD can exit, which several CPUs need.
+    pub(crate) write_backs: bool,
     pub(crate) exit: u32,
     pub(crate) entry: u32,
     /// IA32_VMX_EPT_VPID_CAP.
@@ -41,7 +43,12 @@ impl Support {
             msr: u64::from(msr::VMX_PIN_CONTROLS),
             bits: u64::from(pin::PREEMPTION_TIMER),
         };
-        self.preemption_timer.then_some(()).ok_or(lacks)
+        self.preemption_timer.then_some(()).ok_or(lacks)?;
+        let lacks = Refusal::NoVtxControl {
+            msr: u64::from(msr::VMX_SECONDARY_CONTROLS),
+            bits: u64::from(secondary::WRITE_BACKS),
+        };
+        self.write_backs.then_some(()).ok_or(lacks)
     }
 
     /// Whether the guest may use RDTSCP, INVPCID, XSAVES and the instructions
@@ -105,6 +112,7 @@ fn controls(basic: u64) -> Result<Support, Refusal> {
         });
     }
     let (secondary, ept_vpid) = nested_paging(basic)?;
+    let secondaries = allowed(basic, msr::VMX_SECONDARY_CONTROLS);
     // Without NMI exiting an NMI could not be held back for a guest that is in
     // its NMI handler.
     let pins = allowed(basic, msr::VMX_PIN_CONTROLS);
@@ -138,6 +146,7 @@ fn controls(basic: u64) -> Result<Support, Refusal> {
         preemption_timer,
         processor,
         secondary,
+        write_backs: secondaries.may() & secondary::WRITE_BACKS != 0,
         exit,
         entry,
         ept_vpid,

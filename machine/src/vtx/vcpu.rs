@@ -11,7 +11,7 @@ use crate::memory::GuestMemory;
 use crate::percpu::PerCpu;
 use crate::region::Page;
 use crate::vcpu::{CodeSize, Vcpu};
-use crate::{instructions, percpu};
+use crate::{guarded, instructions, percpu};
 use abi::refusal::Refusal;
 use core::arch::asm;
 use core::fmt::Write;
@@ -19,10 +19,10 @@ use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
 use x86::exit::EntryFailure;
-use x86::msr::DEBUG_CONTROL_BTF;
+use x86::msr::{DEBUG_CONTROL_BTF, LSTAR};
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::vtx::checks::Capabilities;
-use x86::vtx::control::{entry, pin, processor};
+use x86::vtx::control::{entry, pin, processor, secondary};
 use x86::vtx::exit::{ENTRY_FAILED, decode};
 use x86::vtx::field::{self, Fields};
 use x86::walk::Paging;
@@ -485,6 +485,22 @@ impl Vcpu for VtxCpu {
         };
         self.msr_bitmap.set_bit(bit, read);
         self.msr_bitmap.set_bit(bit + 2048 * 8, write);
+    }
+
+    fn intercept_write_backs(&mut self, exits: bool) {
+        let word = self.support.secondary;
+        let word = if exits {
+            word | secondary::WRITE_BACKS
+        } else {
+            word
+        };
+        self.vmcs.write(field::SECONDARY_CONTROLS, word);
+    }
+
+    fn set_system_call_entry(&mut self, value: u64) -> bool {
+        // SAFETY: the hypervisor makes no system calls; the register is the
+        // guest's at all times.
+        unsafe { guarded::write_msr(LSTAR, value) }
     }
 
     fn flush_nested(&mut self) {

@@ -24,6 +24,7 @@ pub mod intercept4 {
     pub const STGI: u32 = 1 << 4;
     pub const CLGI: u32 = 1 << 5;
     pub const SKINIT: u32 = 1 << 6;
+    pub const WRITE_BACKS: u32 = 1 << 9;
 }
 
 /// TLB_CONTROL: nothing is flushed.

@@ -45,7 +45,7 @@ fn one<V: Vcpu, M: Memory>(asked: &Asked<V, M>, number: u32, out: &mut Out) {
 
 fn does(state: startup::State) -> &'static str {
     match state {
-        startup::State::Running => "runs",
+        startup::State::Running(_) => "runs",
         startup::State::Waiting => "waits for a start-up IPI",
         startup::State::Init => "got an INIT",
         startup::State::Started(_) => "got a start-up IPI",
