@@ -44,7 +44,7 @@ const CLUSTER_WAYS: [Way; 5] = [
 ];
 const X2_WAYS: [Way; 6] = [
     ("x2APIC 1", 0, 1, 0b010),
-    ("an x2APIC that is not there", 0, 0xff, 0),
+    ("an x2APIC that is not there", 0, 7, 0),
     ("x2APIC 1 by its logical number", LOGICAL, 0x2, 0b010),
     ("both x2APICs by their logical numbers", LOGICAL, 0x6, 0b110),
     ("another cluster of x2APICs", LOGICAL, 0x1_0006, 0),
