@@ -251,7 +251,7 @@ fn taken_away(report: &mut Report, others: &Others) {
     both(report, others, "a page taken away", read, || {
         wait_until(|| STEPS[1].load(Ordering::Acquire) > 10_000);
         reply = call(MIRROR, [old, new, 0, 0, 0]).map(|reply| reply.rax);
-        RETURNED.store(true, Ordering::Release);
+        RETURNED.store(reply == Ok(0), Ordering::Release);
         let steps = STEPS[1].load(Ordering::Acquire);
         wait_until(|| STEPS[1].load(Ordering::Acquire) > steps + 100);
     });

@@ -5,7 +5,7 @@ use crate::copies::{PAGE, Pages, UNTOUCHED, underlay};
 use crate::flips;
 use abi::call::MEMORY_COPY;
 use tests::Report;
-use tests::attempt::PF;
+use tests::attempt::{GP, PF};
 use tests::cpu::is_intel;
 use tests::processors::Others;
 use tests::sandbox::{DATA, Ending, General, Place, Sandbox};
@@ -86,10 +86,11 @@ pub fn check(report: &mut Report, others: &Others, calls: u64) {
     report.holds("nothing was written where it may not write", kept);
 }
 
-/// For Underlay's memory there is another exception, or none that names it.
+/// What is no memory, Underlay's for one, raises another exception.
 fn is_fault(ending: &Ending, errors: &[u64]) -> bool {
     let error = ending.error.unwrap_or(0);
-    ending.vector == PF && ending.cr2 == CHANGING && errors.contains(&error)
+    let page_fault = ending.vector == PF && ending.cr2 == CHANGING;
+    page_fault && errors.contains(&error) || ending.vector == GP
 }
 
 /// What became of a copy, and whether it changed no register if it faulted.
