@@ -191,7 +191,7 @@ fn types_of_each(report: &mut Report, others: &Others, rounds: u64) {
     MEMORY.store(memory.as_ptr() as u64, Ordering::Release);
     let all = |number| disturb(number, u64::MAX);
     both(report, others, "types of each", all, || {
-        disturb(0, rounds / 4)
+        disturb(0, rounds / 60)
     });
     core::hint::black_box(memory);
 }
@@ -207,7 +207,7 @@ fn nmis_between(report: &mut Report, others: &Others, rounds: u64) {
         let range = last_range();
         // SAFETY: reads a register.
         let mask = unsafe { rdmsr(range + 1) };
-        for _ in 0..rounds / 4 {
+        for _ in 0..rounds / 30 {
             let before = nmis(1);
             // SAFETY: the other CPU counts its NMIs; the range is off.
             unsafe {

@@ -59,6 +59,7 @@ fn check(report: &mut Report) {
     all_ways(report, &others, CLUSTERS, &CLUSTER_WAYS);
     if alive() {
         bases(report, &others);
+        renamed(report, &others);
     }
     if feature(1, Register::Ecx, 21) {
         all_ways(report, &others, X2, &X2_WAYS);
@@ -172,6 +173,23 @@ fn bases(report: &mut Report, others: &Others) {
         let right = RIGHT[number].load(Ordering::Acquire);
         report.equal(format_args!("CPU {number}: bases refused"), right, 0b1_1111);
     }
+}
+
+/// Whoever gives its APIC another number is still there for INIT and start-up
+/// IPIs to all.
+fn renamed(report: &mut Report, others: &Others) {
+    fn rename(_: usize) {
+        // SAFETY: nothing is sent to this CPU by its number.
+        unsafe { apic::write(register::ID, 5 << 24) };
+    }
+    fn restore(own: usize) {
+        // SAFETY: as above.
+        unsafe { apic::write(register::ID, (own as u32) << 24) };
+    }
+    let renamed = others.start(rename) && others.wait();
+    report.holds("others give their APICs another number", renamed);
+    let restored = others.start(restore) && others.wait();
+    report.holds("and start again", restored);
 }
 
 fn try_bases(own: usize) {
