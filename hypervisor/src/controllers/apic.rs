@@ -77,12 +77,17 @@ impl<V: Vcpu> Device for Registers<'_, V> {
     }
 
     /// Registers are aligned words; of anything else the manual promises
-    /// nothing, and nothing happens.
+    /// nothing, and nothing happens. The APIC's number can only be read, as on
+    /// some models: by it the other CPUs call this one. Intel SDM volume 3,
+    /// "Local APIC ID".
     fn write(&mut self, at: u64, size: u8, value: u64) {
         if size != 4 || !at.is_multiple_of(16) {
             return;
         }
         let (at, value) = (at as u16, value as u32);
+        if at == register::ID {
+            return;
+        }
         if at == register::COMMAND {
             let destination = V::read_apic(register::COMMAND_HIGH) >> 24;
             match Command::decode(value, destination, false) {
@@ -96,7 +101,7 @@ impl<V: Vcpu> Device for Registers<'_, V> {
         V::write_apic(at, value);
         if matches!(
             at,
-            register::ID | register::LOGICAL_DESTINATION | register::DESTINATION_FORMAT
+            register::LOGICAL_DESTINATION | register::DESTINATION_FORMAT
         ) {
             self.peers.note_address(self.number, V::apic_address());
         }
