@@ -160,8 +160,7 @@ fn restart(report: &mut Report, others: &Others) {
     }
 }
 
-/// Attempts that came out right, one bit each, on the CPU whose number is in the
-/// upper half; and what each found.
+/// The attempts that came out right, a bit each. Written by each CPU.
 static RIGHT: [AtomicU64; MAX] = [const { AtomicU64::new(0) }; MAX];
 
 /// With several CPUs the APIC stays where it is, and on, whoever asks.
@@ -169,8 +168,8 @@ fn bases(report: &mut Report, others: &Others) {
     report.holds("they start for their bases", others.start(try_bases));
     report.holds("and are done", others.wait());
     try_bases(0);
-    for number in 0..=others.count() {
-        let right = RIGHT[number].load(Ordering::Acquire);
+    for (number, right) in RIGHT.iter().enumerate().take(others.count() + 1) {
+        let right = right.load(Ordering::Acquire);
         report.equal(format_args!("CPU {number}: bases refused"), right, 0b1_1111);
     }
 }

@@ -58,6 +58,7 @@ fn exit(random: &mut Random, number: usize) -> Result<u64, tests::Fault> {
             asm!("vmxoff", options(nostack));
             0
         }),
+        // SAFETY: as above.
         _ => attempt(|| unsafe {
             asm!("vmsave rax", in("rax") word, options(nostack));
             0

@@ -19,7 +19,7 @@ use tests::transcript::Options;
 tests::guest!(check);
 
 /// Strings on each CPU, if the command line does not say.
-const RANDOM: u64 = 1500;
+const RANDOM: u64 = 600;
 
 /// The boot processor is done, and nobody sends any more.
 static OVER: AtomicBool = AtomicBool::new(false);

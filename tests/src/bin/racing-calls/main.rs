@@ -17,7 +17,7 @@ use tests::transcript::Options;
 tests::guest!(check);
 
 /// Calls of each kind, if the command line does not say.
-const RANDOM: u64 = 2000;
+const RANDOM: u64 = 800;
 
 fn check(report: &mut Report) {
     let calls = Options::of_this_guest().random(RANDOM);
