@@ -181,6 +181,14 @@ impl Peers {
         }
     }
 
+    /// Gives CPU `number` a signal that it has not looked at yet.
+    #[cfg(test)]
+    pub(crate) fn signal(&self, number: u32, signal: Signal) {
+        if let Some(peer) = self.peer(number) {
+            peer.signal(signal);
+        }
+    }
+
     /// CPU `number` is ready. Waits for the first CPU's decision: true to go on.
     pub fn wait_for_decision(&self, number: u32) -> bool {
         if let Some(peer) = self.peer(number) {

@@ -61,6 +61,9 @@ impl Memory for Locked {
     fn watch_writes(&self, gpa: Gpa) -> Result<(), OutOfTables> {
         self.lock().watch_writes(gpa)
     }
+    fn let_writes_through(&self, through: bool) {
+        self.lock().let_writes_through(through);
+    }
     fn types_changed(&self) -> bool {
         self.lock().types_changed()
     }
@@ -286,7 +289,7 @@ fn session(caller: &mut Pinned<'_>) {
 fn cpus_are_told_with_what_they_do_and_there_are_no_others() {
     let vm = machine();
     let mut callers: Vec<_> = (0..CPUS).map(|number| Pinned::new(&vm, number)).collect();
-    vm.peers.receive(2, Signal::Init);
+    vm.peers.signal(2, Signal::Init);
     callers[3].cpu.trace.switch(false);
     callers[1].call(call::PING, [0; 5]).expect("it answers");
     let caller = &mut callers[1];
