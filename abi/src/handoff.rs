@@ -10,7 +10,7 @@
 /// `Handoff::magic`: spells `ULAYHAND`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ULAYHAND");
 /// `Handoff::version`: changes with every change of this layout.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The hypervisor's file is an ELF file and behind it a footer of this many
 /// bytes: [`FOOTER_MAGIC`], the length of the ELF file and its CRC-32 (IEEE),
@@ -150,6 +150,19 @@ code! {
     LogLevel { Error = 1, Warn = 2, Info = 3, Debug = 4, Trace = 5 }
 }
 
+/// One of the two sets of registers by which a machine is put to sleep, as its
+/// ACPI tables have it. ACPI specification, "PM1 Control Registers".
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sleep {
+    /// The control register's port; 0 if there is none.
+    pub control: u16,
+    /// The status register's port; 0 if there is none.
+    pub status: u16,
+    /// Bit N is set if a sleep of type N leads back beneath the hypervisor.
+    pub harmless: u32,
+}
+
 /// What the loader tells the hypervisor. Addresses are physical, sizes bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -188,6 +201,8 @@ pub struct Handoff {
     pub trace_size: u64,
     /// A [`Compat`] code.
     pub compat: u64,
+    /// How it is put to sleep.
+    pub sleep: [Sleep; 2],
     /// The owner token, R8 and R9; 0 if there is none. See
     /// [`crate::token::Token`].
     pub token: [u64; 2],

@@ -37,6 +37,8 @@ oddities! {
     RefusedCall "refused-call",
     /// An INIT signal to the boot processor.
     Init "init",
+    /// A sleep out of which the machine would wake without the hypervisor.
+    Sleep "refused-sleep",
 }
 
 /// How often each happened. Counted by all CPUs of a guest.

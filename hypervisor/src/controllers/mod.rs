@@ -16,6 +16,7 @@ pub mod nested_fault;
 pub mod port;
 pub mod print;
 pub mod shutdown;
+pub mod sleep;
 pub mod startup;
 pub mod tasks;
 pub mod translations;
