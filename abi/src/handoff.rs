@@ -164,6 +164,19 @@ code! {
     StartupWatch { Auto = 0, Always = 1, UntilUp = 2 }
 }
 
+/// One of the two sets of registers by which a machine is put to sleep, as its
+/// ACPI tables have it. ACPI specification, "PM1 Control Registers".
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sleep {
+    /// The control register's port; 0 if there is none.
+    pub control: u16,
+    /// The status register's port; 0 if there is none.
+    pub status: u16,
+    /// Bit N is set if a sleep of type N leads back beneath the hypervisor.
+    pub harmless: u32,
+}
+
 /// What the loader tells the hypervisor. Addresses are physical, sizes bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -204,6 +217,8 @@ pub struct Handoff {
     pub compat: u32,
     /// A [`StartupWatch`] code.
     pub startup_watch: u32,
+    /// How it is put to sleep.
+    pub sleep: [Sleep; 2],
     /// The owner token, R8 and R9; 0 if there is none. See
     /// [`crate::token::Token`].
     pub token: [u64; 2],

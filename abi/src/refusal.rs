@@ -153,7 +153,7 @@ impl fmt::Display for Refusal {
             ),
             Self::TooManyCpus { enabled, handled } => write!(
                 f,
-                "this machine has {enabled} CPUs and this version handles {handled}: switch the others off in the firmware's set-up"
+                "this machine has {enabled} CPUs and Underlay may have {handled}: see `cpus` in underlay.conf, or switch the others off in the firmware's set-up"
             ),
             Self::VersionMismatch { loader, hypervisor } => write!(
                 f,
@@ -168,7 +168,7 @@ impl fmt::Display for Refusal {
             ),
             Self::NotTogether { number } => write!(
                 f,
-                "CPU {number} could not be taken along with the others: please report this with the log, or set `cpus = one`"
+                "CPU {number} could not be taken along with the others: please report this with the log"
             ),
             Self::DisabledCpus { disabled } => write!(
                 f,

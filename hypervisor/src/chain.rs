@@ -7,8 +7,8 @@
 use crate::controllers::mirror;
 use crate::controllers::{
     apic, caches, control_registers, counters, cpuid, debug_registers, exceptions, hypercall,
-    interrupts, msr, nested_fault, port, print, shutdown, signs, startup, tasks, translations,
-    unasked, virtualisation, waiting, xsetbv,
+    interrupts, msr, nested_fault, port, print, shutdown, signs, sleep, startup, tasks,
+    translations, unasked, virtualisation, waiting, xsetbv,
 };
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
@@ -61,6 +61,7 @@ chain! {
     caches,
     virtualisation watches,
     tasks,
+    sleep watches,
     port,
     exceptions,
     debug_registers,

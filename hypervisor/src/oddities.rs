@@ -39,6 +39,8 @@ oddities! {
     Init "init",
     /// A local APIC that was to be moved, or switched off, with several CPUs.
     Apic "apic-moved-or-off",
+    /// A sleep out of which the machine would wake without the hypervisor.
+    Sleep "refused-sleep",
 }
 
 /// How often each happened. Counted by all CPUs of a guest.

@@ -118,6 +118,7 @@ fn guest(boot: &Boot, memory: GuestMemory, features: Features, gib_pages: bool) 
     if boot.handoff.print != 0 {
         vm.printer = Some(Printer::new(vm.memory.reserved().start));
     }
+    vm.sleep = boot.handoff.sleep;
     vm.ticks_per_second = boot.handoff.tsc_hz;
     vm.peers = Peers::new(boot.handoff.cpus);
     vm.peers.watch.may_end = vm.peers.are_several() && watch_may_end(boot);

@@ -10,9 +10,9 @@ use crate::services::shell::Sessions;
 use crate::shared::Shared;
 use crate::statistics::Statistics;
 use crate::trace::{Before, Trace};
-use abi::handoff::{Compat, Presence};
+use abi::handoff::{Compat, Presence, Sleep};
 use abi::token::Token;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicBool, AtomicU64};
 use machine::Vcpu;
 use x86::Exit;
 
@@ -32,6 +32,11 @@ pub struct Vm<M> {
     pub shared: Shared,
     /// Whose clients its programs may be. Never changes.
     pub compat: Compat,
+    /// How it is put to sleep. Never changes.
+    pub sleep: [Sleep; 2],
+    /// Whether it looks woken after a sleep that was refused. Written by the
+    /// controller `sleep` on any CPU.
+    pub woken: AtomicBool,
     /// Sessions of the debug shell. Used by services on any CPU.
     pub shell: Sessions,
     /// Lines that the guest's kernel may write into the log.
@@ -98,6 +103,8 @@ impl<M> Vm<M> {
             printer: None,
             shared: Shared::default(),
             compat: Compat::default(),
+            sleep: [Sleep::default(); 2],
+            woken: AtomicBool::new(false),
             shell: Sessions::default(),
             kernel_lines: Ration::default(),
             program_lines: Ration::default(),

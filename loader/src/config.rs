@@ -43,9 +43,9 @@ pub enum Memory {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cpus {
     /// A machine with more is left alone.
-    #[default]
     One,
     /// All that the machine has.
+    #[default]
     All,
 }
 

@@ -5,13 +5,14 @@ use anyhow::{bail, ensure};
 
 /// The keys that have a fixed set of values; the loader takes any other value
 /// for a mistake and goes on with the default.
-const CHOICES: [(&str, &[&str]); 8] = [
+const CHOICES: [(&str, &[&str]); 9] = [
     ("enabled", &["yes", "no"]),
     ("on_failure", &["boot", "halt"]),
     ("presence", &["leaf", "bit", "hidden"]),
     ("startup_watch", &["auto", "always", "until-up"]),
     ("print", &["on", "off"]),
     ("compat", &["none", "bitvisor"]),
+    ("cpus", &["one", "all"]),
     ("log", &["com1", "com2", "debugcon", "none"]),
     ("log_level", &["error", "warn", "info", "debug", "trace"]),
 ];

@@ -17,6 +17,7 @@ pub mod port;
 pub mod print;
 pub mod shutdown;
 pub mod signs;
+pub mod sleep;
 pub mod startup;
 pub mod tasks;
 pub mod translations;

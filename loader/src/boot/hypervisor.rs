@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::region::Region;
 use super::survey::{self, Survey};
 use super::volume::{self, HYPERVISOR, HYPERVISOR_MAX};
-use super::{clock, console::say, executable, token};
+use super::{clock, console::say, executable, sleep, token};
 
 /// A hypervisor that runs, as one line for the console.
 pub(super) struct Running {
@@ -116,6 +116,7 @@ fn describe(config: &Config, plan: &Plan, survey: &Survey, region: &Region) -> H
         trace_size: config.trace,
         compat: config.compat.code(),
         startup_watch: config.startup_watch.code(),
+        sleep: sleep::survey(),
         ..Handoff::default()
     }
 }
