@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(offset_of!(Handoff, memory), 40 + 24 * SEGMENTS_MAX);
         assert_eq!(
             size_of::<Handoff>(),
-            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 2 * 8 + 2 * 16
+            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 8 + 2 * 4 + 2 * 8 + 2 * 16
         );
     }
 
