@@ -302,6 +302,12 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn call(number: u32) {
         CALLED.with_borrow_mut(|called| called.push(number));
     }
+    fn call_again(number: u32) {
+        Self::call(number);
+    }
+    fn stop_machine(why: core::fmt::Arguments) -> ! {
+        panic!("{why}")
+    }
     fn is_boot_processor(&self) -> bool {
         true
     }

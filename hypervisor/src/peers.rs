@@ -76,6 +76,13 @@ impl Peer {
 
     fn take(&self) -> Due {
         let boot = self.boot.load(Acquire);
+        let now = State::from_word(self.state.load(Acquire));
+        // Nothing to write for whoever waits, and looks again and again.
+        if let (state, due @ (Due::Nothing | Due::Wait)) = now.take(boot)
+            && state == now
+        {
+            return due;
+        }
         let after = |word| Some(State::from_word(word).take(boot).0.word());
         let before = self.state.fetch_update(AcqRel, Acquire, after);
         let before = before.unwrap_or_else(|word| word);
@@ -258,14 +265,36 @@ pub fn alone<V: Vcpu, M, R>(
     for (number, _) in peers.others(cpu.number) {
         V::call(number);
     }
-    for (_, other) in peers.others(cpu.number) {
-        while other.out.load(Acquire) != closed {
-            spin_loop();
-        }
+    for (number, other) in peers.others(cpu.number) {
+        await_out(vm.ticks_per_second, &cpu.vcpu, (number, other), closed);
     }
     let changed = change(cpu);
     peers.gate.store(closed + 1, Release);
     changed
+}
+
+/// Seconds after which a CPU that was called is called again, and after which
+/// the machine is stopped because it does not come: it has at most one exit to
+/// finish, and a machine that is itself emulated may be slow at that.
+const AGAIN: u64 = 1;
+const GIVEN_UP: u64 = 10;
+
+/// Waits until another CPU is out of the guest, which it was called for.
+fn await_out<V: Vcpu>(second: u64, vcpu: &V, (number, other): (u32, &Peer), closed: u64) {
+    let begin = vcpu.ticks();
+    let mut again = second.saturating_mul(AGAIN);
+    while other.out.load(Acquire) != closed {
+        spin_loop();
+        let waited = vcpu.ticks().saturating_sub(begin);
+        if waited > second.saturating_mul(GIVEN_UP) {
+            V::stop_machine(format_args!("CPU {number} was called and did not come"));
+        }
+        if waited > again {
+            log::warn!("CPU {number} was called and did not come: it is called again");
+            V::call_again(number);
+            again = u64::MAX;
+        }
+    }
 }
 
 #[cfg(test)]

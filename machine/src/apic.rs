@@ -62,29 +62,35 @@ pub fn address() -> Address {
 
 /// Sends an NMI to the CPU whose APIC has number `id`. The guest may be between
 /// its two writes to the command register: the upper half is put back.
-pub(crate) fn send_nmi(id: u32) {
+pub(crate) fn send_nmi(id: u32) -> Result<(), Busy> {
     if is_x2() {
         let command = u64::from(id) << 32 | u64::from(COMMAND_NMI);
         // SAFETY: in x2APIC mode the register exists; the target has a handler
         // for NMIs, or leaves its guest for one.
         unsafe { write_msr(X2_COMMAND, command) };
-        return;
+        return Ok(());
     }
-    wait_until_sent();
+    wait_until_sent()?;
     let high = read(register::COMMAND_HIGH);
     write(register::COMMAND_HIGH, id << 24);
     write(register::COMMAND, COMMAND_NMI);
-    wait_until_sent();
+    let sent = wait_until_sent();
     write(register::COMMAND_HIGH, high);
+    sent
 }
 
-fn wait_until_sent() {
+/// A command that was given up: another one would be lost, or take its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Busy;
+
+fn wait_until_sent() -> Result<(), Busy> {
     for _ in 0..PATIENCE {
         if read(register::COMMAND) & COMMAND_BUSY == 0 {
-            return;
+            return Ok(());
         }
         core::hint::spin_loop();
     }
+    Err(Busy)
 }
 
 /// Puts the registers into their state after INIT, as far as writing can.

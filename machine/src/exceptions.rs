@@ -7,7 +7,6 @@ use crate::log::LastWords;
 use crate::{backtrace, guarded, percpu};
 use core::arch::naked_asm;
 use core::fmt::Write;
-use core::sync::atomic::{AtomicU32, Ordering};
 use x86_64::VirtAddr;
 use x86_64::structures::gdt::SegmentSelector;
 use x86_64::structures::idt::{EntryOptions, InterruptDescriptorTable};
@@ -132,7 +131,6 @@ vectors! {
 
 extern "C" fn handle(frame: &mut Frame) {
     if frame.vector == NMI {
-        stop_with_others();
         if let Some(percpu) = percpu::current() {
             percpu.note_nmi();
         }
@@ -169,31 +167,8 @@ fn survives() -> bool {
     }
 }
 
-/// The number of the CPU that failed, or [`NOBODY`]. Written once, by that CPU.
-static FAILED: AtomicU32 = AtomicU32::new(NOBODY);
-const NOBODY: u32 = u32::MAX;
-
-/// True for the first who asks: a failure while failing must not start over, and
-/// one of another CPU has its reason in the first. The others stop, too.
-fn first_failure() -> bool {
-    let own = percpu::number();
-    let first = FAILED.compare_exchange(NOBODY, own, Ordering::AcqRel, Ordering::Acquire);
-    if first.is_ok() {
-        percpu::call_others();
-    }
-    first.is_ok()
-}
-
-/// Asked at an NMI: another CPU has failed, and this machine is stopped.
-pub(crate) fn stop_with_others() {
-    let failed = FAILED.load(Ordering::Acquire);
-    if failed != NOBODY && failed != percpu::number() {
-        halt_forever();
-    }
-}
-
 fn report(frame: &Frame) -> ! {
-    if first_failure() {
+    if percpu::fail() {
         let mut out = LastWords::new();
         // Writing cannot fail, and there is nobody left to tell.
         let _ = describe(frame, &mut out);
@@ -257,7 +232,7 @@ fn conclude(out: &mut LastWords, frame_pointer: u64, rip: u64) {
 
 /// Reports a panic of the hypervisor and stops this machine.
 pub fn panic(info: &core::panic::PanicInfo) -> ! {
-    if first_failure() {
+    if percpu::fail() {
         let mut out = LastWords::new();
         let _ = writeln!(out, "\nUNDERLAY STOPS: {info}");
         conclude(&mut out, backtrace::frame_pointer(), 0);
@@ -267,7 +242,7 @@ pub fn panic(info: &core::panic::PanicInfo) -> ! {
 
 /// Stops this machine, with a report that names the reason.
 pub fn stop(why: core::fmt::Arguments) -> ! {
-    if first_failure() {
+    if percpu::fail() {
         let mut out = LastWords::new();
         let _ = writeln!(out, "\nUNDERLAY STOPS: {why}");
         conclude(&mut out, backtrace::frame_pointer(), 0);

@@ -2,9 +2,10 @@
 //! through GS: descriptors, stacks, and what its exception handlers need.
 
 use crate::boot::CPUS_MAX;
-use crate::instructions::{read_msr, write_msr};
+use crate::call::{Call, Failure, Nmi};
+use crate::instructions::{halt_forever, read_msr, write_msr};
 use crate::region::{Exhausted, Page, Region};
-use crate::{apic, backtrace};
+use crate::{apic, backtrace, exceptions};
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 use x86::msr;
@@ -38,11 +39,10 @@ pub struct PerCpu {
     pub(crate) on_nmi: AtomicPtr<()>,
     /// A [`Describe`]. Written once, before the first entry.
     pub(crate) describe: AtomicPtr<()>,
-    /// The number of its local APIC. Written by `install`.
+    /// The number of its local APIC, or [`NOT_IN`]. Written by `set_apic`.
     apic: AtomicU32,
-    /// Another CPU wants this one to leave its guest and look around. Set by
-    /// who then sends an NMI, taken back by who gets one.
-    called: AtomicBool,
+    /// Another CPU wants this one to leave its guest and look around.
+    call: Call,
     /// Called by the NMI handler when the NMI was such a call. Written once,
     /// before the first entry.
     on_call: AtomicPtr<()>,
@@ -50,6 +50,9 @@ pub struct PerCpu {
     /// before the first entry.
     pub(crate) block: AtomicPtr<()>,
 }
+
+/// The CPU has not come in yet: nobody calls it.
+const NOT_IN: u32 = u32::MAX;
 
 /// The blocks of all CPUs, by their numbers. Written by the boot processor
 /// before another CPU is let in.
@@ -59,15 +62,40 @@ static ALL: [AtomicPtr<PerCpu>; CPUS_MAX as usize] =
 /// Makes CPU `number` leave its guest soon, and look around. It does so at
 /// least once after this.
 pub fn call(number: u32) {
-    let Some(place) = ALL.get(number as usize) else {
-        return;
-    };
-    // SAFETY: only `PerCpu::new` stores here, always a static block.
-    if let Some(percpu) = unsafe { place.load(Ordering::Acquire).as_ref() }
-        && !percpu.called.swap(true, Ordering::AcqRel)
-    {
-        apic::send_nmi(percpu.apic.load(Ordering::Acquire));
+    if let Some(percpu) = of(number).filter(|percpu| percpu.call.ask()) {
+        percpu.send_nmi(number);
     }
+}
+
+/// The same for one that was called and does not come: its NMI is lost.
+pub fn call_again(number: u32) {
+    if let Some(percpu) = of(number) {
+        percpu.call.insist();
+        percpu.send_nmi(number);
+    }
+}
+
+fn of(number: u32) -> Option<&'static PerCpu> {
+    let place = ALL.get(number as usize)?;
+    // SAFETY: only `PerCpu::new` stores here, always a static block.
+    let percpu = unsafe { place.load(Ordering::Acquire).as_ref() };
+    percpu.filter(|percpu| percpu.apic.load(Ordering::Acquire) != NOT_IN)
+}
+
+/// The CPU that failed, if one did. Written by that CPU.
+static FAILURE: Failure = Failure::new();
+
+/// This CPU fails: true for the first who does. The others stop, too.
+pub(crate) fn fail() -> bool {
+    let own = number();
+    let first = FAILURE.note(own);
+    let others = (0..CPUS_MAX as u32).filter(|other| first && *other != own);
+    for percpu in others.filter_map(of) {
+        percpu.call.insist();
+        // There is nobody left to tell of one that cannot be sent.
+        let _ = apic::send_nmi(percpu.apic.load(Ordering::Acquire));
+    }
+    first
 }
 
 /// The pages around the stacks, which must not be mapped.
@@ -78,17 +106,6 @@ fn guarded_stack(region: &mut Region, pages: usize) -> Result<(Range<u64>, u64),
     let base = core::ptr::from_ref::<[Page]>(all).cast::<Page>() as u64;
     let guard = base..base + x86::PAGE_SIZE;
     Ok((guard, base + (pages as u64 + 1) * x86::PAGE_SIZE))
-}
-
-/// The same for all CPUs but this one.
-pub(crate) fn call_others() {
-    let own = current().map(core::ptr::from_ref);
-    for (number, place) in (0..).zip(&ALL) {
-        let other = place.load(Ordering::Acquire);
-        if !other.is_null() && own.is_some_and(|own| !core::ptr::eq(own, other)) {
-            call(number);
-        }
-    }
 }
 
 impl PerCpu {
@@ -110,8 +127,8 @@ impl PerCpu {
             machine_check: AtomicBool::new(false),
             on_nmi: AtomicPtr::new(core::ptr::null_mut()),
             describe: AtomicPtr::new(core::ptr::null_mut()),
-            apic: AtomicU32::new(0),
-            called: AtomicBool::new(false),
+            apic: AtomicU32::new(NOT_IN),
+            call: Call::default(),
             on_call: AtomicPtr::new(core::ptr::null_mut()),
             block: AtomicPtr::new(core::ptr::null_mut()),
         })?;
@@ -200,10 +217,22 @@ impl PerCpu {
         }
     }
 
-    /// Whether the NMI that just arrived was another CPU's call. It looks around
-    /// after this, so that what it was called for is there.
+    /// Whether the NMI that just arrived was another CPU's call. Where that one
+    /// has failed, this CPU stops here.
     pub(crate) fn take_call(&self) -> bool {
-        self.called.swap(false, Ordering::AcqRel)
+        match self.call.take().judge(&FAILURE, self.number) {
+            Nmi::Stop => halt_forever(),
+            nmi => nmi == Nmi::Call,
+        }
+    }
+
+    fn send_nmi(&self, number: u32) {
+        let sent = apic::send_nmi(self.apic.load(Ordering::Acquire));
+        if let Err(apic::Busy) = sent {
+            exceptions::stop(format_args!(
+                "CPU {number} cannot be called: the local APIC stays busy"
+            ));
+        }
     }
 
     /// Names what a call does beside being taken.

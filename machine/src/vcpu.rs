@@ -2,7 +2,7 @@
 //! register of the guest's costs what the vendor's hardware makes it cost, so
 //! each is read when somebody asks.
 
-use crate::{apic, guarded, instructions, percpu};
+use crate::{apic, exceptions, guarded, instructions, percpu};
 use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
@@ -131,6 +131,14 @@ pub trait Vcpu {
     /// Makes CPU `number` leave its guest soon, and look around.
     fn call(number: u32) {
         percpu::call(number);
+    }
+    /// The same for one that was called and did not come.
+    fn call_again(number: u32) {
+        percpu::call_again(number);
+    }
+    /// Stops this machine, with a report that names the reason.
+    fn stop_machine(why: core::fmt::Arguments) -> ! {
+        exceptions::stop(why)
     }
     /// Whether the CPU below is the boot processor.
     fn is_boot_processor(&self) -> bool {

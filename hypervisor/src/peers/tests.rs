@@ -11,6 +11,7 @@ use std::thread;
 fn vm(count: u32) -> Vm<()> {
     let mut vm = Vm::new((), Presence::Leaf, Features::ALL);
     vm.peers = Peers::new(count);
+    vm.ticks_per_second = 1 << 40;
     for number in 0..count {
         let address = Address {
             id: number,
@@ -63,6 +64,28 @@ fn who_is_alone_is_alone() {
             });
         }
     });
+}
+
+#[test]
+fn who_does_not_come_is_called_again_before_the_machine_stops() {
+    let mut vm = vm(3);
+    vm.ticks_per_second = 100;
+    for number in [1, 2] {
+        let other = Peer::default();
+        other.out.store(3, Release);
+        crate::fake::CALLED.take();
+        let cpu = cpu(0);
+        let begin = cpu.vcpu.ticks();
+        let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            await_out(vm.ticks_per_second, &cpu.vcpu, (number, &other), 1);
+        }));
+        let why = stopped.expect_err("it stops");
+        let why = why.downcast::<String>().expect("in words");
+        assert_eq!(*why, format!("CPU {number} was called and did not come"));
+        let waited = cpu.vcpu.ticks() - begin;
+        assert!((1000..1010).contains(&waited), "{waited}");
+        assert_eq!(crate::fake::CALLED.take(), [number], "once more");
+    }
 }
 
 #[test]

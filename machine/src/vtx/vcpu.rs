@@ -410,7 +410,6 @@ impl Vcpu for VtxCpu {
     }
 
     fn note_nmi(&mut self) {
-        crate::exceptions::stop_with_others();
         if !self.percpu.take_call() {
             self.percpu.add_nmi();
             merge_behind_handler(&self.vmcs, self.percpu);
