@@ -211,6 +211,9 @@ pub fn serve<V: Vcpu, M>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
     };
     loop {
         wait_outside(&vm.peers, peer, &mut cpu.vcpu);
+        if cpu.vcpu.take_init() {
+            peer.signal(Signal::Init);
+        }
         let due = peer.take();
         match due {
             Due::Nothing => return outcome,

@@ -3,7 +3,9 @@
 //! CPUs.
 
 use crate::instructions::{read_msr, write_msr};
-use x86::apic::{Address, BASE_X2, COMMAND_BUSY, COMMAND_NMI, X2_COMMAND, X2_FIRST, register};
+use x86::apic::{
+    Address, BASE_ENABLED, BASE_X2, COMMAND_BUSY, COMMAND_NMI, PAGE, X2_COMMAND, X2_FIRST, register,
+};
 use x86::msr;
 
 /// Where the hypervisor's own tables map [`x86::apic::PAGE`].
@@ -17,6 +19,14 @@ const PATIENCE: u32 = 100_000;
 pub fn is_x2() -> bool {
     // SAFETY: every CPU on which several can be has IA32_APIC_BASE.
     unsafe { read_msr(msr::APIC_BASE) & BASE_X2 != 0 }
+}
+
+/// Whether its registers are where the hypervisor looks for them: a guest with
+/// one CPU may switch it off, or move it.
+pub(crate) fn is_reachable() -> bool {
+    // SAFETY: as for `is_x2`.
+    let base = unsafe { read_msr(msr::APIC_BASE) };
+    base & BASE_ENABLED != 0 && (base & BASE_X2 != 0 || base & !0xfff == PAGE)
 }
 
 /// Reads the register at `offset` of the page.

@@ -13,7 +13,7 @@ use x86_64::structures::idt::{EntryOptions, InterruptDescriptorTable};
 
 const NMI: u64 = 2;
 const MACHINE_CHECK: u64 = 18;
-/// #SX: an INIT that AMD-V redirects, see `svm/setup`. It has been dealt with.
+/// #SX: an INIT that AMD-V redirects, see `svm/setup`.
 const SECURITY: u64 = 30;
 
 /// Stacks of the TSS, by what runs on them: an exception can hit the entry
@@ -136,7 +136,13 @@ extern "C" fn handle(frame: &mut Frame) {
         }
         return;
     }
-    if frame.vector == SECURITY || (frame.vector == MACHINE_CHECK && survives()) {
+    if frame.vector == SECURITY {
+        if let Some(percpu) = percpu::current() {
+            percpu.note_init();
+        }
+        return;
+    }
+    if frame.vector == MACHINE_CHECK && survives() {
         return;
     }
     match guarded::resume_after(frame.rip) {

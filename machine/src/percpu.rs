@@ -34,6 +34,12 @@ pub struct PerCpu {
     /// A machine check hit the hypervisor, which could go on; the guest has not
     /// heard of it yet. Set by the handler, taken by the run loop.
     machine_check: AtomicBool,
+    /// An INIT hit the hypervisor. Set by the handler of #SX, taken by the run
+    /// loop.
+    init: AtomicBool,
+    /// What the guest must not be entered before, see [`noted`]: 0 if nothing.
+    /// Set by handlers, cleared by the vCPU.
+    pub(crate) noted: AtomicU8,
     /// Called by the NMI handler after it has counted, so that the guest is
     /// left as soon as it can take one. Written once, before the first entry.
     pub(crate) on_nmi: AtomicPtr<()>,
@@ -49,6 +55,16 @@ pub struct PerCpu {
     /// The control block of the vCPU that runs here, for reports. Written once,
     /// before the first entry.
     pub(crate) block: AtomicPtr<()>,
+}
+
+/// What the guest is not entered before.
+pub(crate) mod noted {
+    /// Another CPU called.
+    pub(crate) const CALL: u8 = 1;
+    /// The guest has an NMI or a machine check to come.
+    pub(crate) const NMI: u8 = 2;
+    /// An NMI is to follow the event that is injected first.
+    pub(crate) const BEHIND: u8 = 4;
 }
 
 /// The CPU has not come in yet: nobody calls it.
@@ -125,6 +141,8 @@ impl PerCpu {
             exception_stacks: [nmi_top, double_top, check_top, fault_top],
             nmis: AtomicU8::new(0),
             machine_check: AtomicBool::new(false),
+            init: AtomicBool::new(false),
+            noted: AtomicU8::new(0),
             on_nmi: AtomicPtr::new(core::ptr::null_mut()),
             describe: AtomicPtr::new(core::ptr::null_mut()),
             apic: AtomicU32::new(NOT_IN),
@@ -206,6 +224,27 @@ impl PerCpu {
         self.machine_check.swap(false, Ordering::AcqRel)
     }
 
+    /// Notes an INIT, which the CPU comes to as to another's call.
+    pub(crate) fn note_init(&self) {
+        self.init.store(true, Ordering::Release);
+        act(&self.on_call);
+    }
+
+    /// Takes the INIT, if there is one.
+    pub(crate) fn take_init(&self) -> bool {
+        self.init.load(Ordering::Acquire) && self.init.swap(false, Ordering::AcqRel)
+    }
+
+    /// Has the guest not entered before `what` is seen to.
+    pub(crate) fn hold_for(&self, what: u8) {
+        self.noted.fetch_or(what, Ordering::AcqRel);
+    }
+
+    /// `what` is seen to.
+    pub(crate) fn seen_to(&self, what: u8) {
+        self.noted.fetch_and(!what, Ordering::AcqRel);
+    }
+
     /// An NMI arrived while the hypervisor ran: another CPU's call, or one for
     /// the guest.
     pub(crate) fn note_nmi(&self) {
@@ -223,6 +262,13 @@ impl PerCpu {
         match self.call.take().judge(&FAILURE, self.number) {
             Nmi::Stop => halt_forever(),
             nmi => nmi == Nmi::Call,
+        }
+    }
+
+    /// This CPU calls itself, if its local APIC can be reached.
+    pub(crate) fn call_self(&self) {
+        if apic::is_reachable() && self.call.ask() {
+            self.send_nmi(self.number);
         }
     }
 

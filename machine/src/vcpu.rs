@@ -104,6 +104,10 @@ pub trait Vcpu {
     /// An NMI arrived: one that belongs to the guest is noted, one by which
     /// another CPU calls this one is taken.
     fn note_nmi(&mut self);
+    /// An INIT that hit the hypervisor and is for this CPU: true once for each.
+    fn take_init(&mut self) -> bool {
+        false
+    }
     /// The guest was made to exit by a call that came while the hypervisor ran.
     fn end_call(&mut self) {}
     /// The guest is about to leave its NMI handler.

@@ -14,6 +14,8 @@ use x86::startup::Signal;
 pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
     match exit {
         Exit::Init if vm.peers.are_several() => {
+            // The same INIT, where the hypervisor was hit by it as well.
+            cpu.vcpu.take_init();
             vm.oddities
                 .note(Oddity::Init, format_args!("by its hardware"));
             vm.peers.receive(cpu.number, Signal::Init);
@@ -22,11 +24,12 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         Exit::Init => {
             let what = format_args!("the guest's CPU starts at the reset vector");
             vm.oddities.note(Oddity::Init, what);
+            cpu.vcpu.take_init();
             cpu.vcpu.reset();
             Outcome::Resume
         }
         Exit::Startup { .. } => Outcome::Resume,
-        Exit::PreemptionTimer if vm.peers.are_several() => {
+        Exit::PreemptionTimer => {
             cpu.vcpu.end_call();
             peers::serve(vm, cpu)
         }
