@@ -8,12 +8,15 @@ use crate::startup::Signal;
 #[allow(missing_docs)]
 pub mod register {
     pub const ID: u16 = 0x20;
+    pub const VERSION: u16 = 0x30;
     pub const TASK_PRIORITY: u16 = 0x80;
     pub const END_OF_INTERRUPT: u16 = 0xb0;
     pub const LOGICAL_DESTINATION: u16 = 0xd0;
     pub const DESTINATION_FORMAT: u16 = 0xe0;
     pub const SPURIOUS: u16 = 0xf0;
     pub const IN_SERVICE: u16 = 0x100;
+    pub const ERROR_STATUS: u16 = 0x280;
+    pub const CORRECTED: u16 = 0x2f0;
     pub const COMMAND: u16 = 0x300;
     pub const COMMAND_HIGH: u16 = 0x310;
     pub const TIMER: u16 = 0x320;
@@ -23,6 +26,7 @@ pub mod register {
     pub const PIN1: u16 = 0x360;
     pub const ERROR: u16 = 0x370;
     pub const INITIAL_COUNT: u16 = 0x380;
+    pub const DIVIDE: u16 = 0x3e0;
 }
 
 /// The page's address after reset.

@@ -4,7 +4,7 @@
 use crate::firmware::Firmware;
 use crate::instructions::{read_msr, write_msr};
 use core::arch::asm;
-use x86::control::Efer;
+use x86::control::{DR6_RESET, Efer};
 use x86::msr;
 use x86::svm::control::{NESTED_PAGING, TLB_FLUSH_ALL, intercept3, intercept4};
 use x86::svm::vmcb::{Control, Save, Vmcb, VmcbSegment};
@@ -105,7 +105,7 @@ fn guest_registers(save: &mut Save, firmware: &Firmware) {
     save.cr2 = 0;
     save.efer = firmware.efer | Efer::SVME.bits();
     save.pat = firmware.pat;
-    save.dr6 = 0xffff_0ff0;
+    save.dr6 = DR6_RESET;
     save.dr7 = firmware.dr7;
     save.debug_control = firmware.debug_control;
     save.sysenter_cs = firmware.sysenter_cs;

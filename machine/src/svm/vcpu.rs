@@ -17,7 +17,7 @@ use abi::refusal::Refusal;
 use core::fmt::Write;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
-use x86::control::{Cr0, Cr4, Efer, Rflags};
+use x86::control::{Cr0, Cr4, DR6_RESET, DR7_RESET, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
@@ -460,8 +460,8 @@ impl Vcpu for SvmCpu {
         save.cr3 = 0;
         save.cr4 = 0;
         save.efer = Efer::SVME.bits();
-        save.dr6 = 0xffff_0ff0;
-        save.dr7 = 0x400;
+        save.dr6 = DR6_RESET;
+        save.dr7 = DR7_RESET;
         save.rip = 0xfff0;
         save.rsp = 0;
         save.rflags = Rflags::FIXED.bits();
@@ -473,6 +473,7 @@ impl Vcpu for SvmCpu {
         nmis.forget(vmcb);
         self.percpu.seen_to(noted::NMI | noted::BEHIND);
         while self.percpu.take_nmi() {}
+        instructions::reset_debug_registers();
         // CR0, CR3, CR4 and EFER changed without the CPU's noticing.
         self.flush_nested();
     }
