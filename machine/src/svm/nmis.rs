@@ -4,6 +4,7 @@
 //! the blocking ends when the guest is seen elsewhere; if an NMI is due while it
 //! is still there, the IRET is stepped over by the trap flag.
 
+use crate::percpu::{self, noted};
 use x86::Exit;
 use x86::control::Rflags;
 use x86::svm::control::intercept3;
@@ -46,6 +47,20 @@ pub(super) enum Stepped {
     Trap,
     /// A fault of the IRET.
     Fault,
+}
+
+/// Run in the handlers of NMIs and the like: the guest is not entered before
+/// the vCPU has seen to it.
+pub(super) fn hold_for_nmi() {
+    if let Some(percpu) = percpu::current() {
+        percpu.hold_for(noted::NMI);
+    }
+}
+
+pub(super) fn hold_for_call() {
+    if let Some(percpu) = percpu::current() {
+        percpu.hold_for(noted::CALL);
+    }
 }
 
 fn place(vmcb: &Vmcb) -> (u16, u64) {

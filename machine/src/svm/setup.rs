@@ -6,6 +6,7 @@ use crate::instructions::{read_msr, write_msr};
 use core::arch::asm;
 use x86::control::{DR6_RESET, Efer};
 use x86::msr;
+use x86::segment::Segment;
 use x86::svm::control::{NESTED_PAGING, TLB_FLUSH_ALL, intercept3, intercept4};
 use x86::svm::vmcb::{Control, Save, Vmcb, VmcbSegment};
 
@@ -150,4 +151,43 @@ fn table(limit: u16, base: u64) -> VmcbSegment {
         base,
         ..VmcbSegment::default()
     }
+}
+
+/// Segments and tables after INIT. AMD APM volume 2, "Processor
+/// Initialization State".
+pub(crate) fn reset_segments(save: &mut Save) {
+    let data = Segment {
+        selector: 0,
+        base: 0,
+        limit: 0xffff,
+        rights: 0x93,
+    };
+    let code = Segment {
+        selector: 0xf000,
+        base: 0xffff_0000,
+        limit: 0xffff,
+        rights: 0x9b,
+    };
+    let table = VmcbSegment {
+        limit: 0xffff,
+        ..VmcbSegment::default()
+    };
+    save.cs = code.into();
+    save.ss = data.into();
+    save.ds = data.into();
+    save.es = data.into();
+    save.fs = data.into();
+    save.gs = data.into();
+    save.ldtr = Segment {
+        rights: 0x82,
+        ..data
+    }
+    .into();
+    save.tr = Segment {
+        rights: 0x8b,
+        ..data
+    }
+    .into();
+    save.gdtr = table;
+    save.idtr = table;
 }

@@ -3,7 +3,7 @@
 use super::block::{IO_MAP_PAGES, MSR_MAP_PAGES, MsrMap, segment};
 use super::checks;
 use super::enter::{self, Frame};
-use super::nmis::{Nmis, Stepped};
+use super::nmis::{Nmis, Stepped, hold_for_call, hold_for_nmi};
 use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
@@ -25,7 +25,7 @@ use x86::svm::checks::Capabilities;
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP};
 use x86::svm::exit::{code, decode};
 use x86::svm::field::FIELDS;
-use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};
+use x86::svm::vmcb::{Vmcb, blank};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers, msr};
 
@@ -96,20 +96,6 @@ impl SvmCpu {
     /// Ends SVM on this CPU.
     pub fn leave(self) {
         setup::stop();
-    }
-}
-
-/// Run in the handlers of NMIs and the like: the guest is not entered before
-/// the vCPU has seen to it.
-fn hold_for_nmi() {
-    if let Some(percpu) = percpu::current() {
-        percpu.hold_for(noted::NMI);
-    }
-}
-
-fn hold_for_call() {
-    if let Some(percpu) = percpu::current() {
-        percpu.hold_for(noted::CALL);
     }
 }
 
@@ -468,7 +454,7 @@ impl Vcpu for SvmCpu {
         save.cpl = 0;
         self.vmcb_mut().control.interrupt_shadow = 0;
         self.vmcb_mut().control.entry_event = 0;
-        self.reset_segments();
+        setup::reset_segments(&mut self.vmcb_mut().save);
         let (nmis, vmcb) = self.nmis_and_vmcb();
         nmis.forget(vmcb);
         self.percpu.seen_to(noted::NMI | noted::BEHIND);
@@ -599,45 +585,5 @@ impl SvmCpu {
             instructions::write_msr(x86::msr::EFER, before);
             accepted
         }
-    }
-
-    /// Segments and tables after INIT. AMD APM volume 2, "Processor
-    /// Initialization State".
-    fn reset_segments(&mut self) {
-        let data = Segment {
-            selector: 0,
-            base: 0,
-            limit: 0xffff,
-            rights: 0x93,
-        };
-        let code = Segment {
-            selector: 0xf000,
-            base: 0xffff_0000,
-            limit: 0xffff,
-            rights: 0x9b,
-        };
-        let table = VmcbSegment {
-            limit: 0xffff,
-            ..VmcbSegment::default()
-        };
-        let save = &mut self.vmcb_mut().save;
-        save.cs = code.into();
-        save.ss = data.into();
-        save.ds = data.into();
-        save.es = data.into();
-        save.fs = data.into();
-        save.gs = data.into();
-        save.ldtr = Segment {
-            rights: 0x82,
-            ..data
-        }
-        .into();
-        save.tr = Segment {
-            rights: 0x8b,
-            ..data
-        }
-        .into();
-        save.gdtr = table;
-        save.idtr = table;
     }
 }
