@@ -58,6 +58,7 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub halted: bool,
     pub debug_registers: [u64; 8],
     pub machine_check: bool,
+    pub init: bool,
     pub ticks: Cell<u64>,
     /// By how many they go on whenever somebody looks.
     pub pace: u64,
@@ -102,6 +103,7 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             halted: false,
             debug_registers: [0; 8],
             machine_check: false,
+            init: false,
             ticks: Cell::new(0),
             pace: 1,
             nmis: 0,
@@ -258,6 +260,9 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn take_machine_check(&mut self) -> bool {
         core::mem::take(&mut self.machine_check)
+    }
+    fn take_init(&mut self) -> bool {
+        core::mem::take(&mut self.init)
     }
     fn read_counter(&self, number: u32) -> Option<u64> {
         self.msrs.get(&number).copied()

@@ -143,6 +143,34 @@ fn signals_go_to_whom_they_are_for_and_call_them() {
 }
 
 #[test]
+fn an_init_that_hit_the_hypervisor_is_taken_up_like_one_that_was_sent() {
+    let vm = vm(2);
+    let mut boot = cpu(0);
+    boot.vcpu.init = true;
+    assert_eq!(serve(&vm, &mut boot), Outcome::Moved);
+    assert_eq!(boot.vcpu.resets, 1);
+    assert_eq!(serve(&vm, &mut boot), Outcome::Resume, "once");
+    let vm = &vm;
+    let to_it = Destination::Physical(1);
+    vm.peers.send::<FakeVtx>(0, Signal::Startup(9), to_it);
+    let started = thread::scope(|scope| {
+        let other = scope.spawn(move || {
+            let mut other = cpu(1);
+            other.vcpu.init = true;
+            serve(vm, &mut other);
+            other.vcpu.started
+        });
+        let state = || State::from_word(vm.peers.all[1].state.load(Acquire));
+        while state() != State::Waiting {
+            thread::yield_now();
+        }
+        vm.peers.send::<FakeVtx>(0, Signal::Startup(8), to_it);
+        other.join().expect("it starts")
+    });
+    assert_eq!(started, Some(8), "the one behind the INIT");
+}
+
+#[test]
 fn one_that_cannot_or_does_not_come_keeps_all_out() {
     let unable = vm(2);
     unable.peers.decline(1);
