@@ -3,6 +3,8 @@
 
 #[path = "fake/exits.rs"]
 pub mod exits;
+#[path = "fake/locked.rs"]
+pub mod locked;
 
 use core::ops::Range;
 use machine::nested::{NestedEntry, OutOfTables};
@@ -24,6 +26,9 @@ pub type FakeSvm = FakeCpu<1>;
 
 /// What a CPU does when it is called: it gets its number.
 pub type Answer = Box<dyn Fn(u32)>;
+
+/// Who is called when all are.
+pub const WHOEVER: u32 = u32::MAX;
 
 thread_local! {
     /// Accesses to ports of this thread's machine: port, size, what is written.
@@ -64,6 +69,7 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub halted: bool,
     pub debug_registers: [u64; 8],
     pub machine_check: bool,
+    pub init: bool,
     pub ticks: Cell<u64>,
     /// By how many they go on whenever somebody looks.
     pub pace: u64,
@@ -109,6 +115,7 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             halted: false,
             debug_registers: [0; 8],
             machine_check: false,
+            init: false,
             ticks: Cell::new(0),
             pace: 1,
             nmis: 0,
@@ -267,6 +274,9 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn take_machine_check(&mut self) -> bool {
         core::mem::take(&mut self.machine_check)
     }
+    fn take_init(&mut self) -> bool {
+        core::mem::take(&mut self.init)
+    }
     fn read_counter(&self, number: u32) -> Option<u64> {
         self.msrs.get(&number).copied()
     }
@@ -321,9 +331,14 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
             }
         });
     }
-    fn call_whoever() {}
+    fn call_whoever() {
+        Self::call(WHOEVER);
+    }
     fn wait_for(_: &AtomicU32, _: u32) {
         std::hint::spin_loop();
+    }
+    fn stop_machine(why: core::fmt::Arguments) -> ! {
+        panic!("{why}")
     }
     fn is_boot_processor(&self) -> bool {
         true

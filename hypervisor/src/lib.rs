@@ -13,6 +13,8 @@
     clippy::indexing_slicing
 )]
 
+extern crate alloc;
+
 pub mod buffer;
 pub mod caller;
 pub mod chain;

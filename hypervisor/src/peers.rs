@@ -95,6 +95,13 @@ impl Peer {
 
     fn take(&self) -> Due {
         let boot = self.boot.load(Acquire);
+        let now = self.state();
+        // Nothing to write for whoever waits, and looks again and again.
+        if let (state, due @ (Due::Nothing | Due::Wait)) = now.take(boot)
+            && state == now
+        {
+            return due;
+        }
         self.change(|state| state.take(boot).0).take(boot).1
     }
 
@@ -230,7 +237,7 @@ impl Peers {
 
 /// What a CPU does when it was called: waits while another one wants to be
 /// alone, and takes up its start-up signals.
-pub fn serve<V: Vcpu, M>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
+pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
     let mut outcome = Outcome::Resume;
     let Some(peer) = vm.peers.peer(cpu.number) else {
         return outcome;
@@ -238,6 +245,9 @@ pub fn serve<V: Vcpu, M>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
     loop {
         let bell = peer.bell.load(Acquire);
         wait_outside(&vm.peers, peer, &mut cpu.vcpu);
+        if cpu.vcpu.take_init() {
+            hear_init(vm, cpu);
+        }
         let due = peer.take();
         match due {
             Due::Nothing => return outcome,
@@ -271,19 +281,22 @@ fn wait_outside<V: Vcpu>(peers: &Peers, peer: &Peer, vcpu: &mut V) {
     }
 }
 
-/// Parts of a second for which one that is called is waited for before it is
-/// called another way. One that runs comes within microseconds.
-const PATIENCE: u64 = 2;
+/// This CPU has left its guest for an INIT signal.
+pub fn receive_init<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
+    // The same INIT, where the hypervisor was hit by it as well.
+    cpu.vcpu.take_init();
+    hear_init(vm, cpu);
+    serve(vm, cpu)
+}
 
 /// An INIT signal has reached this CPU itself: nobody watched its sender.
-pub fn receive_init<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
-    vm.oddities
-        .note(Oddity::Init, format_args!("by its hardware"));
+fn hear_init<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) {
+    let what = format_args!("by its hardware");
+    vm.oddities.note(Oddity::Init, what);
     if let Some(peer) = vm.peers.peer(cpu.number) {
         peer.signal(Signal::Init);
     }
     watch::adjust(vm, cpu);
-    serve(vm, cpu)
 }
 
 /// Does `change` while no other CPU is in the guest. They forget what came from
@@ -308,20 +321,36 @@ pub fn alone<V: Vcpu, M, R>(
     for (number, other) in peers.others(cpu.number) {
         other.call::<V>(number);
     }
-    let patience = vm.ticks_per_second / PATIENCE;
-    let mut begin = cpu.vcpu.ticks();
-    for (_, other) in peers.others(cpu.number) {
-        while other.out.load(Acquire) != closed {
-            spin_loop();
-            if cpu.vcpu.ticks().saturating_sub(begin) > patience {
-                V::call_whoever();
-                begin = cpu.vcpu.ticks();
-            }
-        }
+    for (number, other) in peers.others(cpu.number) {
+        await_out(vm.ticks_per_second, &cpu.vcpu, (number, other), closed);
     }
     let changed = change(cpu);
     peers.gate.store(closed + 1, Release);
     changed
+}
+
+/// Seconds after which a CPU that was called is called again, and after which
+/// the machine is stopped because it does not come: it has at most one exit to
+/// finish, and a machine that is itself emulated may be slow at that.
+const AGAIN: u64 = 1;
+const GIVEN_UP: u64 = 10;
+
+/// Waits until another CPU is out of the guest, which it was called for.
+fn await_out<V: Vcpu>(second: u64, vcpu: &V, (number, other): (u32, &Peer), closed: u64) {
+    let begin = vcpu.ticks();
+    let mut again = second.saturating_mul(AGAIN);
+    while other.out.load(Acquire) != closed {
+        spin_loop();
+        let waited = vcpu.ticks().saturating_sub(begin);
+        if waited > second.saturating_mul(GIVEN_UP) {
+            V::stop_machine(format_args!("CPU {number} was called and did not come"));
+        }
+        if waited > again {
+            log::warn!("CPU {number} was called and did not come: it is called again");
+            V::call_whoever();
+            again = u64::MAX;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::run::run;
 use crate::statistics::Statistics;
 use crate::trace::Trace;
 use crate::vm::{Cpu, Features, Vm};
+use alloc::boxed::Box;
 use abi::handoff::{Compat, Presence, StartupWatch};
 use abi::refusal::Refusal;
 use abi::token::Token;
@@ -65,7 +66,7 @@ fn check_apic(boot: &Boot) -> Result<(), Refusal> {
 enum Never {}
 
 /// What all CPUs share. Made by the first, before it lets others in.
-static GUEST: Once<Vm<GuestMemory>> = Once::new();
+static GUEST: Once<Box<Vm<GuestMemory>>> = Once::new();
 
 fn start_vtx(boot: &mut Boot) -> Result<Never, Refusal> {
     let support = vtx::support()?;
@@ -107,10 +108,17 @@ fn start_svm(boot: &mut Boot) -> Result<Never, Refusal> {
     lead(boot, vm, cpu, SvmCpu::leave)
 }
 
-/// The guest as the config wants it.
-fn guest(boot: &Boot, memory: GuestMemory, features: Features, gib_pages: bool) -> Vm<GuestMemory> {
+/// The guest as the config wants it. In memory of its own, because the stack is
+/// small.
+#[inline(never)]
+fn guest(
+    boot: &Boot,
+    memory: GuestMemory,
+    features: Features,
+    gib_pages: bool,
+) -> Box<Vm<GuestMemory>> {
     let presence = Presence::from_code(boot.handoff.presence).unwrap_or_default();
-    let mut vm = Vm::new(memory, presence, features);
+    let mut vm = Box::new(Vm::new(memory, presence, features));
     vm.token = Token(boot.handoff.token);
     if boot.handoff.compat == Compat::BitVisor.code() {
         vm.compat = Compat::BitVisor;
@@ -164,7 +172,7 @@ fn equal(
         }
         is_alike
     });
-    found.ok_or(not_together(boot.number))
+    found.map(Box::as_ref).ok_or(not_together(boot.number))
 }
 
 const fn not_together(number: u32) -> Refusal {
@@ -176,7 +184,7 @@ const fn not_together(number: u32) -> Refusal {
 /// The first CPU: makes what all share, and goes on when all others are ready.
 fn lead<V: Vcpu>(
     boot: &mut Boot,
-    mut vm: Vm<GuestMemory>,
+    mut vm: Box<Vm<GuestMemory>>,
     vcpu: V,
     leave: fn(V),
 ) -> Result<Never, Refusal> {

@@ -133,7 +133,6 @@ vectors! {
 
 extern "C" fn handle(frame: &mut Frame) {
     if frame.vector == NMI {
-        stop_with_others();
         if let Some(percpu) = percpu::current() {
             percpu.note_nmi();
         }
@@ -176,35 +175,18 @@ fn survives() -> bool {
     }
 }
 
-/// The number of the CPU that failed, or [`NOBODY`]. Written once, by that CPU.
-static FAILED: AtomicU32 = AtomicU32::new(NOBODY);
-const NOBODY: u32 = u32::MAX;
-
 /// The number of the CPU that is to say where its guest was, or [`NOBODY`].
 /// Written by the CPU that failed, and taken back by the one that has said it.
 static TURN: AtomicU32 = AtomicU32::new(NOBODY);
+const NOBODY: u32 = u32::MAX;
 
 /// Looks at a CPU whose turn it is before it is given up: about a second.
 const PATIENCE: u32 = 50_000_000;
 
-/// True for the first who asks: a failure while failing must not start over, and
-/// one of another CPU has its reason in the first. The others stop, too.
-fn first_failure() -> bool {
+/// Another CPU has failed, and this machine is stopped. Each CPU says where its
+/// guest was when it is its turn, so that nobody's words mix.
+pub(crate) fn stop_with_others() -> ! {
     let own = percpu::number();
-    let first = FAILED.compare_exchange(NOBODY, own, Ordering::AcqRel, Ordering::Acquire);
-    if first.is_ok() {
-        percpu::call_others();
-    }
-    first.is_ok()
-}
-
-/// Asked at an NMI: another CPU has failed, and this machine is stopped. Each
-/// CPU says where its guest was when it is its turn, so that nobody's words mix.
-pub(crate) fn stop_with_others() {
-    let (failed, own) = (FAILED.load(Ordering::Acquire), percpu::number());
-    if failed == NOBODY || failed == own {
-        return;
-    }
     while TURN.load(Ordering::Acquire) != own {
         spin_loop();
     }
@@ -234,7 +216,7 @@ fn hear_others(out: &mut LastWords) {
 }
 
 fn report(frame: &Frame) -> ! {
-    if first_failure() {
+    if percpu::fail() {
         let mut out = LastWords::new();
         // Writing cannot fail, and there is nobody left to tell.
         let _ = describe(frame, &mut out);
@@ -300,7 +282,7 @@ fn conclude(out: &mut LastWords, frame_pointer: u64, rip: u64) {
 
 /// Reports a panic of the hypervisor and stops this machine.
 pub fn panic(info: &core::panic::PanicInfo) -> ! {
-    if first_failure() {
+    if percpu::fail() {
         let mut out = LastWords::new();
         let _ = writeln!(out, "\nUNDERLAY STOPS: {info}");
         conclude(&mut out, backtrace::frame_pointer(), 0);
@@ -310,7 +292,7 @@ pub fn panic(info: &core::panic::PanicInfo) -> ! {
 
 /// Stops this machine, with a report that names the reason.
 pub fn stop(why: core::fmt::Arguments) -> ! {
-    if first_failure() {
+    if percpu::fail() {
         let mut out = LastWords::new();
         let _ = writeln!(out, "\nUNDERLAY STOPS: {why}");
         conclude(&mut out, backtrace::frame_pointer(), 0);

@@ -258,6 +258,13 @@ macro_rules! breakpoint_registers {
 }
 breakpoint_registers! { 0 "dr0" 1 "dr1" 2 "dr2" 3 "dr3" }
 
+/// Clears DR0 to DR3.
+pub fn reset_debug_registers() {
+    for number in 0..4 {
+        write_debug_register(number, 0);
+    }
+}
+
 /// Resets the machine as a triple fault does natively: by the chipset's reset
 /// register, else by the keyboard controller, else by a triple fault here.
 pub fn reset_machine() -> ! {

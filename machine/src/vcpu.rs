@@ -2,7 +2,7 @@
 //! register of the guest's costs what the vendor's hardware makes it cost, so
 //! each is read when somebody asks.
 
-use crate::{apic, guarded, instructions, percpu};
+use crate::{apic, exceptions, guarded, instructions, percpu};
 use core::sync::atomic::AtomicU32;
 use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
@@ -105,8 +105,7 @@ pub trait Vcpu {
     /// An NMI arrived: one that belongs to the guest is noted, one by which
     /// another CPU calls this one is taken.
     fn note_nmi(&mut self);
-    /// An INIT signal that came while the hypervisor took an NMI: true once for
-    /// each.
+    /// An INIT that hit the hypervisor and is for this CPU: true once for each.
     fn take_init(&mut self) -> bool {
         false
     }
@@ -152,6 +151,10 @@ pub trait Vcpu {
     /// it ends the wait.
     fn wait_for(bell: &AtomicU32, seen: u32) {
         guarded::wait_for(bell, seen);
+    }
+    /// Stops this machine, with a report that names the reason.
+    fn stop_machine(why: core::fmt::Arguments) -> ! {
+        exceptions::stop(why)
     }
     /// Whether the CPU below is the boot processor.
     fn is_boot_processor(&self) -> bool {

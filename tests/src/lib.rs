@@ -39,6 +39,7 @@ pub mod rights;
 pub mod sandbox;
 mod serial;
 pub mod transcript;
+pub mod two_cpus;
 
 pub use attempt::{Fault, attempt};
 pub use report::{Report, run};

@@ -9,12 +9,15 @@ use crate::startup::Signal;
 #[allow(missing_docs)]
 pub mod register {
     pub const ID: u16 = 0x20;
+    pub const VERSION: u16 = 0x30;
     pub const TASK_PRIORITY: u16 = 0x80;
     pub const END_OF_INTERRUPT: u16 = 0xb0;
     pub const LOGICAL_DESTINATION: u16 = 0xd0;
     pub const DESTINATION_FORMAT: u16 = 0xe0;
     pub const SPURIOUS: u16 = 0xf0;
     pub const IN_SERVICE: u16 = 0x100;
+    pub const ERROR_STATUS: u16 = 0x280;
+    pub const CORRECTED: u16 = 0x2f0;
     pub const COMMAND: u16 = 0x300;
     pub const COMMAND_HIGH: u16 = 0x310;
     pub const TIMER: u16 = 0x320;
@@ -31,11 +34,9 @@ pub mod register {
     /// of a device, which could carry any signal. Intel SDM volume 3, "The
     /// Local APIC Block Diagram"; AMD APM volume 2, "Extended APIC Registers".
     pub const fn is_writable(offset: u16) -> bool {
-        const ERRORS: u16 = 0x280;
-        const CORRECTED_ERRORS: u16 = 0x2f0;
         match offset {
             TASK_PRIORITY | END_OF_INTERRUPT | LOGICAL_DESTINATION | DESTINATION_FORMAT
-            | SPURIOUS | ERRORS | CORRECTED_ERRORS | INITIAL_COUNT | DIVIDE => true,
+            | SPURIOUS | ERROR_STATUS | CORRECTED | INITIAL_COUNT | DIVIDE => true,
             // The command, and the local vector table.
             COMMAND..=ERROR => offset.is_multiple_of(16),
             // AMD's extended registers.

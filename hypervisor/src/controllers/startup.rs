@@ -16,11 +16,12 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         Exit::Init => {
             let what = format_args!("the guest's CPU starts at the reset vector");
             vm.oddities.note(Oddity::Init, what);
+            cpu.vcpu.take_init();
             cpu.vcpu.reset();
             Outcome::Resume
         }
         Exit::Startup { .. } => Outcome::Resume,
-        Exit::PreemptionTimer if vm.peers.are_several() => {
+        Exit::PreemptionTimer => {
             cpu.vcpu.end_call();
             peers::serve(vm, cpu)
         }

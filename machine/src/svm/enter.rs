@@ -2,13 +2,20 @@
 //!
 //! While the guest runs, the hypervisor's stack pointer is not a stack but the
 //! end of the guest's register file, so that pushing is saving. Nothing can
-//! use it as a stack meanwhile: the global interrupt flag is clear from an
-//! exit on, and exceptions have stacks of their own.
+//! use it as a stack meanwhile: the global interrupt flag is clear around the
+//! guest, and exceptions have stacks of their own.
+//!
+//! Elsewhere in the hypervisor that flag is set: NMIs are told apart as they
+//! come, and nothing is held back while it works or waits. Its handlers note in
+//! a word what the guest must not be entered before, and the word is looked at
+//! behind CLGI, when nothing can change it any more.
 
+use crate::percpu::PerCpu;
 use core::arch::naked_asm;
 use core::mem::offset_of;
 use x86::Registers;
-use x86::svm::vmcb::RAX_OFFSET;
+use x86::svm::exit::code::HELD;
+use x86::svm::vmcb::{EXIT_CODE_OFFSET, RAX_OFFSET};
 
 /// What the stub works on. The stub knows its layout.
 #[repr(C)]
@@ -46,12 +53,13 @@ impl Frame {
     }
 }
 
-/// Runs the guest until its next exit.
+/// Runs the guest until its next exit. Where something was noted it is not
+/// entered, and the exit is [`HELD`]: nothing else in the VMCB changed then.
 ///
 /// # Safety
-/// SVM is enabled with a host save area, the global interrupt flag is clear,
-/// both VMCBs are there, and what the guest may touch by its nested tables is
-/// its own.
+/// SVM is enabled with a host save area, interrupts are off, GS leads to this
+/// CPU's block, both VMCBs are there, and what the guest may touch by its nested
+/// tables is its own.
 #[unsafe(naked)]
 pub(crate) unsafe extern "sysv64" fn enter(frame: *mut Frame) {
     naked_asm!(
@@ -63,6 +71,9 @@ pub(crate) unsafe extern "sysv64" fn enter(frame: *mut Frame) {
         "push r15",
         "mov [rdi + {host_rsp}], rsp",
         "mov rax, [rdi + {vmcb}]",
+        "clgi",
+        "cmp byte ptr gs:[{noted}], 0",
+        "jne 2f",
         "mov rcx, [rdi]",
         "mov [rax + {rax}], rcx",
         "vmload rax",
@@ -102,6 +113,7 @@ pub(crate) unsafe extern "sysv64" fn enter(frame: *mut Frame) {
         "mov rax, [rsp + {host_vmcb}]",
         "vmload rax",
         "mov rsp, [rsp + {host_rsp}]",
+        "3: stgi",
         "pop r15",
         "pop r14",
         "pop r13",
@@ -109,6 +121,12 @@ pub(crate) unsafe extern "sysv64" fn enter(frame: *mut Frame) {
         "pop rbp",
         "pop rbx",
         "ret",
+        "2: mov ecx, {held}",
+        "mov [rax + {exit_code}], rcx",
+        "jmp 3b",
+        noted = const offset_of!(PerCpu, noted),
+        held = const HELD,
+        exit_code = const EXIT_CODE_OFFSET,
         host_rsp = const offset_of!(Frame, host_rsp),
         vmcb = const offset_of!(Frame, vmcb),
         host_vmcb = const offset_of!(Frame, host_vmcb),

@@ -15,7 +15,7 @@ use crate::{guarded, instructions, percpu};
 use abi::refusal::Refusal;
 use core::arch::asm;
 use core::fmt::Write;
-use x86::control::{Cr0, Cr4, Efer, Rflags};
+use x86::control::{Cr0, Cr4, DR6_RESET, DR7_RESET, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
 use x86::exit::EntryFailure;
@@ -410,7 +410,6 @@ impl Vcpu for VtxCpu {
     }
 
     fn note_nmi(&mut self) {
-        crate::exceptions::stop_with_others();
         if !self.percpu.take_call() {
             self.percpu.add_nmi();
             merge_behind_handler(&self.vmcs, self.percpu);
@@ -540,7 +539,7 @@ impl Vcpu for VtxCpu {
         let words = self.vmcs.read(field::ENTRY_CONTROLS);
         self.vmcs
             .write(field::ENTRY_CONTROLS, words & !entry::LONG_MODE);
-        self.vmcs.write(field::GUEST_DR7, 0x400);
+        self.vmcs.write(field::GUEST_DR7, DR7_RESET);
         self.vmcs.write(field::GUEST_RIP, 0xfff0);
         self.vmcs.write(field::GUEST_RSP, 0);
         self.vmcs.write(field::GUEST_RFLAGS, Rflags::FIXED.bits());
@@ -549,9 +548,12 @@ impl Vcpu for VtxCpu {
         self.vmcs.write(field::GUEST_PENDING_DEBUG, 0);
         self.vmcs.write(field::ENTRY_EVENT, 0);
         setup::reset_segments(&self.vmcs);
-        while self.percpu.take_nmi() {}
+        // An NMI that arrives after that opens the window again by itself.
         self.window(false);
+        while self.percpu.take_nmi() {}
         instructions::write_cr2(0);
+        instructions::reset_debug_registers();
+        instructions::write_debug_register(6, DR6_RESET);
         // CR0, CR3, CR4 and EFER changed without the CPU's noticing.
         self.flush_nested();
     }
