@@ -88,7 +88,7 @@ impl Ration {
     fn take(&mut self, micros: u64) -> Share {
         // The guest may set the clock back.
         self.refilled = self.refilled.min(micros);
-        let fresh = micros.saturating_sub(self.refilled) * REFILL / 1_000_000;
+        let fresh = micros.saturating_sub(self.refilled).saturating_mul(REFILL) / 1_000_000;
         if fresh > 0 {
             self.left = (self.left + fresh).min(RATION);
             self.refilled = micros;
@@ -335,7 +335,13 @@ mod tests {
     fn lines_of_several_cpus_stay_whole_and_in_their_order() {
         const CPUS: usize = 4;
         const LINES: usize = 2000;
-        start(vec![0; 1 << 20].leak(), Port::None, LevelFilter::Info, 0, 1);
+        start(
+            vec![0; 1 << 20].leak(),
+            Port::None,
+            LevelFilter::Info,
+            0,
+            1_000_000_000,
+        );
         std::thread::scope(|scope| {
             for cpu in 0..CPUS {
                 scope.spawn(move || {

@@ -87,7 +87,11 @@ fn who_does_not_come_is_called_again_before_the_machine_stops() {
         assert_eq!(*why, format!("CPU {number} was called and did not come"));
         let waited = cpu.vcpu.ticks() - begin;
         assert!((1000..1010).contains(&waited), "{waited}");
-        assert_eq!(crate::fake::CALLED.take(), [crate::fake::WHOEVER], "once more");
+        assert_eq!(
+            crate::fake::CALLED.take(),
+            [crate::fake::WHOEVER],
+            "once more"
+        );
     }
 }
 
