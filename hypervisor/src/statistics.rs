@@ -14,10 +14,33 @@ pub struct Statistics([Figures; Kind::ALL.len()]);
 /// Figures of one kind. Times are ticks from an exit to the next entry.
 #[derive(Default)]
 struct Figures {
-    count: AtomicU64,
     total: AtomicU64,
     most: AtomicU64,
     buckets: [AtomicU64; BUCKETS],
+}
+
+/// A value of the time-stamp counter in the halves in which the CPU gives it:
+/// between two of them, the upper halves are almost always the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    low: u32,
+    high: u32,
+}
+
+impl From<u64> for Moment {
+    #[inline]
+    fn from(ticks: u64) -> Self {
+        Self {
+            low: ticks as u32,
+            high: (ticks >> 32) as u32,
+        }
+    }
+}
+
+impl From<Moment> for u64 {
+    fn from(moment: Moment) -> Self {
+        Self::from(moment.high) << 32 | Self::from(moment.low)
+    }
 }
 
 impl Default for Statistics {
@@ -27,17 +50,26 @@ impl Default for Statistics {
 }
 
 impl Statistics {
-    /// Counts an exit that was answered within `ticks`.
-    #[inline]
-    pub fn add(&self, kind: Kind, ticks: u64) {
-        if let Some(figures) = self.0.get(kind as usize) {
-            figures.add(ticks);
+    /// Counts an exit that was answered between these moments.
+    #[inline(always)]
+    pub fn add(&self, kind: Kind, begin: Moment, end: Moment) {
+        let Some(figures) = self.0.get(kind as usize) else {
+            return;
+        };
+        let (ticks, borrow) = end.low.overflowing_sub(begin.low);
+        match end
+            .high
+            .wrapping_sub(begin.high)
+            .wrapping_sub(borrow.into())
+        {
+            0 => figures.add(ticks.into(), bucket(ticks)),
+            high => figures.add_long(Moment { low: ticks, high }),
         }
     }
 
     /// All exits so far.
     pub fn total(&self) -> u64 {
-        let counts = self.0.iter().map(|figures| figures.count.load(Relaxed));
+        let counts = self.0.iter().map(Figures::count);
         counts.fold(0, u64::wrapping_add)
     }
 
@@ -61,7 +93,7 @@ impl Statistics {
     /// Forgets everything. Only for the CPU that has them.
     pub fn reset(&self) {
         for figures in &self.0 {
-            let numbers = [&figures.count, &figures.total, &figures.most];
+            let numbers = [&figures.total, &figures.most];
             for number in numbers.into_iter().chain(&figures.buckets) {
                 number.store(0, Relaxed);
             }
@@ -70,28 +102,46 @@ impl Statistics {
 }
 
 impl Figures {
-    #[inline]
-    fn add(&self, ticks: u64) {
-        increase(&self.count, 1);
+    #[inline(always)]
+    fn add(&self, ticks: u64, bucket: usize) {
         increase(&self.total, ticks);
         if ticks > self.most.load(Relaxed) {
             self.most.store(ticks, Relaxed);
         }
-        let bucket = (ticks | 1).ilog2().min(BUCKETS as u32 - 1);
-        if let Some(count) = self.buckets.get(bucket as usize) {
+        if let Some(count) = self.buckets.get(bucket) {
             increase(count, 1);
         }
+    }
+
+    /// Negative, if the exit was the write that set the counter back.
+    #[cold]
+    fn add_long(&self, ticks: Moment) {
+        match i64::try_from(u64::from(ticks)) {
+            Ok(_) => self.add(ticks.into(), BUCKETS - 1),
+            Err(_) => self.add(0, 0),
+        }
+    }
+
+    fn count(&self) -> u64 {
+        let counts = self.buckets.iter().map(|count| count.load(Relaxed));
+        counts.fold(0, u64::wrapping_add)
     }
 
     fn read(&self, kind: Kind) -> Exits<'static> {
         Exits {
             kind: kind.name(),
-            count: self.count.load(Relaxed),
+            count: self.count(),
             total: self.total.load(Relaxed),
             most: self.most.load(Relaxed),
             buckets: self.buckets.each_ref().map(|count| count.load(Relaxed)),
         }
     }
+}
+
+/// In which bucket these ticks are counted.
+#[inline]
+fn bucket(ticks: u32) -> usize {
+    (ticks | 1).ilog2() as usize
 }
 
 /// Adds to a number that no other CPU writes.
@@ -127,10 +177,11 @@ mod tests {
             (1023, 9),
             (1 << 31, 31),
             (1 << 32, 31),
-            (u64::MAX, 31),
+            (i64::MAX as u64, 31),
+            (0u64.wrapping_sub(7), 0),
         ] {
             let statistics = Statistics::default();
-            statistics.add(Kind::ReadMsr, ticks);
+            statistics.add(Kind::ReadMsr, 7.into(), ticks.wrapping_add(7).into());
             let row = statistics.rows().next().expect("one kind happened");
             let filled = row.buckets.iter().position(|count| *count == 1);
             assert_eq!((row.kind, filled), ("rdmsr", Some(bucket)), "{ticks}");
@@ -144,7 +195,7 @@ mod tests {
         ) {
             let statistics = Statistics::default();
             for (kind, ticks) in &times {
-                statistics.add(Kind::ALL[*kind], *ticks);
+                statistics.add(Kind::ALL[*kind], 7.into(), (7 + *ticks).into());
             }
             prop_assert_eq!(statistics.total(), times.len() as u64);
             for row in statistics.rows() {

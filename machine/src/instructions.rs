@@ -19,8 +19,12 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> Leaf {
 /// RDTSC: ticks of the time-stamp counter.
 #[inline]
 pub fn read_tsc() -> u64 {
+    let (low, high): (u32, u32);
     // SAFETY: RDTSC at CPL 0 does not fault and touches nothing but EDX:EAX.
-    unsafe { core::arch::x86_64::_rdtsc() }
+    unsafe {
+        asm!("rdtsc", out("eax") low, out("edx") high, options(nostack, preserves_flags));
+    }
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// WBINVD: writes all caches back and empties them. Slow, never wrong.

@@ -13,23 +13,28 @@ use x86::control::{Cr4, HIDDEN_STATES};
 use x86::cpuid::{self, Leaf, Vendor};
 
 /// Answers CPUID.
-#[inline]
 pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
     let Exit::Cpuid { leaf, subleaf } = *exit else {
         return Outcome::Pass;
     };
+    answer(vm, &mut cpu.vcpu, leaf, subleaf);
+    Outcome::Done
+}
+
+/// Does CPUID of this leaf in the registers of `vcpu`.
+#[inline]
+pub fn answer<V: Vcpu, M>(vm: &Vm<M>, vcpu: &mut V, leaf: u32, subleaf: u32) {
     let answer = if is_ours(leaf, vm.presence) {
         presence_leaf(leaf, V::VENDOR, vm.printer.as_ref())
     } else {
-        let below = cpu.vcpu.cpuid(leaf, subleaf);
-        visible(leaf, subleaf, below, vm.presence, vm.features, &cpu.vcpu)
+        let below = vcpu.cpuid(leaf, subleaf);
+        visible(leaf, subleaf, below, vm.presence, vm.features, vcpu)
     };
-    let registers = cpu.vcpu.registers_mut();
+    let registers = vcpu.registers_mut();
     registers.rax = u64::from(answer.eax);
     registers.rbx = u64::from(answer.ebx);
     registers.rcx = u64::from(answer.ecx);
     registers.rdx = u64::from(answer.edx);
-    Outcome::Done
 }
 
 fn is_ours(leaf: u32, presence: Presence) -> bool {

@@ -238,16 +238,15 @@ fn policy(number: u32, vendor: Vendor) -> Option<Policy> {
 }
 
 /// Answers RDMSR and WRMSR.
-#[inline]
 pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
     match *exit {
-        Exit::ReadMsr { number } => match read(&cpu.vcpu, number) {
-            Some(value) => {
-                cpu.vcpu.registers_mut().set_edx_eax(value);
+        Exit::ReadMsr { number } => {
+            if answer_read(&mut cpu.vcpu, number) {
                 Outcome::Done
+            } else {
+                refuse(vm, cpu, number)
             }
-            None => refuse(vm, cpu, number),
-        },
+        }
         Exit::WriteMsr { number, value } => {
             if write(vm, cpu, number, value) {
                 Outcome::Done
@@ -257,6 +256,16 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         }
         _ => Outcome::Pass,
     }
+}
+
+/// Does RDMSR in the registers of `vcpu`; false for #GP.
+#[inline]
+pub fn answer_read<V: Vcpu>(vcpu: &mut V, number: u32) -> bool {
+    let value = read(vcpu, number);
+    if let Some(value) = value {
+        vcpu.registers_mut().set_edx_eax(value);
+    }
+    value.is_some()
 }
 
 /// #GP, which is odd where the CPU, and no policy, refuses: a system knows its
