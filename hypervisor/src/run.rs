@@ -19,36 +19,45 @@ use x86::{Exception, Exit};
 /// Runs `cpu` until its guest cannot go on.
 pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
     loop {
-        let exit = cpu.vcpu.enter();
-        if at_once(vm, cpu, &exit) {
-            continue;
-        }
-        if let Err(stop) = answer(vm, cpu, exit) {
+        if let Err(stop) = round(vm, cpu) {
             return stop;
         }
     }
 }
 
-/// Answers a frequent exit that needs nothing but registers, without the chain.
-/// False: it has yet to be answered.
+/// Into the guest and back. Frequent exits that need nothing but registers are
+/// answered at once; all others, and those that are traced, by the chain.
 #[inline(always)]
-fn at_once<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> bool {
-    match *exit {
-        Exit::Cpuid { leaf, subleaf } => counted(vm, cpu, Kind::Cpuid, |vcpu| {
-            cpuid::answer(vm, vcpu, leaf, subleaf);
-            true
-        }),
-        Exit::Hypercall => counted(vm, cpu, Kind::Hypercall, |vcpu| hypercall::ping(vm, vcpu)),
-        Exit::ReadMsr { number } => counted(vm, cpu, Kind::ReadMsr, |vcpu| {
-            msr::answer_read(vcpu, number)
-        }),
-        _ => false,
+fn round<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
+    match cpu.vcpu.enter() {
+        Exit::Cpuid { leaf, subleaf } => {
+            let answered = |vcpu: &mut V| {
+                cpuid::answer(vm, vcpu, leaf, subleaf);
+                true
+            };
+            if !at_once(vm, cpu, Kind::Cpuid, answered) {
+                answer(vm, cpu, Exit::Cpuid { leaf, subleaf })?;
+            }
+        }
+        Exit::Hypercall => {
+            if !at_once(vm, cpu, Kind::Hypercall, |vcpu| hypercall::ping(vm, vcpu)) {
+                answer(vm, cpu, Exit::Hypercall)?;
+            }
+        }
+        Exit::ReadMsr { number } => {
+            let answered = |vcpu: &mut V| msr::answer_read(vcpu, number);
+            if !at_once(vm, cpu, Kind::ReadMsr, answered) {
+                answer(vm, cpu, Exit::ReadMsr { number })?;
+            }
+        }
+        other => answer(vm, cpu, other)?,
     }
+    Ok(())
 }
 
 /// Steps over the instruction if `does` has done it, and counts the exit.
 #[inline(always)]
-fn counted<V: Vcpu, M: Memory>(
+fn at_once<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
     kind: Kind,
