@@ -54,10 +54,10 @@ pub trait Memory: Entries {
 pub struct GuestMemory {
     nested: Mutex<Nested>,
     reserved: Range<Gpa>,
-    /// What of all addresses is memory of the guest's. The rest is devices, of
-    /// which a read may change something, holes, and `reserved`. The largest
-    /// comes first: most searches end there. Never changes.
-    memory: [handoff::Memory; MEMORY_MAX + 1],
+    /// What of all addresses is memory. The rest is devices, of which a read
+    /// may change something, and holes. The largest comes first: most searches
+    /// end there. Never changes.
+    memory: [handoff::Memory; MEMORY_MAX],
 }
 
 impl GuestMemory {
@@ -70,9 +70,8 @@ impl GuestMemory {
     pub(crate) unsafe fn new(
         nested: Nested,
         reserved: Range<Gpa>,
-        memory: [handoff::Memory; MEMORY_MAX],
+        mut memory: [handoff::Memory; MEMORY_MAX],
     ) -> Self {
-        let mut memory = without(&reserved, memory);
         memory.sort_unstable_by_key(|range| Reverse(range.end.saturating_sub(range.start)));
         Self {
             nested: Mutex::new(nested),
@@ -87,12 +86,12 @@ impl GuestMemory {
     }
 
     /// Where `size` bytes at `gpa` lie in the hypervisor's linear space.
-    #[inline]
+    #[inline(always)]
     fn direct(&self, gpa: Gpa, size: u64) -> Result<*mut u8, Unreachable> {
         let end = gpa.checked_add(size).ok_or(Unreachable(gpa))?;
-        let has = |range: &handoff::Memory| range.start <= gpa.0 && end.0 <= range.end;
+        let own = gpa < self.reserved.end && self.reserved.start < end;
         let [largest, others @ ..] = &self.memory;
-        if has(largest) || others.iter().any(has) {
+        if !own && (has(largest, gpa, end) || any_has(others, gpa, end)) {
             Ok((DIRECT_MAP + gpa.0) as *mut u8)
         } else {
             Err(Unreachable(gpa))
@@ -100,26 +99,14 @@ impl GuestMemory {
     }
 }
 
-/// `memory` without what of it is `reserved`, which lies in one of the ranges.
-/// Should it lie in several, the others lose what is behind it.
-fn without(
-    reserved: &Range<Gpa>,
-    memory: [handoff::Memory; MEMORY_MAX],
-) -> [handoff::Memory; MEMORY_MAX + 1] {
-    let mut left = [handoff::Memory::default(); MEMORY_MAX + 1];
-    let mut behind = handoff::Memory::default();
-    for (range, place) in memory.iter().zip(&mut left) {
-        *place = *range;
-        if range.start < reserved.end.0 && reserved.start.0 < range.end {
-            place.end = reserved.start.0.max(range.start);
-            behind = handoff::Memory {
-                start: reserved.end.0.min(range.end),
-                end: range.end,
-            };
-        }
-    }
-    left[MEMORY_MAX] = behind;
-    left
+#[cold]
+fn any_has(ranges: &[handoff::Memory], start: Gpa, end: Gpa) -> bool {
+    ranges.iter().any(|range| has(range, start, end))
+}
+
+#[inline]
+fn has(range: &handoff::Memory, start: Gpa, end: Gpa) -> bool {
+    range.start <= start.0 && end.0 <= range.end
 }
 
 impl Memory for GuestMemory {
@@ -192,7 +179,7 @@ impl Memory for GuestMemory {
 }
 
 impl Entries for GuestMemory {
-    #[inline]
+    #[inline(always)]
     fn load(&self, at: Gpa, size: u64) -> Option<u64> {
         let from = self.direct(at, size).ok()?;
         // SAFETY: `direct` yields addresses of the direct map only. Entries are

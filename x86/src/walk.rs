@@ -213,7 +213,73 @@ struct Walk<'a, E: Entries, const WIDE: bool> {
 
 /// Translates `gva` with the rights of `intent`, and sets accessed and dirty
 /// bits as the CPU would.
+#[inline]
 pub fn walk<E: Entries>(
+    paging: &Paging,
+    intent: Intent,
+    gva: Gva,
+    entries: &E,
+) -> Result<Translation, Denied> {
+    match ordinary(paging, intent, gva, entries) {
+        Some(found) => Ok(found),
+        None => walk_each(paging, intent, gva, entries),
+    }
+}
+
+/// The walk of almost every access: four levels of entries that are all marked
+/// as accessed, to a page of 4 KiB that may be used so. Anything else is None,
+/// and left to [`walk_each`]; nothing was changed yet.
+#[inline]
+fn ordinary<E: Entries>(
+    paging: &Paging,
+    intent: Intent,
+    gva: Gva,
+    entries: &E,
+) -> Option<Translation> {
+    let long = Cr4::PAE.bits() | Cr4::LA57.bits();
+    let is_usual = paging.cr0.contains(Cr0::PG)
+        && paging.is_long()
+        && paging.cr4.bits() & long == Cr4::PAE.bits()
+        && paging.efer.contains(Efer::NXE)
+        && is_canonical(gva.0, 48);
+    if !is_usual {
+        return None;
+    }
+    let address = paging.address_mask() & !0xfff;
+    let wanted = PRESENT | ACCESSED;
+    let looked_at = wanted | (0x000f_ffff_ffff_f000 & !address);
+    let (mut table, mut all, mut any) = (paging.cr3 & address, u64::MAX, 0);
+    let mut entry = 0;
+    for shift in [39, 30, 21, 12] {
+        let at = Gpa(table + (gva.0 >> shift & 0x1ff) * 8);
+        entry = entries.load(at, 8)?;
+        let large = if shift == 12 { 0 } else { LARGE };
+        if entry & (looked_at | large) != wanted {
+            return None;
+        }
+        (all, any) = (all & entry, any | entry);
+        table = entry & address;
+    }
+    if intent.write && entry & DIRTY == 0 {
+        return None;
+    }
+    let rights = Rights {
+        writable: all & WRITABLE != 0,
+        user: all & USER != 0,
+        execute: any & NO_EXECUTE == 0,
+    };
+    let key = (entry >> 59 & 0xf) as u32;
+    let gpa = Gpa(table | gva.page_offset());
+    check_rights(paging, intent, rights, key).ok()?;
+    Some(Translation {
+        gpa,
+        left: gpa.left_in_page(),
+    })
+}
+
+/// As [`walk`], but looks at each entry once only, unless it changes meanwhile.
+#[inline(never)]
+pub fn walk_each<E: Entries>(
     paging: &Paging,
     intent: Intent,
     gva: Gva,
@@ -291,7 +357,8 @@ impl<E: Entries, const WIDE: bool> Walk<'_, E, WIDE> {
             (all, any) = (all & entry, any | entry);
             if is_page {
                 let key = (entry >> 59 & 0xf) as u32;
-                if let Err(why) = self.check_rights(self.rights(all, any), key) {
+                let rights = self.rights(all, any);
+                if let Err(why) = check_rights(self.paging, self.intent, rights, key) {
                     return Err(self.fault(why));
                 }
             }
@@ -397,54 +464,6 @@ impl<E: Entries, const WIDE: bool> Walk<'_, E, WIDE> {
         }
     }
 
-    /// Intel SDM volume 3, "Access Rights" under "Determination of Access
-    /// Rights", and "Protection Keys".
-    #[inline(always)]
-    fn check_rights(&self, rights: Rights, key: u32) -> Result<(), u32> {
-        let allowed = if self.intent.fetch {
-            self.may_fetch(rights)
-        } else {
-            self.may_access(rights)
-        };
-        // The key is told of whatever else denies the access. Intel SDM volume 3,
-        // "Page-Fault Exceptions".
-        let key_denies = self.key_denies(rights, key);
-        match (allowed, key_denies) {
-            (true, false) => Ok(()),
-            (false, false) => Err(page_fault::PRESENT),
-            (_, true) => Err(page_fault::PRESENT | page_fault::KEY),
-        }
-    }
-
-    fn may_fetch(&self, rights: Rights) -> bool {
-        let user_page_by_supervisor = !self.intent.user && rights.user;
-        let smep = self.paging.cr4.contains(Cr4::SMEP);
-        rights.execute && (!self.intent.user || rights.user) && !(user_page_by_supervisor && smep)
-    }
-
-    fn may_access(&self, rights: Rights) -> bool {
-        if self.intent.user {
-            return rights.user && (!self.intent.write || rights.writable);
-        }
-        let smap = self.paging.cr4.contains(Cr4::SMAP) && !self.paging.alignment_check;
-        if rights.user && smap {
-            return false;
-        }
-        let protected = self.paging.cr0.contains(Cr0::WP);
-        !self.intent.write || rights.writable || !protected
-    }
-
-    fn key_denies(&self, rights: Rights, key: u32) -> bool {
-        let keys = self.paging.is_long() && self.paging.cr4.contains(Cr4::PKE);
-        if !keys || !rights.user || self.intent.fetch {
-            return false;
-        }
-        let access_disable = self.paging.pkru >> (2 * key) & 1 != 0;
-        let write_disable = self.paging.pkru >> (2 * key + 1) & 1 != 0;
-        let writes_count = self.intent.user || self.paging.cr0.contains(Cr0::WP);
-        access_disable || (self.intent.write && write_disable && writes_count)
-    }
-
     /// Sets the accessed bit, and the dirty bit of a page that is written.
     #[inline(always)]
     fn mark(&self, at: Gpa, entry: u64, is_page: bool) -> bool {
@@ -469,6 +488,55 @@ impl<E: Entries, const WIDE: bool> Walk<'_, E, WIDE> {
             left: inside + 1 - offset,
         }
     }
+}
+
+/// Whether a page with these rights and this key may be used so; else why it
+/// faults. Intel SDM volume 3, "Access Rights" under "Determination of Access
+/// Rights", and "Protection Keys".
+#[inline(always)]
+fn check_rights(paging: &Paging, intent: Intent, rights: Rights, key: u32) -> Result<(), u32> {
+    let allowed = if intent.fetch {
+        may_fetch(paging, intent, rights)
+    } else {
+        may_access(paging, intent, rights)
+    };
+    // The key is told of whatever else denies the access. Intel SDM volume 3,
+    // "Page-Fault Exceptions".
+    let key_denies = key_denies(paging, intent, rights, key);
+    match (allowed, key_denies) {
+        (true, false) => Ok(()),
+        (false, false) => Err(page_fault::PRESENT),
+        (_, true) => Err(page_fault::PRESENT | page_fault::KEY),
+    }
+}
+
+fn may_fetch(paging: &Paging, intent: Intent, rights: Rights) -> bool {
+    let user_page_by_supervisor = !intent.user && rights.user;
+    let smep = paging.cr4.contains(Cr4::SMEP);
+    rights.execute && (!intent.user || rights.user) && !(user_page_by_supervisor && smep)
+}
+
+fn may_access(paging: &Paging, intent: Intent, rights: Rights) -> bool {
+    if intent.user {
+        return rights.user && (!intent.write || rights.writable);
+    }
+    let smap = paging.cr4.contains(Cr4::SMAP) && !paging.alignment_check;
+    if rights.user && smap {
+        return false;
+    }
+    let protected = paging.cr0.contains(Cr0::WP);
+    !intent.write || rights.writable || !protected
+}
+
+fn key_denies(paging: &Paging, intent: Intent, rights: Rights, key: u32) -> bool {
+    let keys = paging.is_long() && paging.cr4.contains(Cr4::PKE);
+    if !keys || !rights.user || intent.fetch {
+        return false;
+    }
+    let access_disable = paging.pkru >> (2 * key) & 1 != 0;
+    let write_disable = paging.pkru >> (2 * key + 1) & 1 != 0;
+    let writes_count = intent.user || paging.cr0.contains(Cr0::WP);
+    access_disable || (intent.write && write_disable && writes_count)
 }
 
 #[cfg(test)]
