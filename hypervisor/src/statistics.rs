@@ -36,6 +36,30 @@ struct Figures {
     buckets: [AtomicU64; BUCKETS],
 }
 
+/// A value of the time-stamp counter in the halves in which the CPU gives it:
+/// between two of them, the upper halves are almost always the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    low: u32,
+    high: u32,
+}
+
+impl From<u64> for Moment {
+    #[inline]
+    fn from(ticks: u64) -> Self {
+        Self {
+            low: ticks as u32,
+            high: (ticks >> 32) as u32,
+        }
+    }
+}
+
+impl From<Moment> for u64 {
+    fn from(moment: Moment) -> Self {
+        Self::from(moment.high) << 32 | Self::from(moment.low)
+    }
+}
+
 impl Statistics {
     /// Bytes of the words that [`Self::new`] wants.
     pub const BASE_BYTES: usize = KINDS * BASE * size_of::<AtomicU64>();
@@ -50,11 +74,20 @@ impl Statistics {
         }
     }
 
-    /// Counts an exit that was answered within `ticks`.
-    #[inline]
-    pub fn add(&self, kind: Kind, ticks: u64) {
-        if let Some(figures) = self.figures.get(kind as usize) {
-            figures.add(ticks);
+    /// Counts an exit that was answered between these moments.
+    #[inline(always)]
+    pub fn add(&self, kind: Kind, begin: Moment, end: Moment) {
+        let Some(figures) = self.figures.get(kind as usize) else {
+            return;
+        };
+        let (ticks, borrow) = end.low.overflowing_sub(begin.low);
+        match end
+            .high
+            .wrapping_sub(begin.high)
+            .wrapping_sub(borrow.into())
+        {
+            0 => figures.add(ticks.into(), bucket(ticks)),
+            high => figures.add_long(Moment { low: ticks, high }),
         }
     }
 
@@ -101,15 +134,23 @@ impl Statistics {
 }
 
 impl Figures {
-    #[inline]
-    fn add(&self, ticks: u64) {
+    #[inline(always)]
+    fn add(&self, ticks: u64, bucket: usize) {
         increase(&self.total, ticks);
         if ticks > self.most.load(Relaxed) {
             self.most.store(ticks, Relaxed);
         }
-        let bucket = (ticks | 1).ilog2().min(BUCKETS as u32 - 1);
-        if let Some(count) = self.buckets.get(bucket as usize) {
+        if let Some(count) = self.buckets.get(bucket) {
             increase(count, 1);
+        }
+    }
+
+    /// Negative, if the exit was the write that set the counter back.
+    #[cold]
+    fn add_long(&self, ticks: Moment) {
+        match i64::try_from(u64::from(ticks)) {
+            Ok(_) => self.add(ticks.into(), BUCKETS - 1),
+            Err(_) => self.add(0, 0),
         }
     }
 
@@ -165,6 +206,12 @@ impl Default for Statistics {
     }
 }
 
+/// In which bucket these ticks are counted.
+#[inline]
+fn bucket(ticks: u32) -> usize {
+    (ticks | 1).ilog2() as usize
+}
+
 /// Adds to a number that no other CPU writes.
 #[inline]
 fn increase(number: &AtomicU64, by: u64) {
@@ -193,6 +240,10 @@ mod tests {
     use proptest::prelude::*;
     use std::thread;
 
+    fn count(statistics: &Statistics, kind: Kind, ticks: u64) {
+        statistics.add(kind, 0.into(), ticks.into());
+    }
+
     /// One CPU counts, two others read and reset.
     #[test]
     fn no_exit_is_lost_or_counted_twice_when_others_reset() {
@@ -213,7 +264,7 @@ mod tests {
         let forgotten: u64 = thread::scope(|scope| {
             let others = [scope.spawn(forgets), scope.spawn(forgets)];
             for exit in 0..EXITS {
-                statistics.add(Kind::ALL[exit as usize % 2], 64 + exit % 64);
+                count(&statistics, Kind::ALL[exit as usize % 2], 64 + exit % 64);
             }
             ended.store(true, Release);
             let others = others.map(|other| other.join().expect("it found nothing wrong"));
@@ -226,11 +277,11 @@ mod tests {
     #[test]
     fn after_a_reset_figures_are_of_what_came_since() {
         let statistics = Statistics::default();
-        statistics.add(Kind::ReadMsr, 5000);
-        statistics.add(Kind::Cpuid, 7);
+        count(&statistics, Kind::ReadMsr, 5000);
+        count(&statistics, Kind::Cpuid, 7);
         assert_eq!(statistics.reset(), 2);
         assert_eq!(statistics.rows().count(), 0);
-        statistics.add(Kind::ReadMsr, 20);
+        count(&statistics, Kind::ReadMsr, 20);
         let row = statistics.rows().next().expect("one kind happened");
         assert_eq!((row.count, row.total, row.most), (1, 20, 20));
         assert_eq!((statistics.total(), statistics.ever()), (1, 3));
@@ -248,10 +299,11 @@ mod tests {
             (1023, 9),
             (1 << 31, 31),
             (1 << 32, 31),
-            (u64::MAX, 31),
+            (i64::MAX as u64, 31),
+            (0u64.wrapping_sub(7), 0),
         ] {
             let statistics = Statistics::default();
-            statistics.add(Kind::ReadMsr, ticks);
+            statistics.add(Kind::ReadMsr, 7.into(), ticks.wrapping_add(7).into());
             let row = statistics.rows().next().expect("one kind happened");
             let filled = row.buckets.iter().position(|count| *count == 1);
             assert_eq!((row.kind, filled), ("rdmsr", Some(bucket)), "{ticks}");
@@ -265,7 +317,7 @@ mod tests {
         ) {
             let statistics = Statistics::default();
             for (kind, ticks) in &times {
-                statistics.add(Kind::ALL[*kind], *ticks);
+                statistics.add(Kind::ALL[*kind], 7.into(), (7 + *ticks).into());
             }
             prop_assert_eq!(statistics.total(), times.len() as u64);
             for row in statistics.rows() {

@@ -2,19 +2,17 @@
 
 use crate::counted::{self, Counted};
 use crate::oddities::Oddities;
-use crate::outcome::Outcome;
 use crate::peers::Peers;
 use crate::printer::Printer;
 use crate::ration::Ration;
 use crate::services::shell::Sessions;
 use crate::shared::Shared;
 use crate::statistics::Statistics;
-use crate::trace::{Before, Trace};
+use crate::trace::Trace;
 use abi::handoff::{Compat, Presence, Sleep};
 use abi::token::Token;
 use core::sync::atomic::{AtomicBool, AtomicU64};
 use machine::Vcpu;
-use x86::Exit;
 
 /// What all CPUs of a guest share.
 pub struct Vm<M> {
@@ -145,12 +143,6 @@ impl<V> Cpu<V> {
     }
 }
 
-/// The moment after an exit.
-pub struct Arrival {
-    ticks: u64,
-    before: Option<Before>,
-}
-
 impl<V: Vcpu> Cpu<V> {
     /// A CPU that has not run yet.
     pub fn watched(vcpu: V, statistics: &'static Statistics, trace: &'static Trace) -> Self {
@@ -159,30 +151,6 @@ impl<V: Vcpu> Cpu<V> {
             vcpu,
             statistics,
             trace,
-        }
-    }
-
-    /// Looks at the clock, and where exits are traced at what will have changed
-    /// once this one is answered.
-    #[inline]
-    pub fn arrive(&self, exit: &Exit) -> Arrival {
-        let ticks = self.vcpu.ticks();
-        let traced = self.trace.is_on();
-        let before = traced.then(|| Before::new(&self.vcpu, exit));
-        Arrival { ticks, before }
-    }
-
-    /// Counts and records an exit that has been answered. `run` alone calls it,
-    /// for every exit: a call would cost as much as the counting.
-    #[inline(always)]
-    pub fn depart(&self, exit: &Exit, arrival: Arrival, outcome: Outcome) {
-        let now = self.vcpu.ticks();
-        // The exit may have been the write that set the counter back.
-        let ticks = now.saturating_sub(arrival.ticks);
-        self.statistics.add(exit.kind(), ticks);
-        if let Some(before) = arrival.before {
-            let times = [arrival.ticks, now];
-            self.trace.write(exit, before, outcome, times);
         }
     }
 }

@@ -89,16 +89,27 @@ impl GuestMemory {
     }
 
     /// Where `size` bytes at `gpa` lie in the hypervisor's linear space.
+    #[inline(always)]
     fn direct(&self, gpa: Gpa, size: u64) -> Result<*mut u8, Unreachable> {
         let end = gpa.checked_add(size).ok_or(Unreachable(gpa))?;
         let own = gpa < self.reserved.end && self.reserved.start < end;
-        let mut memory = self.memory.iter();
-        let is_memory = memory.any(|range| range.start <= gpa.0 && end.0 <= range.end);
-        if own || !is_memory {
-            return Err(Unreachable(gpa));
+        let [largest, others @ ..] = &self.memory;
+        if !own && (has(largest, gpa, end) || any_has(others, gpa, end)) {
+            Ok((DIRECT_MAP + gpa.0) as *mut u8)
+        } else {
+            Err(Unreachable(gpa))
         }
-        Ok((DIRECT_MAP + gpa.0) as *mut u8)
     }
+}
+
+#[cold]
+fn any_has(ranges: &[handoff::Memory], start: Gpa, end: Gpa) -> bool {
+    ranges.iter().any(|range| has(range, start, end))
+}
+
+#[inline]
+fn has(range: &handoff::Memory, start: Gpa, end: Gpa) -> bool {
+    range.start <= start.0 && end.0 <= range.end
 }
 
 impl Memory for GuestMemory {
@@ -175,6 +186,7 @@ impl Memory for GuestMemory {
 }
 
 impl Entries for GuestMemory {
+    #[inline(always)]
     fn load(&self, at: Gpa, size: u64) -> Option<u64> {
         let from = self.direct(at, size).ok()?;
         // SAFETY: `direct` yields addresses of the direct map only. Entries are

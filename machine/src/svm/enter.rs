@@ -11,7 +11,7 @@
 //! behind CLGI, when nothing can change it any more.
 
 use crate::percpu::PerCpu;
-use core::arch::naked_asm;
+use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
 use x86::Registers;
 use x86::svm::exit::code::HELD;
@@ -56,19 +56,40 @@ impl Frame {
 /// Runs the guest until its next exit. Where something was noted it is not
 /// entered, and the exit is [`HELD`]: nothing else in the VMCB changed then.
 ///
+/// It is part of its caller, who so saves only the registers that he has in
+/// use, and no callee all that a caller might have.
+///
 /// # Safety
 /// SVM is enabled with a host save area, interrupts are off, GS leads to this
 /// CPU's block, both VMCBs are there, and what the guest may touch by its nested
 /// tables is its own.
+#[inline(always)]
+pub(crate) unsafe fn enter(frame: &mut Frame) {
+    // SAFETY: as the caller promises. The stub leaves the stack as it was; of
+    // the registers that it changes, the compiler keeps the two to itself that
+    // are saved here.
+    unsafe {
+        asm!(
+            "push rbx",
+            "push rbp",
+            "call {entry}",
+            "pop rbp",
+            "pop rbx",
+            entry = sym entry_point,
+            inout("rdi") core::ptr::from_mut(frame) => _,
+            lateout("r12") _,
+            lateout("r13") _,
+            lateout("r14") _,
+            lateout("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+}
+
+/// Into the guest, with the frame in RDI, and back.
 #[unsafe(naked)]
-pub(crate) unsafe extern "sysv64" fn enter(frame: *mut Frame) {
+unsafe extern "sysv64" fn entry_point() {
     naked_asm!(
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
         "mov [rdi + {host_rsp}], rsp",
         "mov rax, [rdi + {vmcb}]",
         "clgi",
@@ -114,12 +135,6 @@ pub(crate) unsafe extern "sysv64" fn enter(frame: *mut Frame) {
         "vmload rax",
         "mov rsp, [rsp + {host_rsp}]",
         "3: stgi",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
         "ret",
         "2: mov ecx, {held}",
         "mov [rax + {exit_code}], rcx",

@@ -18,12 +18,11 @@ use core::fmt::Write;
 use x86::control::{Cr0, Cr4, DR6_RESET, DR7_RESET, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
-use x86::exit::EntryFailure;
 use x86::msr::{DEBUG_CONTROL_BTF, LSTAR};
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::vtx::checks::Capabilities;
 use x86::vtx::control::{entry, pin, processor, secondary};
-use x86::vtx::exit::{ENTRY_FAILED, decode};
+use x86::vtx::exit::decode;
 use x86::vtx::field::{self, Fields};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers};
@@ -116,23 +115,6 @@ impl VtxCpu {
             checked.note(&broken);
         });
     }
-
-    /// The entry failed: `entered` says whether as an exit, or as an
-    /// instruction that did nothing.
-    #[cold]
-    fn failed(&self, entered: bool) -> Exit {
-        let exit = if entered {
-            let reason = self.vmcs.read(field::EXIT_REASON);
-            decode(reason, &self.frame.registers, &self.vmcs)
-        } else {
-            let number = self.vmcs.read(field::INSTRUCTION_ERROR);
-            Exit::EntryFailed(EntryFailure::Instruction(number))
-        };
-        if let Exit::EntryFailed(failure) = exit {
-            checks::explain(&self.vmcs, &self.capabilities, failure);
-        }
-        exit
-    }
 }
 
 /// Runs in the NMI handler: the VMCS is current on this CPU from before the
@@ -195,12 +177,12 @@ impl Vcpu for VtxCpu {
         }
         // SAFETY: `new` made the VMCS current and led its host state to the
         // stub and this frame; the nested tables leave out the hypervisor.
-        let entered = unsafe { enter::enter(self.frame) } == 0;
-        let reason = self.vmcs.read(field::EXIT_REASON);
-        if !entered || reason & ENTRY_FAILED != 0 {
-            return self.failed(entered);
+        let reason = unsafe { enter::enter(self.frame) };
+        let exit = decode(reason, &self.frame.registers, &self.vmcs);
+        if let Exit::EntryFailed(failure) = exit {
+            checks::explain(&self.vmcs, &self.capabilities, failure);
         }
-        decode(reason, &self.frame.registers, &self.vmcs)
+        exit
     }
 
     #[inline]

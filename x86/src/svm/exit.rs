@@ -85,11 +85,6 @@ pub fn decode(control: &Control, registers: &Registers) -> Exit {
         code::MSR if control.exit_info1 == 0 => Exit::ReadMsr {
             number: registers.rcx as u32,
         },
-        code::MSR => Exit::WriteMsr {
-            number: registers.rcx as u32,
-            value: registers.edx_eax(),
-        },
-        code::NESTED_FAULT => nested_fault(control),
         _ => decode_rare(control, registers),
     }
 }
@@ -97,6 +92,11 @@ pub fn decode(control: &Control, registers: &Registers) -> Exit {
 #[cold]
 fn decode_rare(control: &Control, registers: &Registers) -> Exit {
     match control.exit_code {
+        code::MSR => Exit::WriteMsr {
+            number: registers.rcx as u32,
+            value: registers.edx_eax(),
+        },
+        code::NESTED_FAULT => nested_fault(control),
         code::CR_READ..code::DR_READ => control_register(control),
         code::DR_READ..code::EXCEPTION => Exit::Debug(register_access(control)),
         code::EXCEPTION..code::INTERRUPT => exception(control),
