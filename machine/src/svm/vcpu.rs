@@ -9,12 +9,11 @@ use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
 use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
 use crate::memory::GuestMemory;
-use crate::percpu::{self, PerCpu, noted};
+use crate::percpu::{PerCpu, noted};
 use crate::region::Page;
 use crate::vcpu::{CodeSize, Vcpu};
 use crate::{guarded, instructions};
 use abi::refusal::Refusal;
-use core::fmt::Write;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 use x86::control::{Cr0, Cr4, DR6_RESET, DR7_RESET, Efer, Rflags};
@@ -72,7 +71,7 @@ impl SvmCpu {
         setup::start(save_area, host_at);
         let block = core::ptr::from_mut(vmcb).cast();
         boot.percpu.block.store(block, Ordering::Release);
-        boot.percpu.set_describe(describe);
+        boot.percpu.set_describe(checks::describe);
         boot.percpu.set_on_nmi(hold_for_nmi);
         boot.percpu.set_on_call(hold_for_call);
         let mut cpu = Self {
@@ -97,32 +96,6 @@ impl SvmCpu {
     pub fn leave(self) {
         setup::stop();
     }
-}
-
-fn describe(out: &mut dyn Write) {
-    let block = percpu::current().map(|percpu| percpu.block.load(Ordering::Acquire));
-    let vmcb = block.unwrap_or(core::ptr::null_mut()).cast::<Vmcb>();
-    // SAFETY: set before this is named for reports; the VMCB is static, and
-    // the CPU that would write it is busy with this report.
-    let Some(vmcb) = (unsafe { vmcb.as_ref() }) else {
-        return;
-    };
-    let _ = writeln!(
-        out,
-        "guest: exit code {:#x} info {:#x} {:#x} cs:rip {:x}:{:#x} cr0 {:#x} cr3 {:#x} cr4 {:#x} efer {:#x}",
-        vmcb.control.exit_code,
-        vmcb.control.exit_info1,
-        vmcb.control.exit_info2,
-        vmcb.save.cs.selector,
-        vmcb.save.rip,
-        vmcb.save.cr0,
-        vmcb.save.cr3,
-        vmcb.save.cr4,
-        vmcb.save.efer,
-    );
-    checks::broken(vmcb, &checks::capabilities(), &mut |broken| {
-        let _ = writeln!(out, "broken rule {broken}");
-    });
 }
 
 impl Vcpu for SvmCpu {
