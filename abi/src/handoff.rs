@@ -1,16 +1,16 @@
 //! The handoff: what the loader tells the hypervisor when it calls its entry
 //! point, and what the hypervisor answers.
 //!
-//! The loader calls `entry(&mut Handoff, role) -> u64` on every CPU, with the System V calling
-//! convention, at CPL 0 in 64-bit mode, with interrupts off (the loader turns
-//! them on again) and the region executable and identity-mapped. The call returns once:
-//! with 0 as a guest of the hypervisor, or with a [`crate::Refusal`]'s code and
-//! the machine as it was.
+//! The loader calls `entry(&mut Handoff, role) -> u64` on every CPU, with the
+//! System V calling convention, at CPL 0 in 64-bit mode, with interrupts off
+//! (the loader turns them on again) and the region executable and
+//! identity-mapped. The call returns once: with 0 as a guest of the hypervisor,
+//! or with a [`crate::Refusal`]'s code and the machine as it was.
 
 /// `Handoff::magic`: spells `ULAYHAND`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ULAYHAND");
 /// `Handoff::version`: changes with every change of this layout.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The hypervisor's file is an ELF file and behind it a footer of this many
 /// bytes: [`FOOTER_MAGIC`], the length of the ELF file and its CRC-32 (IEEE),
@@ -120,9 +120,22 @@ pub enum Compat {
     BitVisor,
 }
 
+/// `Handoff::startup_watch`: how long writes to local APICs exit, by which INIT
+/// and start-up signals stop at their sender.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartupWatch {
+    /// Until all CPUs are up, unless the machine is itself a virtual one.
+    #[default]
+    Auto,
+    /// For as long as the machine runs.
+    Always,
+    /// Until all CPUs are up, and again when one may be started anew.
+    UntilUp,
+}
+
 impl Compat {
     /// The value in the handoff.
-    pub const fn code(self) -> u64 {
+    pub const fn code(self) -> u32 {
         match self {
             Self::None => 0,
             Self::BitVisor => 1,
@@ -148,6 +161,20 @@ code! {
     Presence { Leaf = 0, Bit = 1, Hidden = 2 }
     LogPort { Com1 = 1, Com2 = 2, Debugcon = 3, None = 0 }
     LogLevel { Error = 1, Warn = 2, Info = 3, Debug = 4, Trace = 5 }
+    StartupWatch { Auto = 0, Always = 1, UntilUp = 2 }
+}
+
+/// One of the two sets of registers by which a machine is put to sleep, as its
+/// ACPI tables have it. ACPI specification, "PM1 Control Registers".
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sleep {
+    /// The control register's port; 0 if there is none.
+    pub control: u16,
+    /// The status register's port; 0 if there is none.
+    pub status: u16,
+    /// Bit N is set if a sleep of type N leads back beneath the hypervisor.
+    pub harmless: u32,
 }
 
 /// What the loader tells the hypervisor. Addresses are physical, sizes bytes.
@@ -187,7 +214,11 @@ pub struct Handoff {
     /// Size of each CPU's trace, a multiple of a page. 0: exits are not traced.
     pub trace_size: u64,
     /// A [`Compat`] code.
-    pub compat: u64,
+    pub compat: u32,
+    /// A [`StartupWatch`] code.
+    pub startup_watch: u32,
+    /// How it is put to sleep.
+    pub sleep: [Sleep; 2],
     /// Memory of the guest's that children are given, behind which its owner's
     /// programs see what they gave; a multiple of [`REGION_ALIGN`].
     pub pool_base: u64,
@@ -210,7 +241,7 @@ pub mod footprint {
     const PAGE: u64 = 4096;
     /// Stacks with guard pages, control blocks, bitmaps and statistics of one
     /// CPU.
-    pub const PER_CPU: u64 = 60 * PAGE;
+    pub const PER_CPU: u64 = 64 * PAGE;
     /// Ring of log text.
     pub const LOG: u64 = 32 * PAGE;
     /// Heap, used only while starting.
@@ -310,7 +341,7 @@ mod tests {
         assert_eq!(offset_of!(Handoff, memory), 40 + 24 * SEGMENTS_MAX);
         assert_eq!(
             size_of::<Handoff>(),
-            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 4 * 8 + 2 * 16
+            40 + 24 * SEGMENTS_MAX + 16 * MEMORY_MAX + 2 * 8 + 4 * 4 + 8 + 2 * 4 + 4 * 8 + 2 * 16
         );
     }
 
@@ -324,6 +355,9 @@ mod tests {
                 assert_eq!(value.code(), code);
             }
             if let Some(value) = LogLevel::from_code(code) {
+                assert_eq!(value.code(), code);
+            }
+            if let Some(value) = StartupWatch::from_code(code) {
                 assert_eq!(value.code(), code);
             }
         }

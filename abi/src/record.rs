@@ -357,6 +357,14 @@ records! {
         name: Text<40>, "Its name";
         count: u64, "How often it happened";
     }
+    /// A CPU, as `cpus_read` tells of it.
+    CpuRecord "cpu" {
+        number: u32, "Its number, counted from 0: 0 is the one on which the loader ran";
+        apic: u32, "The number of its local APIC, by which an operating system knows it";
+        state: u32, "What it does: 0 it runs, 1 it waits for a start-up IPI, 2 it has got a signal that it has yet to take up";
+        trace: u32, "Whether its exits are recorded: 0 there is no room for them, 1 not at the moment, 2 they are";
+        exits: u64, "How many exits are counted";
+    }
     /// An exit, as `trace_read` tells of it.
     TraceRecord "trace" {
         number: u64, "Its number on this CPU, without gaps but for what was lost";

@@ -36,6 +36,11 @@ pub enum Refusal {
     EntryFailed { code: u64, detail: u64 },
     /// Another CPU could not be taken along (its number).
     NotTogether { number: u64 },
+    /// The firmware switched CPUs off, which it keeps in its own code (how many).
+    DisabledCpus { disabled: u64 },
+    /// A local APIC is off, or not where every one is after reset
+    /// (IA32_APIC_BASE).
+    ApicMoved { value: u64 },
     /// A code that this version does not know.
     Other { code: u64, detail: [u64; 2] },
 }
@@ -59,6 +64,8 @@ impl Refusal {
             Self::AlreadyRunning => (12, [0, 0]),
             Self::EntryFailed { code, detail } => (13, [code, detail]),
             Self::NotTogether { number } => (14, [number, 0]),
+            Self::DisabledCpus { disabled } => (15, [disabled, 0]),
+            Self::ApicMoved { value } => (16, [value, 0]),
             Self::Other { code, detail } => (code, detail),
         }
     }
@@ -96,6 +103,8 @@ impl Refusal {
                 detail: second,
             },
             14 => Self::NotTogether { number: first },
+            15 => Self::DisabledCpus { disabled: first },
+            16 => Self::ApicMoved { value: first },
             _ => Self::Other { code, detail },
         }
     }
@@ -144,7 +153,7 @@ impl fmt::Display for Refusal {
             ),
             Self::TooManyCpus { enabled, handled } => write!(
                 f,
-                "this machine has {enabled} CPUs and this version handles {handled}: switch the others off in the firmware's set-up"
+                "this machine has {enabled} CPUs and Underlay may have {handled}: see `cpus` in underlay.conf, or switch the others off in the firmware's set-up"
             ),
             Self::VersionMismatch { loader, hypervisor } => write!(
                 f,
@@ -159,7 +168,15 @@ impl fmt::Display for Refusal {
             ),
             Self::NotTogether { number } => write!(
                 f,
-                "CPU {number} could not be taken along with the others: please report this with the log, or set `cpus = one`"
+                "CPU {number} could not be taken along with the others: please report this with the log"
+            ),
+            Self::DisabledCpus { disabled } => write!(
+                f,
+                "{disabled} CPUs of this machine are switched off by its firmware but still run its code, where an operating system could take them: switch them on in its set-up, or off for good"
+            ),
+            Self::ApicMoved { value } => write!(
+                f,
+                "a CPU's local APIC is off or was moved (MSR 0x1b IA32_APIC_BASE = {value:#x}): please report the machine's model and firmware version, or leave it one CPU"
             ),
             Self::Other {
                 code,

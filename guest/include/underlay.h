@@ -71,15 +71,17 @@
 #define UNDERLAY_PRINT 3
 
 /*
- * statistics, for owner: writes to the log what this CPU's exits cost, some lines a call.
+ * statistics, for owner: writes to the log what the exits of a CPU cost, some lines a call; no such CPU is -EINVAL.
  *   takes RBX line: 0, or the line to go on with
+ *   takes RCX cpu: the CPU's number, counted from 0
  *   returns RAX next: the number of the next line, or 0 at the end
  */
 #define UNDERLAY_STATISTICS 4
 
 /*
- * trace, for owner: switches the trace of this CPU's exits, or writes it to the log's port; without `trace` in the config it is -ENOSYS.
+ * trace, for owner: switches the trace of a CPU's exits, or writes it to the log's port; without `trace` in the config it is -ENOSYS, no such CPU is -EINVAL.
  *   takes RBX command: 0 stops it, 1 starts it, 2 writes some of its records
+ *   takes RCX cpu: the CPU's number, counted from 0
  *   returns RAX left: records that are still to be written
  */
 #define UNDERLAY_TRACE 5
@@ -205,10 +207,11 @@
 #define UNDERLAY_LOG_LEVEL 18
 
 /*
- * statistics_read, for owner: tells what the exits of this CPU cost.
+ * statistics_read, for owner: tells what the exits of a CPU cost; no such CPU is -EINVAL.
  *   takes RBX buffer: where records `underlay_exits` are written, one for each kind of exit
  *   takes RCX bytes: the room there
  *   takes RDX first: the first kind to tell of, counted from 0
+ *   takes RSI cpu: the CPU's number, counted from 0
  *   returns RAX written: how many records were written
  *   returns RBX all: how many kinds there are
  *   returns RCX cpu: the CPU
@@ -226,16 +229,18 @@
 #define UNDERLAY_ODDITIES_READ 20
 
 /*
- * statistics_reset, for owner: makes all that is counted of this CPU's exits 0.
+ * statistics_reset, for owner: makes all that is counted of a CPU's exits 0; no such CPU is -EINVAL.
+ *   takes RBX cpu: the CPU's number, counted from 0
  *   returns RAX exits: how many exits had been counted
  */
 #define UNDERLAY_STATISTICS_RESET 21
 
 /*
- * trace_read, for owner: reads the trace of this CPU's exits; without `trace` in the config it is -ENOSYS.
+ * trace_read, for owner: reads the trace of a CPU's exits; without `trace` in the config it is -ENOSYS, no such CPU is -EINVAL.
  *   takes RBX buffer: where records `underlay_trace` are written
  *   takes RCX bytes: the room there
  *   takes RDX record: the first record's number, counted from 0
+ *   takes RSI cpu: the CPU's number, counted from 0
  *   returns RAX written: how many records were written
  *   returns RBX next: the number of the record to go on with
  *   returns RCX lost: records before it that were overwritten unread
@@ -243,8 +248,9 @@
 #define UNDERLAY_TRACE_READ 22
 
 /*
- * trace_switch, for owner: starts or stops the trace of this CPU's exits; without `trace` in the config it is -ENOSYS.
+ * trace_switch, for owner: starts or stops the trace of a CPU's exits; without `trace` in the config it is -ENOSYS, no such CPU is -EINVAL.
  *   takes RBX on: 1 starts it, 0 stops it
+ *   takes RCX cpu: the CPU's number, counted from 0
  *   returns RAX before: what it was
  */
 #define UNDERLAY_TRACE_SWITCH 23
@@ -327,20 +333,31 @@
 #define UNDERLAY_GET_STATUS 32
 
 /*
+ * cpus_read, for owner: tells which CPUs there are, by which number each is known to the other services, and what it does.
+ *   takes RBX buffer: where records `underlay_cpu` are written, one for each CPU
+ *   takes RCX bytes: the room there
+ *   takes RDX first: the first CPU to tell of, counted from 0
+ *   returns RAX written: how many records were written
+ *   returns RBX all: how many CPUs there are
+ *   returns RCX here: the number of the CPU that calls
+ */
+#define UNDERLAY_CPUS_READ 33
+
+/*
  * vm_create, for owner: makes a child, a VM that a program of the owner's runs; without `pool` in the config it is -ENOSYS.
  *   takes RBX name: its name, which no other child may have
  *   takes RCX bytes: the name's length, of at most 32
  *   returns RAX handle: its handle, which is a secret of the program's
  *   returns RBX number: the number by which `vm_list` tells of it
  */
-#define UNDERLAY_VM_CREATE 33
+#define UNDERLAY_VM_CREATE 34
 
 /*
  * vm_destroy, for owner: ends a child and takes back all that it has; one that runs at this moment is -EBUSY, and does not run again.
  *   takes RBX child: its handle, or its number
  *   returns RAX zero: 0
  */
-#define UNDERLAY_VM_DESTROY 34
+#define UNDERLAY_VM_DESTROY 35
 
 /*
  * vm_list, for owner: tells which children there are.
@@ -350,7 +367,7 @@
  *   returns RAX written: how many records were written
  *   returns RBX all: how many children there are
  */
-#define UNDERLAY_VM_LIST 35
+#define UNDERLAY_VM_LIST 36
 
 /*
  * vm_query, for owner: tells of one child.
@@ -359,7 +376,7 @@
  *   takes RDX bytes: the room there
  *   returns RAX size: the size of the whole record, of which as much was written as there was room
  */
-#define UNDERLAY_VM_QUERY 36
+#define UNDERLAY_VM_QUERY 37
 
 /*
  * vm_memory, for owner: gives a child some more of the pool, full of zeros; it sees none of it before it is mapped.
@@ -367,7 +384,7 @@
  *   returns RAX address: where the program finds it
  *   returns RBX bytes: how much it is
  */
-#define UNDERLAY_VM_MEMORY 37
+#define UNDERLAY_VM_MEMORY 38
 
 /*
  * vm_map, for owner: lets a child see memory that it was given, or no longer see what is there.
@@ -378,14 +395,14 @@
  *   takes RDI rights: 1 it may read, added: 2 write, 4 execute; 0: it sees nothing there
  *   returns RAX done: how many were done; the rest needs another call
  */
-#define UNDERLAY_VM_MAP 38
+#define UNDERLAY_VM_MAP 39
 
 /*
  * vm_vcpu, for owner: gives a child another vCPU, in the state after a reset.
  *   takes RBX handle: the child
  *   returns RAX vcpu: its number, counted from 0
  */
-#define UNDERLAY_VM_VCPU 39
+#define UNDERLAY_VM_VCPU 40
 
 /*
  * vm_registers_read, for owner: reads the registers of a vCPU that does not run.
@@ -394,7 +411,7 @@
  *   takes RDX buffer: where an `underlay_vm_registers` is written
  *   returns RAX zero: 0
  */
-#define UNDERLAY_VM_REGISTERS_READ 40
+#define UNDERLAY_VM_REGISTERS_READ 41
 
 /*
  * vm_registers_write, for owner: sets the registers of a vCPU that does not run, which then forgets an exit that waits for an answer.
@@ -403,7 +420,7 @@
  *   takes RDX buffer: an `underlay_vm_registers`
  *   returns RAX zero: 0
  */
-#define UNDERLAY_VM_REGISTERS_WRITE 41
+#define UNDERLAY_VM_REGISTERS_WRITE 42
 
 /*
  * vm_run, for owner: runs a vCPU on this CPU until it needs its program, or the CPU is wanted.
@@ -413,7 +430,7 @@
  *   takes RSI exit: where an `underlay_vm_exit` is written, after it ran
  *   returns RAX kind: the kind of the exit, as in the record
  */
-#define UNDERLAY_VM_RUN 42
+#define UNDERLAY_VM_RUN 43
 
 /*
  * vm_inject, for owner: raises an event in a vCPU that does not run, when it is entered next; one that cannot take it is -EBUSY.
@@ -423,7 +440,7 @@
  *   takes RSI error: its error code
  *   returns RAX zero: 0
  */
-#define UNDERLAY_VM_INJECT 43
+#define UNDERLAY_VM_INJECT 44
 
 /* What there is beneath, as `info` tells it. */
 struct underlay_info {
@@ -486,6 +503,21 @@ struct underlay_oddity {
 	uint64_t count;
 };
 UNDERLAY_SIZE(underlay_oddity, 48);
+
+/* A CPU, as `cpus_read` tells of it. */
+struct underlay_cpu {
+	/* Its number, counted from 0: 0 is the one on which the loader ran. */
+	uint32_t number;
+	/* The number of its local APIC, by which an operating system knows it. */
+	uint32_t apic;
+	/* What it does: 0 it runs, 1 it waits for a start-up IPI, 2 it has got a signal that it has yet to take up. */
+	uint32_t state;
+	/* Whether its exits are recorded: 0 there is no room for them, 1 not at the moment, 2 they are. */
+	uint32_t trace;
+	/* How many exits are counted. */
+	uint64_t exits;
+};
+UNDERLAY_SIZE(underlay_cpu, 24);
 
 /* An exit, as `trace_read` tells of it. */
 struct underlay_trace {

@@ -12,7 +12,7 @@
 //! let mut bytes = [0; 64];
 //! let done = owner.memory_read_physical(&mut bytes, 0x10_0000)?;
 //! println!("{:x?}", &bytes[..done]);
-//! for exits in owner.exits()?.0 {
+//! for exits in owner.exits(0)? {
 //!     println!("{} {}", exits.kind.as_str(), exits.count);
 //! }
 //! # Ok(())

@@ -1,6 +1,6 @@
 //! Records as services write them into a buffer of the caller's.
 
-use abi::record::{ExitsRecord, OddityRecord, ServiceRecord, TraceRecord, VmRecord};
+use abi::record::{CpuRecord, ExitsRecord, OddityRecord, ServiceRecord, TraceRecord, VmRecord};
 use core::marker::PhantomData;
 
 /// What can be read out of a buffer.
@@ -22,7 +22,7 @@ macro_rules! record {
         }
     )*};
 }
-record! { ServiceRecord ExitsRecord OddityRecord TraceRecord VmRecord }
+record! { ServiceRecord ExitsRecord OddityRecord TraceRecord CpuRecord VmRecord }
 
 /// The records that a call brought: an iterator over them.
 #[derive(Clone, Debug)]

@@ -53,6 +53,7 @@ impl<'a, M: Memory> Buffer<'a, M> {
     /// The first [`TRANSFER_MAX`] of `bytes` at `address`, with the caller's
     /// own rights. A buffer that goes around the end of the address space is
     /// no buffer.
+    #[inline(always)]
     pub fn at_gva(
         caller: &Caller<'a, M>,
         address: u64,
@@ -89,6 +90,7 @@ impl<'a, M: Memory> Buffer<'a, M> {
 
     /// The first [`TRANSFER_MAX`] of `bytes` at the guest-physical `address`.
     /// The caller's right to it is the service's to check.
+    #[inline(always)]
     pub fn at_gpa(memory: &'a M, address: u64, bytes: u64) -> Result<Self, Failure> {
         let length = transfer(bytes);
         let mut buffer = Self::new(memory, address, length);
@@ -131,6 +133,7 @@ impl<'a, M: Memory> Buffer<'a, M> {
         Ok(buffer)
     }
 
+    #[inline(always)]
     fn new(memory: &'a M, address: u64, length: usize) -> Self {
         let place = Place {
             pages: [Gpa(0); PAGES],

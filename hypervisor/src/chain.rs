@@ -11,8 +11,8 @@ use crate::controllers::child::{
 use crate::controllers::mirror;
 use crate::controllers::{
     apic, caches, control_registers, counters, cpuid, debug_registers, exceptions, hypercall,
-    interrupts, msr, nested_fault, port, print, shutdown, startup, tasks, translations, unasked,
-    virtualisation, waiting, xsetbv,
+    interrupts, msr, nested_fault, port, print, shutdown, signs, sleep, startup, tasks,
+    translations, unasked, virtualisation, waiting, xsetbv,
 };
 use crate::outcome::{Outcome, Stop};
 use crate::vm::{Cpu, Vm};
@@ -23,6 +23,9 @@ use x86::Exit;
 
 /// A list of controllers.
 pub trait Chain<V: Vcpu, M: Memory> {
+    /// Whether `run` may answer CPUID, the cheapest call and RDMSR by itself, as
+    /// the guest's controllers would.
+    const AT_ONCE: bool = false;
     /// Declares what each controller needs to see.
     fn declare(watches: &mut Watches<V, M>);
     /// Offers `exit` to each controller until one takes it.
@@ -42,12 +45,14 @@ pub fn declare<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V) -> Result<(), OutOf
 }
 
 macro_rules! chain {
-    ($(#[$about:meta])* $name:ident $(, $go_on:path)? :
+    ($(#[$about:meta])* $name:ident $(at_once $at_once:literal)? $(go_on $go_on:path)? :
      $($(#[$when:meta])? $controller:ident $($watches:ident)?,)*) => {
         $(#[$about])*
         pub struct $name;
 
         impl<V: Vcpu, M: Memory> Chain<V, M> for $name {
+            $(const AT_ONCE: bool = $at_once;)?
+
             fn declare(_all: &mut Watches<V, M>) {
                 $($(#[$when])? { $($controller::$watches(_all);)? })*
             }
@@ -74,10 +79,11 @@ macro_rules! chain {
 
 chain! {
     /// The guest's.
-    Guest:
+    Guest at_once true:
     cpuid,
     hypercall,
     apic watches,
+    signs watches,
     msr watches,
     print watches,
     #[cfg(feature = "breakable")]
@@ -90,6 +96,7 @@ chain! {
     caches,
     virtualisation watches,
     tasks,
+    sleep watches,
     port,
     exceptions,
     debug_registers,
@@ -102,7 +109,7 @@ chain! {
 
 chain! {
     /// A child's. What none of these handles is its program's to know.
-    Child, go_on_alone:
+    Child go_on go_on_alone:
     interruptions,
     child_cpuid,
     calls,

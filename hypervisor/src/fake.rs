@@ -5,12 +5,15 @@
 pub mod child;
 #[path = "fake/exits.rs"]
 pub mod exits;
+#[path = "fake/locked.rs"]
+pub mod locked;
 
 use core::ops::Range;
 use machine::nested::{NestedEntry, OutOfTables};
 use machine::{CodeSize, Memory, Unreachable, Vcpu};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::AtomicU32;
 use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
@@ -23,6 +26,12 @@ pub type FakeVtx = FakeCpu<0>;
 /// An AMD CPU without next-RIP save.
 pub type FakeSvm = FakeCpu<1>;
 
+/// What a CPU does when it is called: it gets its number.
+pub type Answer = Box<dyn Fn(u32)>;
+
+/// Who is called when all are.
+pub const WHOEVER: u32 = u32::MAX;
+
 thread_local! {
     /// Accesses to ports of this thread's machine: port, size, what is written.
     pub static PORT_LOG: RefCell<Vec<(u16, u8, Option<u32>)>> = const { RefCell::new(Vec::new()) };
@@ -30,6 +39,8 @@ thread_local! {
     pub static APIC: RefCell<BTreeMap<u16, u32>> = const { RefCell::new(BTreeMap::new()) };
     /// CPUs that were called.
     pub static CALLED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    /// What they do then, where they have no threads of their own.
+    pub static ANSWER: RefCell<Option<Answer>> = const { RefCell::new(None) };
 }
 
 /// A vCPU. `VENDOR` 0 is Intel, 1 AMD.
@@ -60,6 +71,7 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub halted: bool,
     pub debug_registers: [u64; 8],
     pub machine_check: bool,
+    pub init: bool,
     pub ticks: Cell<u64>,
     /// By how many they go on whenever somebody looks.
     pub pace: u64,
@@ -71,6 +83,7 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub resets: u32,
     pub started: Option<u8>,
     pub written_back: u32,
+    pub write_backs_exit: bool,
     pub xcr: Vec<(u32, u64)>,
     pub raised: Vec<Event>,
 }
@@ -105,6 +118,7 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             halted: false,
             debug_registers: [0; 8],
             machine_check: false,
+            init: false,
             ticks: Cell::new(0),
             pace: 1,
             nmis: 0,
@@ -115,6 +129,7 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             resets: 0,
             started: None,
             written_back: 0,
+            write_backs_exit: false,
             xcr: Vec::new(),
             raised: Vec::new(),
         }
@@ -264,6 +279,9 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn take_machine_check(&mut self) -> bool {
         core::mem::take(&mut self.machine_check)
     }
+    fn take_init(&mut self) -> bool {
+        core::mem::take(&mut self.init)
+    }
     fn read_counter(&self, number: u32) -> Option<u64> {
         self.msrs.get(&number).copied()
     }
@@ -295,6 +313,12 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn intercept_msr(&mut self, number: u32, read: bool, write: bool) {
         self.intercepted.insert(number, (read, write));
     }
+    fn intercept_write_backs(&mut self, exits: bool) {
+        self.write_backs_exit = exits;
+    }
+    fn set_system_call_entry(&mut self, value: u64) -> bool {
+        self.write_msr(x86::msr::LSTAR, value)
+    }
     fn flush_nested(&mut self) {
         self.flushes += 1;
     }
@@ -306,6 +330,20 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn call(number: u32) {
         CALLED.with_borrow_mut(|called| called.push(number));
+        ANSWER.with_borrow(|answer| {
+            if let Some(answer) = answer {
+                answer(number);
+            }
+        });
+    }
+    fn call_whoever() {
+        Self::call(WHOEVER);
+    }
+    fn wait_for(_: &AtomicU32, _: u32) {
+        std::hint::spin_loop();
+    }
+    fn stop_machine(why: core::fmt::Arguments) -> ! {
+        panic!("{why}")
     }
     fn is_boot_processor(&self) -> bool {
         true
@@ -371,6 +409,8 @@ pub struct FakeMemory {
     pub written: RefCell<Vec<(Gpa, usize)>>,
     pub scrap_opened: Cell<u32>,
     pub watched: RefCell<BTreeSet<Gpa>>,
+    /// Whether writes to pages whose writes are watched go through.
+    pub writes_through: Cell<bool>,
     pub followed: Cell<u32>,
     pub fits: Cell<bool>,
     /// Where the log is to be copied.
@@ -388,6 +428,7 @@ impl FakeMemory {
             written: RefCell::default(),
             scrap_opened: Cell::new(0),
             watched: RefCell::default(),
+            writes_through: Cell::new(false),
             followed: Cell::new(0),
             fits: Cell::new(true),
             log_copy: Cell::new(None),
@@ -480,6 +521,9 @@ impl Memory for FakeMemory {
     fn watch_writes(&self, gpa: Gpa) -> Result<(), OutOfTables> {
         self.watched.borrow_mut().insert(gpa);
         Ok(())
+    }
+    fn let_writes_through(&self, through: bool) {
+        self.writes_through.set(through);
     }
     fn types_changed(&self) -> bool {
         true

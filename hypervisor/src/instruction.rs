@@ -7,6 +7,7 @@ use crate::vm::Vm;
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction};
 use machine::{CodeSize, Memory, Vcpu};
 use x86::segment::SegmentName;
+use x86::walk::{Intent, walk};
 use x86::{Exception, Gva};
 
 /// The longest instruction, in bytes.
@@ -60,10 +61,48 @@ pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched
 /// Bytes of the instruction at the guest's instruction pointer, or what
 /// fetching it raises.
 pub fn length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Result<u64, Exception> {
+    match plain(vm, vcpu) {
+        Some(length) => Ok(length),
+        None => decoded_length(vm, vcpu),
+    }
+}
+
+#[inline(never)]
+fn decoded_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Result<u64, Exception> {
     let fetched = fetch(&Caller::new(vm, vcpu), vcpu)?;
     let instruction = fetched.instruction.ok_or(Exception::InvalidOpcode)?;
     Ok(instruction.len() as u64)
 }
+
+/// The length, if the first bytes are an instruction without operands as
+/// compilers write it, which needs no decoder. The exit alone does not say it:
+/// it is the same with prefixes, and the instruction pointer is then at those.
+fn plain<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Option<u64> {
+    let width = vcpu.code_size();
+    let start = code_base(vcpu, width).wrapping_add(vcpu.rip());
+    let intent = Intent {
+        user: vcpu.cpl() == 3,
+        fetch: true,
+        write: false,
+    };
+    let at = Gva(linear(start, width));
+    let found = walk(&vcpu.paging(), intent, at, &vm.memory).ok()?;
+    if found.left < 4 {
+        return None;
+    }
+    let [first, second, third, _, ..] = vm.memory.load(found.gpa, 4)?.to_le_bytes();
+    match [first, second] {
+        CPUID | RDMSR | WRMSR => Some(2),
+        GROUP_7 if third == VMMCALL => Some(3),
+        _ => None,
+    }
+}
+
+const CPUID: [u8; 2] = [0x0f, 0xa2];
+const RDMSR: [u8; 2] = [0x0f, 0x32];
+const WRMSR: [u8; 2] = [0x0f, 0x30];
+const GROUP_7: [u8; 2] = [0x0f, 0x01];
+const VMMCALL: u8 = 0xd9;
 
 /// 64-bit code has no base, though the register's hidden part keeps the one of
 /// its descriptor. Intel SDM volume 3, "Segmentation in IA-32e Mode".

@@ -13,11 +13,14 @@
     clippy::indexing_slicing
 )]
 
+extern crate alloc;
+
 pub mod buffer;
 pub mod caller;
 pub mod chain;
 pub mod children;
 pub mod controllers;
+pub mod counted;
 pub mod emulator;
 pub mod failure;
 pub mod instruction;

@@ -35,8 +35,12 @@ oddities! {
     NoInstruction "access-without-instruction",
     /// A call that its caller may not make.
     RefusedCall "refused-call",
-    /// An INIT signal to the boot processor.
+    /// An INIT signal to the boot processor, or one whose sender was not watched.
     Init "init",
+    /// A local APIC that was to be moved, or switched off, with several CPUs.
+    Apic "apic-moved-or-off",
+    /// A sleep out of which the machine would wake without the hypervisor.
+    Sleep "refused-sleep",
 }
 
 /// How often each happened. Counted by all CPUs of a guest.

@@ -5,13 +5,17 @@
 //! Who wants something of another CPU writes it here and calls that CPU, which
 //! leaves the guest and looks around: [`serve`].
 
+pub mod watch;
+
+use crate::oddities::Oddity;
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use machine::Vcpu;
 use machine::boot::CPUS_MAX;
+use machine::{Memory, Vcpu};
+use watch::Watch;
 use x86::apic::{Address, Destination};
 use x86::startup::{Due, Signal, State};
 
@@ -20,6 +24,9 @@ use x86::startup::{Due, Signal, State};
 struct Peer {
     /// Its [`State`]. Changed by any CPU, by exchange.
     state: AtomicU32,
+    /// Rings, by another number, for one that waits for what its state or the
+    /// gate becomes. Counted up by who has changed either.
+    bell: AtomicU32,
     /// The newest closing of the gate at which it has left the guest.
     out: AtomicU64,
     /// Whether it is the boot processor, which no start-up signal reaches.
@@ -28,6 +35,8 @@ struct Peer {
     logical: AtomicU32,
     format: AtomicU32,
     x2: AtomicBool,
+    /// It is ready to enter the guest.
+    ready: AtomicBool,
 }
 
 /// What becomes of a start with several CPUs.
@@ -46,12 +55,12 @@ pub struct Peers {
     /// Closed while it is odd. Closed by who wants to be alone, by exchange, and
     /// opened by the same.
     gate: AtomicU64,
-    /// How many of the others are ready to enter the guest. Each adds itself.
-    ready: AtomicU32,
     /// One that cannot. Written by any that cannot.
     unable: AtomicU32,
     /// 0 until the first CPU has decided, then one of the two below.
     decision: AtomicU32,
+    /// By which start-up signals are stopped.
+    pub watch: Watch,
 }
 
 const GO: u32 = 1;
@@ -67,19 +76,39 @@ impl Peer {
         }
     }
 
+    fn state(&self) -> State {
+        State::from_word(self.state.load(Acquire))
+    }
+
+    /// Returns the state before.
+    fn change(&self, change: impl Fn(State) -> State) -> State {
+        let after = |word| Some(change(State::from_word(word)).word());
+        let before = self.state.fetch_update(AcqRel, Acquire, after);
+        // The closure never declines.
+        State::from_word(before.unwrap_or_else(|word| word))
+    }
+
     fn signal(&self, signal: Signal) {
         let boot = self.boot.load(Acquire);
-        let after = |word| Some(State::from_word(word).signal(signal, boot).word());
-        // The closure never declines.
-        let _ = self.state.fetch_update(AcqRel, Acquire, after);
+        self.change(|state| state.signal(signal, boot));
     }
 
     fn take(&self) -> Due {
         let boot = self.boot.load(Acquire);
-        let after = |word| Some(State::from_word(word).take(boot).0.word());
-        let before = self.state.fetch_update(AcqRel, Acquire, after);
-        let before = before.unwrap_or_else(|word| word);
-        State::from_word(before).take(boot).1
+        let now = self.state();
+        // Nothing to write for whoever waits, and looks again and again.
+        if let (state, due @ (Due::Nothing | Due::Wait)) = now.take(boot)
+            && state == now
+        {
+            return due;
+        }
+        self.change(|state| state.take(boot).0).take(boot).1
+    }
+
+    /// Has the CPU look, in its guest or where it waits.
+    fn call<V: Vcpu>(&self, number: u32) {
+        self.bell.fetch_add(1, AcqRel);
+        V::call(number);
     }
 }
 
@@ -90,9 +119,9 @@ impl Peers {
             all: core::array::from_fn(|_| Peer::default()),
             count: count.clamp(1, CPUS_MAX as u32),
             gate: AtomicU64::new(0),
-            ready: AtomicU32::new(0),
             unable: AtomicU32::new(0),
             decision: AtomicU32::new(0),
+            watch: Watch::default(),
         }
     }
 
@@ -136,6 +165,13 @@ impl Peers {
         }
     }
 
+    /// The number of CPU `number`'s local APIC, and where the CPU is.
+    pub fn place(&self, number: u32) -> Option<(u32, State)> {
+        let peer = self.peer(number)?;
+        let state = State::from_word(peer.state.load(Acquire));
+        Some((peer.id.load(Acquire), state))
+    }
+
     /// Sends a signal. To oneself the hardware has no shorthand for one. A CPU
     /// that is not among these does not exist for the guest.
     pub fn send<V: Vcpu>(&self, sender: u32, signal: Signal, destination: Destination) {
@@ -146,22 +182,25 @@ impl Peers {
             if peer.address().is_meant(destination, number == sender) {
                 peer.signal(signal);
                 if number != sender {
-                    V::call(number);
+                    peer.call::<V>(number);
                 }
             }
         }
     }
 
-    /// Gives CPU `number` a signal that its hardware got.
-    pub fn receive(&self, number: u32, signal: Signal) {
+    /// Gives CPU `number` a signal that it has not looked at yet.
+    #[cfg(test)]
+    pub(crate) fn signal(&self, number: u32, signal: Signal) {
         if let Some(peer) = self.peer(number) {
             peer.signal(signal);
         }
     }
 
     /// CPU `number` is ready. Waits for the first CPU's decision: true to go on.
-    pub fn wait_for_decision(&self) -> bool {
-        self.ready.fetch_add(1, AcqRel);
+    pub fn wait_for_decision(&self, number: u32) -> bool {
+        if let Some(peer) = self.peer(number) {
+            peer.ready.store(true, Release);
+        }
         loop {
             match self.decision.load(Acquire) {
                 0 => spin_loop(),
@@ -178,12 +217,13 @@ impl Peers {
     /// The first CPU waits for all others, until `is_late`, and decides.
     pub fn gather(&self, is_late: impl Fn() -> bool) -> Together {
         let together = loop {
-            let ready = self.ready.load(Acquire);
-            match self.unable.load(Acquire) {
-                0 if ready + 1 == self.count => break Together::Yes,
-                0 if is_late() => break Together::Without(ready + 1),
-                0 => spin_loop(),
-                unable => break Together::Without(unable),
+            let mut others = self.others(0);
+            let missing = others.find(|(_, peer)| !peer.ready.load(Acquire));
+            match (self.unable.load(Acquire), missing) {
+                (0, None) => break Together::Yes,
+                (0, Some((number, _))) if is_late() => break Together::Without(number),
+                (0, Some(_)) => spin_loop(),
+                (unable, _) => break Together::Without(unable),
             }
         };
         let decision = match together {
@@ -197,17 +237,21 @@ impl Peers {
 
 /// What a CPU does when it was called: waits while another one wants to be
 /// alone, and takes up its start-up signals.
-pub fn serve<V: Vcpu, M>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
+pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
     let mut outcome = Outcome::Resume;
     let Some(peer) = vm.peers.peer(cpu.number) else {
         return outcome;
     };
     loop {
+        let bell = peer.bell.load(Acquire);
         wait_outside(&vm.peers, peer, &mut cpu.vcpu);
+        if cpu.vcpu.take_init() {
+            hear_init(vm, cpu);
+        }
         let due = peer.take();
         match due {
             Due::Nothing => return outcome,
-            Due::Wait => spin_loop(),
+            Due::Wait => V::wait_for(&peer.bell, bell),
             Due::Reset | Due::Restart | Due::Start(_) => {
                 cpu.vcpu.reset();
                 cpu.vcpu.reset_apic();
@@ -233,7 +277,26 @@ fn wait_outside<V: Vcpu>(peers: &Peers, peer: &Peer, vcpu: &mut V) {
             spin_loop();
         }
         vcpu.flush_nested();
+        watch::follow(peers, peer, vcpu);
     }
+}
+
+/// This CPU has left its guest for an INIT signal.
+pub fn receive_init<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
+    // The same INIT, where the hypervisor was hit by it as well.
+    cpu.vcpu.take_init();
+    hear_init(vm, cpu);
+    serve(vm, cpu)
+}
+
+/// An INIT signal has reached this CPU itself: nobody watched its sender.
+fn hear_init<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) {
+    let what = format_args!("by its hardware");
+    vm.oddities.note(Oddity::Init, what);
+    if let Some(peer) = vm.peers.peer(cpu.number) {
+        peer.signal(Signal::Init);
+    }
+    watch::adjust(vm, cpu);
 }
 
 /// Does `change` while no other CPU is in the guest. They forget what came from
@@ -255,17 +318,39 @@ pub fn alone<V: Vcpu, M, R>(
             break open + 1;
         }
     };
-    for (number, _) in peers.others(cpu.number) {
-        V::call(number);
+    for (number, other) in peers.others(cpu.number) {
+        other.call::<V>(number);
     }
-    for (_, other) in peers.others(cpu.number) {
-        while other.out.load(Acquire) != closed {
-            spin_loop();
-        }
+    for (number, other) in peers.others(cpu.number) {
+        await_out(vm.ticks_per_second, &cpu.vcpu, (number, other), closed);
     }
     let changed = change(cpu);
     peers.gate.store(closed + 1, Release);
     changed
+}
+
+/// Seconds after which a CPU that was called is called again, and after which
+/// the machine is stopped because it does not come: it has at most one exit to
+/// finish, and a machine that is itself emulated may be slow at that.
+const AGAIN: u64 = 1;
+const GIVEN_UP: u64 = 10;
+
+/// Waits until another CPU is out of the guest, which it was called for.
+fn await_out<V: Vcpu>(second: u64, vcpu: &V, (number, other): (u32, &Peer), closed: u64) {
+    let begin = vcpu.ticks();
+    let mut again = second.saturating_mul(AGAIN);
+    while other.out.load(Acquire) != closed {
+        spin_loop();
+        let waited = vcpu.ticks().saturating_sub(begin);
+        if waited > second.saturating_mul(GIVEN_UP) {
+            V::stop_machine(format_args!("CPU {number} was called and did not come"));
+        }
+        if waited > again {
+            log::warn!("CPU {number} was called and did not come: it is called again");
+            V::call_whoever();
+            again = u64::MAX;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -31,8 +31,12 @@ impl Reply {
     #[inline]
     pub fn apply(self, registers: &mut Registers) {
         registers.rax = self.rax;
-        registers.rbx = self.rbx.unwrap_or(registers.rbx);
-        registers.rcx = self.rcx.unwrap_or(registers.rcx);
+        if let Some(value) = self.rbx {
+            registers.rbx = value;
+        }
+        if let Some(value) = self.rcx {
+            registers.rcx = value;
+        }
     }
 }
 

@@ -4,12 +4,16 @@
 //! which loads all registers.
 
 use crate::chain::{Chain, Guest};
+use crate::controllers::{cpuid, hypercall, msr};
 use crate::instruction;
 use crate::outcome::{Outcome, Stop};
+use crate::statistics::Moment;
+use crate::trace::Before;
 use crate::vm::{Cpu, Vm};
 use machine::{CodeSize, Memory, Vcpu};
 use x86::control::Rflags;
 use x86::event::{Merged, merge};
+use x86::exit::Kind;
 use x86::{Exception, Exit};
 
 /// Runs `cpu` until its guest cannot go on.
@@ -20,73 +24,159 @@ pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
 /// The same by the controllers of `C`.
 pub fn run_by<C: Chain<V, M>, V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
     loop {
-        let exit = cpu.vcpu.enter();
-        if let Err(stop) = answer::<C, V, M>(vm, cpu, &exit) {
+        if let Err(stop) = round::<C, V, M>(vm, cpu) {
             return stop;
         }
     }
 }
 
-/// Answers one exit.
+/// Into the guest and back. Frequent exits that need nothing but registers are
+/// answered at once where the list's own controllers would say the same; all
+/// others, and those that are traced, by the list.
 #[inline(always)]
+fn round<C: Chain<V, M>, V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
+    match cpu.vcpu.enter() {
+        Exit::Cpuid { leaf, subleaf } if C::AT_ONCE => {
+            let answered = |vcpu: &mut V| {
+                cpuid::answer(vm, vcpu, leaf, subleaf);
+                true
+            };
+            if !at_once(vm, cpu, Kind::Cpuid, answered)? {
+                answer::<C, V, M>(vm, cpu, Exit::Cpuid { leaf, subleaf })?;
+            }
+        }
+        Exit::Hypercall if C::AT_ONCE => {
+            if !at_once(vm, cpu, Kind::Hypercall, |vcpu| hypercall::ping(vm, vcpu))? {
+                answer::<C, V, M>(vm, cpu, Exit::Hypercall)?;
+            }
+        }
+        Exit::ReadMsr { number } if C::AT_ONCE => {
+            let answered = |vcpu: &mut V| msr::answer_read(vcpu, number);
+            if !at_once(vm, cpu, Kind::ReadMsr, answered)? {
+                answer::<C, V, M>(vm, cpu, Exit::ReadMsr { number })?;
+            }
+        }
+        other => answer::<C, V, M>(vm, cpu, other)?,
+    }
+    Ok(())
+}
+
+/// Steps over the instruction if `does` has done it, and counts the exit.
+#[inline(always)]
+fn at_once<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    kind: Kind,
+    does: impl FnOnce(&mut V) -> bool,
+) -> Result<bool, Stop> {
+    let begin = Moment::from(cpu.vcpu.ticks());
+    if cpu.trace.is_on() || !does(&mut cpu.vcpu) {
+        return Ok(false);
+    }
+    let delivered = step_over(vm, &mut cpu.vcpu);
+    let end = Moment::from(cpu.vcpu.ticks());
+    cpu.statistics.add(kind, begin, end);
+    delivered.or_stop().map(|()| true)
+}
+
+/// Offers `exit` to the chain, applies the outcome, counts and records.
+#[inline(never)]
 pub fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
-    exit: &Exit,
+    exit: Exit,
 ) -> Result<(), Stop> {
-    let arrival = cpu.arrive(exit);
-    let outcome = C::offer(vm, cpu, exit);
-    let applied = match outcome {
-        Outcome::Done => step_over(vm, cpu),
-        Outcome::Emulated { length } => {
-            step(&mut cpu.vcpu, u64::from(length));
-            Ok(())
-        }
-        Outcome::Again => repeat(&mut cpu.vcpu),
-        Outcome::Resume => redeliver(&mut cpu.vcpu),
-        Outcome::Moved => Ok(()),
-        Outcome::Fault(exception) => raise(&mut cpu.vcpu, exception),
-        Outcome::HandUp => Err(Stop::HandUp),
-        Outcome::Stop(stop) => Err(stop),
-        Outcome::Pass => Err(Stop::Unhandled(*exit)),
-    };
-    cpu.depart(exit, arrival, outcome);
+    let begin = Moment::from(cpu.vcpu.ticks());
+    let traced = cpu.trace.is_on();
+    let before = traced.then(|| Before::new(&cpu.vcpu, &exit));
+    let outcome = C::offer(vm, cpu, &exit);
+    let applied = apply(vm, cpu, exit, outcome);
+    let end = Moment::from(cpu.vcpu.ticks());
+    cpu.statistics.add(exit.kind(), begin, end);
+    if let Some(before) = before {
+        let times = [begin.into(), end.into()];
+        cpu.trace.write(&exit, before, outcome, times);
+    }
     applied.and_then(|()| C::go_on(cpu))
+}
+
+#[inline(always)]
+fn apply<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    exit: Exit,
+    outcome: Outcome,
+) -> Result<(), Stop> {
+    let vcpu = &mut cpu.vcpu;
+    let delivered = match outcome {
+        Outcome::Done => step_over(vm, vcpu),
+        Outcome::Emulated { length } => step(vcpu, u64::from(length)),
+        Outcome::Again => repeat(vcpu),
+        Outcome::Resume => redeliver(vcpu),
+        Outcome::Moved => Delivered::Yes,
+        Outcome::Fault(exception) => raise(vcpu, exception),
+        Outcome::HandUp => return Err(Stop::HandUp),
+        Outcome::Stop(stop) => return Err(stop),
+        Outcome::Pass => return Err(Stop::Unhandled(exit)),
+    };
+    delivered.or_stop()
+}
+
+/// What became of an exception, if there was one.
+enum Delivered {
+    Yes,
+    /// It came in the delivery of a double fault.
+    TripleFault,
+}
+
+impl Delivered {
+    #[inline(always)]
+    fn or_stop(self) -> Result<(), Stop> {
+        match self {
+            Self::Yes => Ok(()),
+            Self::TripleFault => Err(Stop::Reset),
+        }
+    }
 }
 
 /// The instruction that exited is done: the guest goes on behind it. Where the
 /// hardware gives no length and the code cannot be read any more, the guest
 /// gets what fetching it again would have raised.
-fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
-    let length = match cpu.vcpu.instruction_length() {
+#[inline]
+fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V) -> Delivered {
+    let length = match vcpu.instruction_length() {
         Some(length) => length,
-        None => match instruction::length(vm, &cpu.vcpu) {
+        None => match instruction::length(vm, vcpu) {
             Ok(length) => length,
-            Err(exception) => return raise(&mut cpu.vcpu, exception),
+            Err(exception) => return raise(vcpu, exception),
         },
     };
-    step(&mut cpu.vcpu, length);
-    Ok(())
+    step(vcpu, length)
 }
 
 #[inline]
-fn step<V: Vcpu>(vcpu: &mut V, length: u64) {
+fn step<V: Vcpu>(vcpu: &mut V, length: u64) -> Delivered {
     vcpu.set_rip(advance(vcpu, length));
     vcpu.clear_interrupt_shadow();
     let rflags = vcpu.rflags();
     if rflags.intersects(Rflags::TF | Rflags::RF) {
-        vcpu.set_rflags(rflags - Rflags::RF);
-        trap(vcpu, rflags);
+        end_step(vcpu, rflags);
     }
+    Delivered::Yes
+}
+
+#[cold]
+fn end_step<V: Vcpu>(vcpu: &mut V, rflags: Rflags) {
+    vcpu.set_rflags(rflags - Rflags::RF);
+    trap(vcpu, rflags);
 }
 
 /// RIP `length` bytes on. Outside 64-bit mode the upper half does not exist;
 /// only a sum beyond it needs to know the mode.
 #[inline]
 fn advance<V: Vcpu>(vcpu: &V, length: u64) -> u64 {
-    let rip = vcpu.rip();
-    let next = rip.wrapping_add(length);
-    let crosses = (rip ^ next) & !0xffff_ffff != 0;
+    let next = vcpu.rip().wrapping_add(length);
+    let crosses = (next as u32) < length as u32;
     if crosses && vcpu.code_size() != CodeSize::Bits64 {
         next & 0xffff_ffff
     } else {
@@ -97,12 +187,13 @@ fn advance<V: Vcpu>(vcpu: &V, length: u64) -> u64 {
 /// Between two rounds of a repeated instruction the CPU takes interrupts and
 /// single-step traps, but hits no instruction breakpoint again. Intel SDM
 /// volume 3, "Instruction-Breakpoint Exception Condition".
-fn repeat<V: Vcpu>(vcpu: &mut V) -> Result<(), Stop> {
+#[cold]
+fn repeat<V: Vcpu>(vcpu: &mut V) -> Delivered {
     vcpu.clear_interrupt_shadow();
     let rflags = vcpu.rflags();
     vcpu.set_rflags(rflags | Rflags::RF);
     trap(vcpu, rflags);
-    Ok(())
+    Delivered::Yes
 }
 
 fn trap<V: Vcpu>(vcpu: &mut V, rflags: Rflags) {
@@ -111,26 +202,27 @@ fn trap<V: Vcpu>(vcpu: &mut V, rflags: Rflags) {
     }
 }
 
-fn redeliver<V: Vcpu>(vcpu: &mut V) -> Result<(), Stop> {
+fn redeliver<V: Vcpu>(vcpu: &mut V) -> Delivered {
     vcpu.redeliver();
-    Ok(())
+    Delivered::Yes
 }
 
 /// Raises `exception`, merged with the event that was being delivered. A fault
 /// restarts its instruction without hitting the instruction breakpoint on it
 /// again, hence RF.
-fn raise<V: Vcpu>(vcpu: &mut V, exception: Exception) -> Result<(), Stop> {
+#[cold]
+fn raise<V: Vcpu>(vcpu: &mut V, exception: Exception) -> Delivered {
     let merged = vcpu.event().map(|event| merge(event, exception));
     let exception = match merged {
         None => exception,
         Some(Merged::Second(second)) => second,
         Some(Merged::DoubleFault) => Exception::DoubleFault,
-        Some(Merged::TripleFault) => return Err(Stop::Reset),
+        Some(Merged::TripleFault) => return Delivered::TripleFault,
     };
     let rflags = vcpu.rflags();
     vcpu.set_rflags(rflags | Rflags::RF);
     vcpu.inject(exception);
-    Ok(())
+    Delivered::Yes
 }
 
 #[cfg(test)]

@@ -12,16 +12,18 @@ use crate::statistics::Statistics;
 use crate::trace::Trace;
 use crate::vm::{Cpu, Features, Vm};
 use abi::child::CHILDREN_MAX;
-use abi::handoff::{Compat, Presence};
+use abi::handoff::{Compat, Presence, StartupWatch};
 use abi::refusal::Refusal;
 use abi::token::Token;
+use alloc::boxed::Box;
 use core::any::Any;
 use machine::nested::Format;
 use machine::svm::SvmCpu;
 use machine::vtx::VtxCpu;
 use machine::{Boot, GuestMemory, Memory, Vcpu, exceptions, instructions, svm, vtx};
 use spin::Once;
-use x86::cpuid::Vendor;
+use x86::PAGE_SIZE;
+use x86::cpuid::{self, Vendor};
 use x86::exit::EntryFailure;
 use x86::vtx::control::secondary;
 
@@ -36,11 +38,11 @@ pub fn start(mut boot: Boot) -> Refusal {
         );
         instruction::warm_up();
     }
-    let answer = match boot.vendor() {
+    let answer = check_apic(&boot).and_then(|()| match boot.vendor() {
         Some(Vendor::Intel) => start_vtx(&mut boot),
         Some(Vendor::Amd) => start_svm(&mut boot),
         None => Err(Refusal::NoVirtualisation),
-    };
+    });
     match answer {
         Ok(never) => match never {},
         Err(refusal) => {
@@ -53,11 +55,21 @@ pub fn start(mut boot: Boot) -> Refusal {
     }
 }
 
+/// CPUs call each other by their local APICs, whose page is watched.
+fn check_apic(boot: &Boot) -> Result<(), Refusal> {
+    if boot.handoff.cpus == 1 {
+        return Ok(());
+    }
+    let value = machine::apic::base();
+    let usual = x86::apic::is_usual(value);
+    usual.then_some(()).ok_or(Refusal::ApicMoved { value })
+}
+
 /// The guest runs until the machine ends.
 enum Never {}
 
 /// What all CPUs share. Made by the first, before it lets others in.
-static GUEST: Once<Vm<GuestMemory>> = Once::new();
+static GUEST: Once<Box<Vm<GuestMemory>>> = Once::new();
 
 fn start_vtx(boot: &mut Boot) -> Result<Never, Refusal> {
     let support = vtx::support()?;
@@ -101,10 +113,17 @@ fn start_svm(boot: &mut Boot) -> Result<Never, Refusal> {
     lead(boot, vm, cpu, SvmCpu::leave)
 }
 
-/// The guest as the config wants it.
-fn guest(boot: &Boot, memory: GuestMemory, features: Features, gib_pages: bool) -> Vm<GuestMemory> {
+/// The guest as the config wants it. In memory of its own, because the stack is
+/// small.
+#[inline(never)]
+fn guest(
+    boot: &Boot,
+    memory: GuestMemory,
+    features: Features,
+    gib_pages: bool,
+) -> Box<Vm<GuestMemory>> {
     let presence = Presence::from_code(boot.handoff.presence).unwrap_or_default();
-    let mut vm = Vm::new(memory, presence, features);
+    let mut vm = Box::new(Vm::new(memory, presence, features));
     vm.token = Token(boot.handoff.token);
     if boot.handoff.compat == Compat::BitVisor.code() {
         vm.compat = Compat::BitVisor;
@@ -112,8 +131,10 @@ fn guest(boot: &Boot, memory: GuestMemory, features: Features, gib_pages: bool) 
     if boot.handoff.print != 0 {
         vm.printer = Some(Printer::new(vm.memory.reserved().start));
     }
+    vm.sleep = boot.handoff.sleep;
     vm.ticks_per_second = boot.handoff.tsc_hz;
     vm.peers = Peers::new(boot.handoff.cpus);
+    vm.peers.watch.may_end = vm.peers.are_several() && watch_may_end(boot);
     vm.cpus = vm.peers.count();
     vm.gib_pages = gib_pages;
     vm
@@ -146,6 +167,20 @@ fn slot<V: Vcpu>(boot: &mut Boot) -> Result<&'static Slot<V>, Refusal> {
     boot.place(Slot::new(None))
 }
 
+/// Where this machine is a virtual one, an INIT that nobody expected may do more
+/// than exit: QEMU resets the CPU in spite of the intercept.
+fn watch_may_end(boot: &Boot) -> bool {
+    let code = boot.handoff.startup_watch;
+    match StartupWatch::from_code(code).unwrap_or_default() {
+        StartupWatch::Always => false,
+        StartupWatch::UntilUp => true,
+        StartupWatch::Auto => {
+            let features = instructions::cpuid(cpuid::FEATURES, 0);
+            features.ecx & cpuid::ECX1_HYPERVISOR == 0
+        }
+    }
+}
+
 /// A CPU that is refused although nothing is wrong with it, in the build that
 /// tests make: no CPU has this number in any other.
 const UNFIT: u32 = if cfg!(feature = "breakable") {
@@ -169,7 +204,7 @@ fn equal(
         }
         is_alike
     });
-    found.ok_or(not_together(boot.number))
+    found.map(Box::as_ref).ok_or(not_together(boot.number))
 }
 
 const fn not_together(number: u32) -> Refusal {
@@ -181,7 +216,7 @@ const fn not_together(number: u32) -> Refusal {
 /// The first CPU: makes what all share, and goes on when all others are ready.
 fn lead<V: Vcpu>(
     boot: &mut Boot,
-    mut vm: Vm<GuestMemory>,
+    mut vm: Box<Vm<GuestMemory>>,
     vcpu: V,
     leave: fn(V),
 ) -> Result<Never, Refusal> {
@@ -204,6 +239,13 @@ fn lead<V: Vcpu>(
         vm.presence,
         vm.cpus
     );
+    if vm.peers.are_several() {
+        let until = match vm.peers.watch.may_end {
+            true => "until all CPUs are up",
+            false => "for as long as they run",
+        };
+        log::info!("local APICs are watched {until}");
+    }
     boot.settle(&mut cpu.vcpu);
     end(vm, run(vm, &mut cpu), cpu, leave)
 }
@@ -221,7 +263,7 @@ fn follow<V: Vcpu>(
 ) -> Result<Never, Refusal> {
     let mut cpu = watched(boot, vm, vcpu, leave)?;
     introduce(vm, &cpu);
-    if !vm.peers.wait_for_decision() {
+    if !vm.peers.wait_for_decision(boot.number) {
         leave(cpu.vcpu);
         return Err(not_together(boot.number));
     }
@@ -233,6 +275,7 @@ fn introduce<V: Vcpu>(vm: &Vm<GuestMemory>, cpu: &Cpu<V>) {
     let boot = cpu.vcpu.is_boot_processor();
     vm.peers.note_boot(cpu.number, boot);
     vm.peers.note_address(cpu.number, V::apic_address());
+    vm.counted.note(cpu);
 }
 
 /// The CPU with all that controllers watch, and where it counts.
@@ -265,7 +308,7 @@ fn end<V: Vcpu>(
     leave: fn(V),
 ) -> Result<Never, Refusal> {
     match stop {
-        Stop::EntryFailed(failure) if cpu.statistics.total() == 1 && vm.cpus == 1 => {
+        Stop::EntryFailed(failure) if cpu.statistics.ever() == 1 && vm.cpus == 1 => {
             leave(cpu.vcpu);
             Err(refusal(failure))
         }
@@ -279,7 +322,8 @@ fn end<V: Vcpu>(
 /// its own, which is gone when the guest runs.
 #[inline(never)]
 fn records(boot: &mut Boot) -> Result<(&'static Statistics, &'static Trace), Refusal> {
-    let statistics = boot.place(Statistics::default())?;
+    let base = boot.words((Statistics::BASE_BYTES as u64).next_multiple_of(PAGE_SIZE))?;
+    let statistics = boot.place(Statistics::new(base))?;
     let trace = Trace::new(boot.words(boot.handoff.trace_size)?);
     Ok((statistics, boot.place(trace)?))
 }

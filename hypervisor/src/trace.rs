@@ -8,6 +8,7 @@ use abi::report;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use machine::Vcpu;
 use ring::{Reader, Ring};
+use spin::Mutex;
 use x86::Exit;
 use x86::exit::{ControlAccess, Kind, RegisterAccess};
 
@@ -21,6 +22,9 @@ const WORDS: usize = 6;
 pub struct Trace {
     on: AtomicBool,
     ring: Ring<'static, LINE>,
+    /// How far it has been written to the log's port. Taken by who writes it
+    /// there.
+    pub written: Mutex<Reader>,
 }
 
 /// What an exit looked like before it was answered.
@@ -47,6 +51,7 @@ impl Trace {
         Self {
             on: AtomicBool::new(!lines.is_empty()),
             ring: Ring::new(lines),
+            written: Mutex::default(),
         }
     }
 

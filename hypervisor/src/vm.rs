@@ -1,22 +1,20 @@
 //! The guest and its CPUs as objects.
 
 use crate::children::program::Program;
+use crate::counted::{self, Counted};
 use crate::oddities::Oddities;
-use crate::outcome::Outcome;
 use crate::peers::Peers;
 use crate::printer::Printer;
 use crate::ration::Ration;
 use crate::services::shell::Sessions;
 use crate::shared::Shared;
 use crate::statistics::Statistics;
-use crate::trace::ring::Reader;
-use crate::trace::{Before, Trace};
-use abi::handoff::{Compat, Presence};
+use crate::trace::Trace;
+use abi::handoff::{Compat, Presence, Sleep};
 use abi::token::Token;
 use core::any::Any;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicBool, AtomicU64};
 use machine::Vcpu;
-use x86::Exit;
 
 /// What all CPUs of a guest share.
 pub struct Vm<M> {
@@ -34,6 +32,11 @@ pub struct Vm<M> {
     pub shared: Shared,
     /// Whose clients its programs may be. Never changes.
     pub compat: Compat,
+    /// How it is put to sleep. Never changes.
+    pub sleep: [Sleep; 2],
+    /// Whether it looks woken after a sleep that was refused. Written by the
+    /// controller `sleep` on any CPU.
+    pub woken: AtomicBool,
     /// Sessions of the debug shell. Used by services on any CPU.
     pub shell: Sessions,
     /// Lines that the guest's kernel may write into the log.
@@ -54,6 +57,8 @@ pub struct Vm<M> {
     /// What it did that no ordinary system does. Counted by controllers on any
     /// CPU.
     pub oddities: Oddities,
+    /// What is counted on each CPU. Noted by each before its guest runs.
+    pub counted: counted::All,
     /// Ticks of the time-stamp counter a second. Set before the guest runs.
     pub ticks_per_second: u64,
     /// Whether its nested tables may have 1 GiB pages. Set before it runs.
@@ -101,6 +106,8 @@ impl<M> Vm<M> {
             printer: None,
             shared: Shared::default(),
             compat: Compat::default(),
+            sleep: [Sleep::default(); 2],
+            woken: AtomicBool::new(false),
             shell: Sessions::default(),
             kernel_lines: Ration::default(),
             program_lines: Ration::default(),
@@ -110,6 +117,7 @@ impl<M> Vm<M> {
             mirror: [AtomicU64::new(0), AtomicU64::new(0)],
             children: None,
             oddities: Oddities::default(),
+            counted: counted::All::default(),
             ticks_per_second: 0,
             gib_pages: false,
             peers: Peers::new(1),
@@ -129,16 +137,18 @@ pub struct Cpu<V> {
     pub statistics: &'static Statistics,
     /// Its newest exits, if they are traced.
     pub trace: &'static Trace,
-    /// How far the service `trace` has read them.
-    pub trace_reader: Reader,
     /// What goes to the program that runs it, if it is a child's.
     pub program: Program,
 }
 
-/// The moment after an exit.
-pub struct Arrival {
-    ticks: u64,
-    before: Option<Before>,
+impl<V> Cpu<V> {
+    /// What is counted on it.
+    pub fn counted(&self) -> Counted {
+        Counted {
+            statistics: self.statistics,
+            trace: self.trace,
+        }
+    }
 }
 
 impl<V: Vcpu> Cpu<V> {
@@ -149,32 +159,7 @@ impl<V: Vcpu> Cpu<V> {
             vcpu,
             statistics,
             trace,
-            trace_reader: Reader::default(),
             program: Program::default(),
-        }
-    }
-
-    /// Looks at the clock, and where exits are traced at what will have changed
-    /// once this one is answered.
-    #[inline]
-    pub fn arrive(&self, exit: &Exit) -> Arrival {
-        let ticks = self.vcpu.ticks();
-        let traced = self.trace.is_on();
-        let before = traced.then(|| Before::new(&self.vcpu, exit));
-        Arrival { ticks, before }
-    }
-
-    /// Counts and records an exit that has been answered. `run` alone calls it,
-    /// for every exit: a call would cost as much as the counting.
-    #[inline(always)]
-    pub fn depart(&self, exit: &Exit, arrival: Arrival, outcome: Outcome) {
-        let now = self.vcpu.ticks();
-        // The exit may have been the write that set the counter back.
-        let ticks = now.saturating_sub(arrival.ticks);
-        self.statistics.add(exit.kind(), ticks);
-        if let Some(before) = arrival.before {
-            let times = [arrival.ticks, now];
-            self.trace.write(exit, before, outcome, times);
         }
     }
 }

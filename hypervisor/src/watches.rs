@@ -59,6 +59,11 @@ impl<'a, V: Vcpu, M: Memory> Watches<'a, V, M> {
         self.outcome = self.outcome.and(watched);
     }
 
+    /// WBINVD and WBNOINVD exit.
+    pub fn write_backs(&mut self) {
+        self.vcpu.intercept_write_backs(true);
+    }
+
     /// The fault with this vector exits before the guest sees it. Who watches
     /// one passes on what is not its own: `exceptions` raises it. Traps (#DB,
     /// #BP, #OF) are not faults: raised again, they would not come behind

@@ -141,7 +141,7 @@ fn watched(case: &Case) -> impl Fn(usize) -> Option<usize> {
 }
 
 /// Not looked at, as the loop does not run here.
-static STATISTICS: LazyLock<Statistics> = LazyLock::new(Statistics::default);
+static STATISTICS: LazyLock<Statistics> = LazyLock::new(|| Statistics::new(&[]));
 static TRACE: LazyLock<Trace> = LazyLock::new(|| Trace::new(&[]));
 
 fn run_emulated(vm: &Vm<FakeMemory>, device: &mut Plain, case: &Case) -> Result {

@@ -8,7 +8,7 @@ mod values;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-pub use abi::handoff::{Compat, LogLevel, LogPort, Presence};
+pub use abi::handoff::{Compat, LogLevel, LogPort, Presence, StartupWatch};
 pub use problem::{Problem, Wrong};
 
 /// The file's name, as problems cite it.
@@ -43,9 +43,9 @@ pub enum Memory {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cpus {
     /// A machine with more is left alone.
-    #[default]
     One,
     /// All that the machine has.
+    #[default]
     All,
 }
 
@@ -85,6 +85,8 @@ pub struct Config {
     pub pool: u64,
     /// Which CPUs it may have.
     pub cpus: Cpus,
+    /// How long their local APICs are watched.
+    pub startup_watch: StartupWatch,
     /// How much memory to reserve.
     pub memory: Memory,
     /// What starts afterwards.
@@ -106,6 +108,7 @@ impl Default for Config {
             trace: 0,
             pool: 0,
             cpus: Cpus::default(),
+            startup_watch: StartupWatch::default(),
             memory: Memory::default(),
             next: Next::default(),
             next_args: String::new(),
@@ -114,7 +117,7 @@ impl Default for Config {
 }
 
 /// Every key, in the order of the shipped file.
-pub const KEYS: [&str; 13] = [
+pub const KEYS: [&str; 14] = [
     "enabled",
     "on_failure",
     "presence",
@@ -125,6 +128,7 @@ pub const KEYS: [&str; 13] = [
     "trace",
     "pool",
     "cpus",
+    "startup_watch",
     "memory",
     "next",
     "next_args",

@@ -9,3 +9,4 @@ extern crate alloc;
 pub mod config;
 pub mod image;
 pub mod memory;
+pub mod sleep;

@@ -2,8 +2,8 @@
 
 use abi::handoff::REGION_ALIGN;
 use loader::config::{
-    Compat, Config, Cpus, KEYS, LogLevel, LogPort, Memory, Next, OnFailure, Presence, TRACE_ALIGN,
-    TRACE_ON, parse,
+    Compat, Config, Cpus, KEYS, LogLevel, LogPort, Memory, Next, OnFailure, Presence, StartupWatch,
+    TRACE_ALIGN, TRACE_ON, parse,
 };
 use proptest::prelude::*;
 
@@ -30,7 +30,7 @@ fn a_mistake_is_named_by_file_line_and_key_and_the_default_stands() {
         said("# fine\n\ncolour = blue\n"),
         [
             "underlay.conf:3: colour: there is no such key (there are enabled, on_failure, \
-          presence, log, log_level, print, compat, trace, pool, cpus, memory, next, next_args); using nothing of this line"
+          presence, log, log_level, print, compat, trace, pool, cpus, startup_watch, memory, next, next_args); using nothing of this line"
         ]
     );
     assert_eq!(
@@ -142,13 +142,19 @@ prop_compose! {
             (0u64..=16 << 10).prop_map(|pages| pages * TRACE_ALIGN),
             (0u64..2048).prop_map(|pieces| pieces * REGION_ALIGN),
         ),
-        cpus in prop::sample::select(vec![Cpus::One, Cpus::All]),
+        (cpus, startup_watch) in (
+            prop::sample::select(vec![Cpus::One, Cpus::All]),
+            prop::sample::select(
+                vec![StartupWatch::Auto, StartupWatch::Always, StartupWatch::UntilUp],
+            ),
+        ),
         memory in prop::option::of(0u64..4 << 30),
         next in prop::option::of("\\\\[a-zA-Zäß0-9 .\\\\=#_-]{0,40}[a-z]"),
         next_args in "([!-~é][ -~é]{0,60}[!-~é])?",
     ) -> Config {
         Config {
             enabled, on_failure, presence, log, log_level, print, compat, trace, pool, cpus,
+            startup_watch,
             memory: memory.map_or(Memory::Auto, Memory::AtLeast),
             next: next.map_or(Next::Firmware, Next::File),
             next_args,

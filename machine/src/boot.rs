@@ -384,7 +384,7 @@ unsafe fn prepare(
 }
 
 /// Of a CPU's part of the region, what its vCPU and statistics take.
-const SHARE: u64 = 16 * PAGE_SIZE;
+const SHARE: u64 = 20 * PAGE_SIZE;
 
 fn own_tables<'a>(
     region: &'a mut Region,
@@ -505,8 +505,8 @@ extern "sysv64" fn inside(switch: &mut Switch) {
 macro_rules! entry {
     ($main:path) => {
         /// The entry point of the ELF file: the loader calls it with its
-        /// handoff in RDI and the CPU's role in RSI. What a called function must preserve is pushed in
-        /// the order of `Caller`.
+        /// handoff in RDI and the CPU's role in RSI. What a called function
+        /// must preserve is pushed in the order of `Caller`.
         #[unsafe(no_mangle)]
         #[unsafe(naked)]
         unsafe extern "sysv64" fn _start(handoff: *mut $crate::Handoff, role: u64) -> u64 {

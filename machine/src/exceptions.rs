@@ -7,6 +7,7 @@ use crate::log::LastWords;
 use crate::{backtrace, guarded, percpu};
 use core::arch::naked_asm;
 use core::fmt::Write;
+use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU32, Ordering};
 use x86_64::VirtAddr;
 use x86_64::structures::gdt::SegmentSelector;
@@ -14,7 +15,7 @@ use x86_64::structures::idt::{EntryOptions, InterruptDescriptorTable};
 
 const NMI: u64 = 2;
 const MACHINE_CHECK: u64 = 18;
-/// #SX: an INIT that AMD-V redirects, see `svm/setup`. It has been dealt with.
+/// #SX: an INIT that AMD-V redirects, see `svm/setup`.
 const SECURITY: u64 = 30;
 
 /// Stacks of the TSS, by what runs on them: an exception can hit the entry
@@ -132,13 +133,18 @@ vectors! {
 
 extern "C" fn handle(frame: &mut Frame) {
     if frame.vector == NMI {
-        stop_with_others();
         if let Some(percpu) = percpu::current() {
             percpu.note_nmi();
         }
         return;
     }
-    if frame.vector == SECURITY || (frame.vector == MACHINE_CHECK && survives()) {
+    if frame.vector == SECURITY {
+        if let Some(percpu) = percpu::current() {
+            percpu.note_init();
+        }
+        return;
+    }
+    if frame.vector == MACHINE_CHECK && survives() {
         return;
     }
     match guarded::resume_after(frame.rip) {
@@ -169,31 +175,48 @@ fn survives() -> bool {
     }
 }
 
-/// The number of the CPU that failed, or [`NOBODY`]. Written once, by that CPU.
-static FAILED: AtomicU32 = AtomicU32::new(NOBODY);
+/// The number of the CPU that is to say where its guest was, or [`NOBODY`].
+/// Written by the CPU that failed, and taken back by the one that has said it.
+static TURN: AtomicU32 = AtomicU32::new(NOBODY);
 const NOBODY: u32 = u32::MAX;
 
-/// True for the first who asks: a failure while failing must not start over, and
-/// one of another CPU has its reason in the first. The others stop, too.
-fn first_failure() -> bool {
+/// Looks at a CPU whose turn it is before it is given up: about a second.
+const PATIENCE: u32 = 50_000_000;
+
+/// Another CPU has failed, and this machine is stopped. Each CPU says where its
+/// guest was when it is its turn, so that nobody's words mix.
+pub(crate) fn stop_with_others() -> ! {
     let own = percpu::number();
-    let first = FAILED.compare_exchange(NOBODY, own, Ordering::AcqRel, Ordering::Acquire);
-    if first.is_ok() {
-        percpu::call_others();
+    while TURN.load(Ordering::Acquire) != own {
+        spin_loop();
     }
-    first.is_ok()
+    let mut out = LastWords::new();
+    let _ = writeln!(out, "cpu {own} was stopped");
+    if let Some(percpu) = percpu::current() {
+        percpu.describe(&mut out);
+    }
+    // It is somebody else's where this one took too long: an error is nothing.
+    let _ = TURN.compare_exchange(own, NOBODY, Ordering::AcqRel, Ordering::Acquire);
+    halt_forever();
 }
 
-/// Asked at an NMI: another CPU has failed, and this machine is stopped.
-pub(crate) fn stop_with_others() {
-    let failed = FAILED.load(Ordering::Acquire);
-    if failed != NOBODY && failed != percpu::number() {
-        halt_forever();
+/// Lets the others say where their guests were, one after the other.
+fn hear_others(out: &mut LastWords) {
+    for number in percpu::others() {
+        TURN.store(number, Ordering::Release);
+        let mut looks = 0..PATIENCE;
+        let answered = looks.any(|_| {
+            spin_loop();
+            TURN.load(Ordering::Acquire) == NOBODY
+        });
+        if !answered {
+            let _ = writeln!(out, "cpu {number} does not answer");
+        }
     }
 }
 
 fn report(frame: &Frame) -> ! {
-    if first_failure() {
+    if percpu::fail() {
         let mut out = LastWords::new();
         // Writing cannot fail, and there is nobody left to tell.
         let _ = describe(frame, &mut out);
@@ -248,16 +271,18 @@ fn describe(frame: &Frame, out: &mut LastWords) -> core::fmt::Result {
 }
 
 fn conclude(out: &mut LastWords, frame_pointer: u64, rip: u64) {
+    let _ = writeln!(out, "cpu {} has failed", percpu::number());
     if let Some(percpu) = percpu::current() {
         percpu.describe(out);
     }
     backtrace::write(out, frame_pointer, rip);
+    hear_others(out);
     let _ = writeln!(out, "This machine is stopped; the guest cannot go on.");
 }
 
 /// Reports a panic of the hypervisor and stops this machine.
 pub fn panic(info: &core::panic::PanicInfo) -> ! {
-    if first_failure() {
+    if percpu::fail() {
         let mut out = LastWords::new();
         let _ = writeln!(out, "\nUNDERLAY STOPS: {info}");
         conclude(&mut out, backtrace::frame_pointer(), 0);
@@ -267,7 +292,7 @@ pub fn panic(info: &core::panic::PanicInfo) -> ! {
 
 /// Stops this machine, with a report that names the reason.
 pub fn stop(why: core::fmt::Arguments) -> ! {
-    if first_failure() {
+    if percpu::fail() {
         let mut out = LastWords::new();
         let _ = writeln!(out, "\nUNDERLAY STOPS: {why}");
         conclude(&mut out, backtrace::frame_pointer(), 0);

@@ -5,7 +5,10 @@
 //! the address to go on at, both relative to the entry's own fields, so that
 //! the table needs no relocation.
 
-use core::arch::naked_asm;
+use crate::instructions::cpuid;
+use core::arch::{asm, naked_asm};
+use core::sync::atomic::AtomicU32;
+use x86::cpuid;
 
 /// RDMSR: EDX:EAX, or None where it faults. Reading an MSR changes nothing
 /// that the hypervisor relies on.
@@ -51,6 +54,19 @@ pub unsafe fn vmx_off() {
     unsafe { vmxoff() };
 }
 
+/// Waits until somebody writes to `word`, unless it is not `seen` any more, and
+/// maybe for less. Where the CPU cannot wait for that, it only pauses: the guest
+/// may switch MONITOR off at any time, on a CPU that shares its switch with this
+/// one, hence the guard.
+pub fn wait_for(word: &AtomicU32, seen: u32) {
+    let monitors = cpuid(cpuid::FEATURES, 0).ecx & cpuid::ECX1_MONITOR != 0;
+    // SAFETY: the reference is valid for reads; MONITOR and MWAIT change no
+    // state, and a fault is caught.
+    if !monitors || unsafe { monitor_and_wait(word.as_ptr(), seen) } == 0 {
+        core::hint::spin_loop();
+    }
+}
+
 /// Copies `size` bytes; false where a page is absent or the bus refuses.
 ///
 /// # Safety
@@ -67,21 +83,43 @@ pub unsafe fn copy(to: *mut u8, from: *const u8, size: usize) -> bool {
     copied
 }
 
+/// One instruction in its caller's midst, which loads `value`; None where it
+/// faults. A walk through page tables does little else.
+macro_rules! load_as {
+    ($from:expr, $line:literal) => {{
+        let (value, loaded): (u64, u32);
+        asm!(
+            "xor {loaded:e}, {loaded:e}",
+            $line,
+            "mov {loaded:e}, 1",
+            "3:",
+            ".pushsection fixups, \"aR\", @progbits",
+            ".long 2b - .",
+            ".long 3b - .",
+            ".popsection",
+            from = in(reg) $from,
+            value = out(reg) value,
+            loaded = out(reg) loaded,
+            options(nostack, readonly),
+        );
+        (loaded != 0).then_some(value)
+    }};
+}
+
 /// Loads the aligned entry of `size` bytes (4 or 8) at `from` in one access, or
 /// None where that faults.
 ///
 /// # Safety
 /// As for [`copy`]; another CPU may write at the same time.
+#[inline(always)]
 pub unsafe fn load(from: *const u8, size: u64) -> Option<u64> {
-    let mut value = 0;
-    // SAFETY: as the caller promises; `value` takes 8 bytes; a fault is caught.
-    let loaded = unsafe {
+    // SAFETY: as the caller promises.
+    unsafe {
         match size {
-            8 => load_8(from, &mut value),
-            _ => load_4(from, &mut value),
+            8 => load_as!(from, "2: mov {value}, [{from}]"),
+            _ => load_as!(from, "2: mov {value:e}, [{from}]"),
         }
-    };
-    (loaded != 0).then_some(value)
+    }
 }
 
 /// Replaces the aligned entry of `size` bytes (4 or 8) at `at` by `new` if it is
@@ -156,15 +194,20 @@ guarded! {
         "2: vmxoff",
         "mov eax, 1",
     }
-    load_4(from: *const u8, value: *mut u64) {
-        "2: mov eax, [rdi]",
-        "mov [rsi], rax",
-        "mov eax, 1",
-    }
-    load_8(from: *const u8, value: *mut u64) {
-        "2: mov rax, [rdi]",
-        "mov [rsi], rax",
-        "mov eax, 1",
+    monitor_and_wait(word: *const u32, seen: u32) {
+        "mov rax, rdi",
+        "xor ecx, ecx",
+        "xor edx, edx",
+        "4: monitor",
+        "cmp dword ptr [rdi], esi",
+        "jne 5f",
+        "xor eax, eax",
+        "2: mwait",
+        ".pushsection fixups, \"aR\", @progbits",
+        ".long 4b - .",
+        ".long 3f - .",
+        ".popsection",
+        "5: mov eax, 1",
     }
     exchange_4(at: *mut u8, old: u64, new: u64) {
         "mov rax, rsi",

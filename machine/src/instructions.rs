@@ -7,20 +7,53 @@ use x86::cpuid::Leaf;
 /// CPUID. Neither faults nor changes anything at CPL 0.
 #[inline]
 pub fn cpuid(leaf: u32, subleaf: u32) -> Leaf {
-    let result = core::arch::x86_64::__cpuid_count(leaf, subleaf);
-    Leaf {
-        eax: result.eax,
-        ebx: result.ebx,
-        ecx: result.ecx,
-        edx: result.edx,
+    let (eax, ebx, ecx, edx): (u64, u64, u64, u64);
+    // SAFETY: CPUID changes the four registers only, whose upper halves it
+    // clears; the compiler keeps RBX to itself, so it is put back.
+    unsafe {
+        asm!(
+            "mov {rbx}, rbx",
+            "cpuid",
+            "xchg {rbx}, rbx",
+            rbx = out(reg) ebx,
+            inout("rax") u64::from(leaf) => eax,
+            inout("rcx") u64::from(subleaf) => ecx,
+            out("rdx") edx,
+            options(nostack, preserves_flags),
+        );
     }
+    // SAFETY: see above.
+    unsafe {
+        Leaf {
+            eax: half(eax),
+            ebx: half(ebx),
+            ecx: half(ecx),
+            edx: half(edx),
+        }
+    }
+}
+
+/// A register whose upper half an instruction cleared, which the compiler is
+/// told: it would clear it again.
+///
+/// # Safety
+/// The upper half is 0.
+#[inline(always)]
+unsafe fn half(register: u64) -> u32 {
+    // SAFETY: as the caller promises.
+    unsafe { core::hint::assert_unchecked(register <= u64::from(u32::MAX)) };
+    register as u32
 }
 
 /// RDTSC: ticks of the time-stamp counter.
 #[inline]
 pub fn read_tsc() -> u64 {
+    let (low, high): (u32, u32);
     // SAFETY: RDTSC at CPL 0 does not fault and touches nothing but EDX:EAX.
-    unsafe { core::arch::x86_64::_rdtsc() }
+    unsafe {
+        asm!("rdtsc", out("eax") low, out("edx") high, options(nostack, preserves_flags));
+    }
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// WBINVD: writes all caches back and empties them. Slow, never wrong.
@@ -257,6 +290,13 @@ macro_rules! breakpoint_registers {
     };
 }
 breakpoint_registers! { 0 "dr0" 1 "dr1" 2 "dr2" 3 "dr3" }
+
+/// Clears DR0 to DR3.
+pub fn reset_debug_registers() {
+    for number in 0..4 {
+        write_debug_register(number, 0);
+    }
+}
 
 /// Resets the machine as a triple fault does natively: by the chipset's reset
 /// register, else by the keyboard controller, else by a triple fault here.

@@ -16,6 +16,7 @@ mod backtrace;
 pub mod boot;
 #[cfg(feature = "breakable")]
 pub mod breakable;
+mod call;
 mod checked;
 pub mod child;
 mod descriptors;

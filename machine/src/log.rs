@@ -88,7 +88,7 @@ impl Ration {
     fn take(&mut self, micros: u64) -> Share {
         // The guest may set the clock back.
         self.refilled = self.refilled.min(micros);
-        let fresh = micros.saturating_sub(self.refilled) * REFILL / 1_000_000;
+        let fresh = micros.saturating_sub(self.refilled).saturating_mul(REFILL) / 1_000_000;
         if fresh > 0 {
             self.left = (self.left + fresh).min(RATION);
             self.refilled = micros;
@@ -328,6 +328,55 @@ mod tests {
         };
         assert_eq!(ration.take(0), Share::Hold);
         assert_eq!(ration.take(1_000_000), Share::Print { held: 1 });
+    }
+
+    /// The one test that uses the machine's own ring.
+    #[test]
+    fn lines_of_several_cpus_stay_whole_and_in_their_order() {
+        const CPUS: usize = 4;
+        const LINES: usize = 2000;
+        start(
+            vec![0; 1 << 20].leak(),
+            Port::None,
+            LevelFilter::Info,
+            0,
+            1_000_000_000,
+        );
+        std::thread::scope(|scope| {
+            for cpu in 0..CPUS {
+                scope.spawn(move || {
+                    for number in 0..LINES {
+                        let rest = "x".repeat(number % 50);
+                        log::info!(target: "several", "{cpu} {number} {rest}.");
+                    }
+                });
+            }
+            scope.spawn(|| read_along(CPUS, LINES));
+        });
+    }
+
+    /// Reads until every thread's last line is there. Lines are read while others
+    /// are written; each is one that was, behind the one before it.
+    fn read_along(cpus: usize, lines: usize) {
+        let mut expected = vec![0; cpus];
+        let mut next = 0;
+        while expected.iter().any(|number| *number < lines) {
+            let mut text = [0; LOG_LINE_MAX];
+            let LogLine::Whole(length) = read_log(next, &mut text) else {
+                std::thread::yield_now();
+                continue;
+            };
+            next += 1;
+            let line = core::str::from_utf8(&text[..length]).expect("text");
+            let (_, said) = line.split_once("several] ").expect("a module");
+            let mut words = said.splitn(3, ' ');
+            let mut number = || words.next()?.parse::<usize>().ok();
+            let (cpu, line) = number().zip(number()).expect("two numbers");
+            assert_eq!(line, expected[cpu]);
+            expected[cpu] += 1;
+            let rest = format!("{}.\n", "x".repeat(line % 50));
+            assert_eq!(words.next(), Some(rest.as_str()));
+        }
     }
 
     #[test]

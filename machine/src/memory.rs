@@ -36,8 +36,11 @@ pub trait Memory: Entries {
     /// Translations must be flushed afterwards.
     fn watch(&self, gpa: Gpa) -> Result<(), OutOfTables>;
     /// Makes every write of the guest's to the page of `gpa`, registers of a
-    /// device, exit, for good. Translations must be flushed afterwards.
+    /// device, exit. Translations must be flushed afterwards.
     fn watch_writes(&self, gpa: Gpa) -> Result<(), OutOfTables>;
+    /// Lets writes to that page through, or makes them exit again. Translations
+    /// must be flushed afterwards.
+    fn let_writes_through(&self, through: bool);
     /// Whether this CPU's MTRRs are on and say other types than the tables have.
     fn types_changed(&self) -> bool;
     /// The entry of the nested tables that decides over `gpa`.
@@ -86,16 +89,27 @@ impl GuestMemory {
     }
 
     /// Where `size` bytes at `gpa` lie in the hypervisor's linear space.
+    #[inline(always)]
     fn direct(&self, gpa: Gpa, size: u64) -> Result<*mut u8, Unreachable> {
         let end = gpa.checked_add(size).ok_or(Unreachable(gpa))?;
         let own = gpa < self.reserved.end && self.reserved.start < end;
-        let mut memory = self.memory.iter();
-        let is_memory = memory.any(|range| range.start <= gpa.0 && end.0 <= range.end);
-        if own || !is_memory {
-            return Err(Unreachable(gpa));
+        let [largest, others @ ..] = &self.memory;
+        if !own && (has(largest, gpa, end) || any_has(others, gpa, end)) {
+            Ok((DIRECT_MAP + gpa.0) as *mut u8)
+        } else {
+            Err(Unreachable(gpa))
         }
-        Ok((DIRECT_MAP + gpa.0) as *mut u8)
     }
+}
+
+#[cold]
+fn any_has(ranges: &[handoff::Memory], start: Gpa, end: Gpa) -> bool {
+    ranges.iter().any(|range| has(range, start, end))
+}
+
+#[inline]
+fn has(range: &handoff::Memory, start: Gpa, end: Gpa) -> bool {
+    range.start <= start.0 && end.0 <= range.end
 }
 
 impl Memory for GuestMemory {
@@ -141,6 +155,10 @@ impl Memory for GuestMemory {
         self.nested.lock().watch_writes(gpa.0, &mtrrs::read())
     }
 
+    fn let_writes_through(&self, through: bool) {
+        self.nested.lock().let_writes_through(through);
+    }
+
     fn types_changed(&self) -> bool {
         let now = mtrrs::read();
         now.is_on() && now != *self.nested.lock().types()
@@ -168,6 +186,7 @@ impl Memory for GuestMemory {
 }
 
 impl Entries for GuestMemory {
+    #[inline(always)]
     fn load(&self, at: Gpa, size: u64) -> Option<u64> {
         let from = self.direct(at, size).ok()?;
         // SAFETY: `direct` yields addresses of the direct map only. Entries are

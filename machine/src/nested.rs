@@ -44,11 +44,12 @@ impl Format {
         }
     }
 
-    /// Readable only, uncacheable: registers of a device.
-    const fn read_only(self) -> u64 {
+    /// Readable only, or writable too, uncacheable: registers of a device.
+    const fn device(self, writable: bool) -> u64 {
+        let write = (writable as u64) << 1;
         match self {
-            Self::Ept => 1 | (MemoryType::Uncacheable as u64) << 3,
-            Self::Npt => 5,
+            Self::Ept => 1 | write | (MemoryType::Uncacheable as u64) << 3,
+            Self::Npt => 5 | write,
         }
     }
 
@@ -109,6 +110,8 @@ pub struct Nested {
     watched: [u64; WATCHED_MAX],
     /// A page of a device's registers whose writes a controller watches.
     writes_watched: u64,
+    /// Whether they are let through for the time being.
+    writes_through: bool,
     /// The memory types that the entries have.
     types: Mtrrs,
 }
@@ -142,6 +145,7 @@ impl Nested {
             scrap_is_open: false,
             watched: [NO_PAGE; WATCHED_MAX],
             writes_watched: NO_PAGE,
+            writes_through: false,
             types: *mtrrs,
         };
         nested.rebuild(mtrrs)?;
@@ -253,6 +257,18 @@ impl Nested {
         built
     }
 
+    /// Lets writes to that page through, or makes them exit again: one entry
+    /// changes. The guest must not run, and its translations must be flushed
+    /// afterwards.
+    pub fn let_writes_through(&mut self, through: bool) {
+        self.writes_through = through;
+        let at = self.writes_watched;
+        if let Some(table) = self.table_of(1, at) {
+            let entry = at | self.plan.format.device(through);
+            self.set(table, (at / span(1)) as usize & 511, entry);
+        }
+    }
+
     /// Whether one of the `size` bytes at `at` is in a watched page.
     fn is_watched(&self, at: u64, size: u64) -> bool {
         let mut watched = self.watched.iter();
@@ -350,7 +366,7 @@ impl Nested {
         }
         let touches_read_only = (at..end).contains(&self.writes_watched);
         if level == 1 && touches_read_only {
-            return Ok(at | self.plan.format.read_only());
+            return Ok(at | self.plan.format.device(self.writes_through));
         }
         if !touches_reserved
             && !touches_watched
@@ -381,20 +397,23 @@ impl Nested {
     /// Sets the level 2 entry for `at`, an address of the region. There is a
     /// table for it, because the region is left out at level 2 only.
     fn set_directory_entry(&mut self, at: u64, entry: u64) {
-        let mut table = 0;
-        for level in [4, 3] {
-            let slot = (at / span(level)) as usize & 511;
-            let found = self
-                .pool
-                .get(table)
-                .and_then(|table| table.0.get(slot))
-                .copied();
-            match found {
-                Some(found) if found != 0 && found & LARGE == 0 => table = self.index_of(found),
-                _ => return,
-            }
+        if let Some(table) = self.table_of(2, at) {
+            self.set(table, (at / span(2)) as usize & 511, entry);
         }
-        self.set(table, (at / span(2)) as usize & 511, entry);
+    }
+
+    /// The table of `level` that covers `at`, if entries are that small there.
+    fn table_of(&self, level: u32, at: u64) -> Option<usize> {
+        let mut table = 0;
+        for above in (level + 1..=ROOT_LEVEL).rev() {
+            let slot = (at / span(above)) as usize & 511;
+            let found = *self.pool.get(table)?.0.get(slot)?;
+            if found == 0 || found & LARGE != 0 || !self.is_covered(at) {
+                return None;
+            }
+            table = self.index_of(found);
+        }
+        Some(table)
     }
 }
 

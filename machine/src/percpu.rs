@@ -2,9 +2,10 @@
 //! through GS: descriptors, stacks, and what its exception handlers need.
 
 use crate::boot::CPUS_MAX;
+use crate::call::{Call, Failure, Nmi};
 use crate::instructions::{read_msr, write_msr};
 use crate::region::{Exhausted, Page, Region};
-use crate::{apic, backtrace};
+use crate::{apic, backtrace, exceptions};
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 use x86::msr;
@@ -33,17 +34,22 @@ pub struct PerCpu {
     /// A machine check hit the hypervisor, which could go on; the guest has not
     /// heard of it yet. Set by the handler, taken by the run loop.
     machine_check: AtomicBool,
+    /// An INIT hit the hypervisor, or a child. Set by the handler of #SX and at
+    /// exits of children, taken by the run loop.
+    init: AtomicBool,
+    /// What the guest must not be entered before, see [`noted`]: 0 if nothing.
+    /// Set by handlers, cleared by the vCPU.
+    pub(crate) noted: AtomicU8,
     /// Called by the NMI handler after it has counted, so that the guest is
     /// left as soon as it can take one. Written before the first entry, and
     /// while a child is loaded.
     pub(crate) on_nmi: AtomicPtr<()>,
     /// A [`Describe`]. Written once, before the first entry.
     pub(crate) describe: AtomicPtr<()>,
-    /// The number of its local APIC. Written by `install`.
+    /// The number of its local APIC, or [`NOT_IN`]. Written by `set_apic`.
     apic: AtomicU32,
-    /// Another CPU wants this one to leave its guest and look around. Set by
-    /// who then sends an NMI, taken back by who gets one.
-    called: AtomicBool,
+    /// Another CPU wants this one to leave its guest and look around.
+    call: Call,
     /// Called by the NMI handler when the NMI was such a call. Written before
     /// the first entry, and while a child is loaded.
     on_call: AtomicPtr<()>,
@@ -55,6 +61,19 @@ pub struct PerCpu {
     pub(crate) block: AtomicPtr<()>,
 }
 
+/// What the guest is not entered before.
+pub(crate) mod noted {
+    /// Another CPU called.
+    pub(crate) const CALL: u8 = 1;
+    /// The guest has an NMI or a machine check to come.
+    pub(crate) const NMI: u8 = 2;
+    /// An NMI is to follow the event that is injected first.
+    pub(crate) const BEHIND: u8 = 4;
+}
+
+/// The CPU has not come in yet: nobody calls it.
+const NOT_IN: u32 = u32::MAX;
+
 /// The blocks of all CPUs, by their numbers. Written by the boot processor
 /// before another CPU is let in.
 static ALL: [AtomicPtr<PerCpu>; CPUS_MAX as usize] =
@@ -63,15 +82,58 @@ static ALL: [AtomicPtr<PerCpu>; CPUS_MAX as usize] =
 /// Makes CPU `number` leave its guest soon, and look around. It does so at
 /// least once after this.
 pub fn call(number: u32) {
-    let Some(place) = ALL.get(number as usize) else {
-        return;
-    };
-    // SAFETY: only `PerCpu::new` stores here, always a static block.
-    if let Some(percpu) = unsafe { place.load(Ordering::Acquire).as_ref() }
-        && !percpu.called.swap(true, Ordering::AcqRel)
-    {
-        apic::send_nmi(percpu.apic.load(Ordering::Acquire));
+    if let Some(percpu) = of(number).filter(|percpu| percpu.call.ask()) {
+        percpu.send_nmi();
     }
+}
+
+/// Calls all other CPUs once more, because one was called and does not come,
+/// however their local APICs are numbered: a guest may give them other numbers
+/// where the hardware lets it.
+pub fn call_whoever() {
+    if let Err(apic::Busy) = insist() {
+        stays_busy();
+    }
+}
+
+/// Their flags come first, so that a spare NMI is none of a guest's.
+fn insist() -> Result<(), apic::Busy> {
+    for other in others().filter_map(of) {
+        other.call.insist();
+    }
+    apic::send_nmi_to_others()
+}
+
+fn stays_busy() -> ! {
+    exceptions::stop(format_args!(
+        "other CPUs cannot be called: the local APIC stays busy"
+    ))
+}
+
+fn of(number: u32) -> Option<&'static PerCpu> {
+    let place = ALL.get(number as usize)?;
+    // SAFETY: only `PerCpu::new` stores here, always a static block.
+    let percpu = unsafe { place.load(Ordering::Acquire).as_ref() };
+    percpu.filter(|percpu| percpu.apic.load(Ordering::Acquire) != NOT_IN)
+}
+
+/// The numbers of all other CPUs that are in.
+pub(crate) fn others() -> impl Iterator<Item = u32> {
+    let own = number();
+    (0..CPUS_MAX as u32).filter(move |other| *other != own && of(*other).is_some())
+}
+
+/// The CPU that failed, if one did. Written by that CPU.
+static FAILURE: Failure = Failure::new();
+
+/// This CPU fails: true for the first who does. The others stop, too.
+pub(crate) fn fail() -> bool {
+    let first = FAILURE.note(number());
+    if first && others().next().is_some() {
+        // There is nobody left to tell of NMIs that cannot be sent.
+        let _ = insist();
+    }
+    first
 }
 
 /// The pages around the stacks, which must not be mapped.
@@ -82,17 +144,6 @@ fn guarded_stack(region: &mut Region, pages: usize) -> Result<(Range<u64>, u64),
     let base = core::ptr::from_ref::<[Page]>(all).cast::<Page>() as u64;
     let guard = base..base + x86::PAGE_SIZE;
     Ok((guard, base + (pages as u64 + 1) * x86::PAGE_SIZE))
-}
-
-/// The same for all CPUs but this one.
-pub(crate) fn call_others() {
-    let own = current().map(core::ptr::from_ref);
-    for (number, place) in (0..).zip(&ALL) {
-        let other = place.load(Ordering::Acquire);
-        if !other.is_null() && own.is_some_and(|own| !core::ptr::eq(own, other)) {
-            call(number);
-        }
-    }
 }
 
 impl PerCpu {
@@ -112,10 +163,12 @@ impl PerCpu {
             exception_stacks: [nmi_top, double_top, check_top, fault_top],
             nmis: AtomicU8::new(0),
             machine_check: AtomicBool::new(false),
+            init: AtomicBool::new(false),
+            noted: AtomicU8::new(0),
             on_nmi: AtomicPtr::new(core::ptr::null_mut()),
             describe: AtomicPtr::new(core::ptr::null_mut()),
-            apic: AtomicU32::new(0),
-            called: AtomicBool::new(false),
+            apic: AtomicU32::new(NOT_IN),
+            call: Call::default(),
             on_call: AtomicPtr::new(core::ptr::null_mut()),
             visited: AtomicBool::new(false),
             block: AtomicPtr::new(core::ptr::null_mut()),
@@ -194,6 +247,27 @@ impl PerCpu {
         self.machine_check.swap(false, Ordering::AcqRel)
     }
 
+    /// Notes an INIT, which the CPU comes to as to another's call.
+    pub(crate) fn note_init(&self) {
+        self.init.store(true, Ordering::Release);
+        act(&self.on_call);
+    }
+
+    /// Takes the INIT, if there is one.
+    pub(crate) fn take_init(&self) -> bool {
+        self.init.load(Ordering::Acquire) && self.init.swap(false, Ordering::AcqRel)
+    }
+
+    /// Has the guest not entered before `what` is seen to.
+    pub(crate) fn hold_for(&self, what: u8) {
+        self.noted.fetch_or(what, Ordering::AcqRel);
+    }
+
+    /// `what` is seen to.
+    pub(crate) fn seen_to(&self, what: u8) {
+        self.noted.fetch_and(!what, Ordering::AcqRel);
+    }
+
     /// An NMI arrived while the hypervisor ran: another CPU's call, or one for
     /// the guest.
     pub(crate) fn note_nmi(&self) {
@@ -205,10 +279,26 @@ impl PerCpu {
         }
     }
 
-    /// Whether the NMI that just arrived was another CPU's call. It looks around
-    /// after this, so that what it was called for is there.
+    /// Whether the NMI that just arrived was another CPU's call. Where that one
+    /// has failed, this CPU stops here.
     pub(crate) fn take_call(&self) -> bool {
-        self.called.swap(false, Ordering::AcqRel)
+        match self.call.take().judge(&FAILURE, self.number) {
+            Nmi::Stop => exceptions::stop_with_others(),
+            nmi => nmi == Nmi::Call,
+        }
+    }
+
+    /// This CPU calls itself, if its local APIC can be reached.
+    pub(crate) fn call_self(&self) {
+        if apic::is_reachable() && self.call.ask() {
+            self.send_nmi();
+        }
+    }
+
+    fn send_nmi(&self) {
+        if let Err(apic::Busy) = apic::send_nmi(self.apic.load(Ordering::Acquire)) {
+            stays_busy();
+        }
     }
 
     /// Names what a call does beside being taken.

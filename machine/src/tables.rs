@@ -2,7 +2,8 @@
 //!
 //! Two things are mapped, and never the same memory twice: the region, at its
 //! physical addresses, each part with its own rights; and the guest's memory,
-//! readable and writable, at [`DIRECT_MAP`]. The region is not in the direct
+//! readable and writable, at [`DIRECT_MAP`]. Beside them the local APIC's page
+//! is, which is no memory. The region is not in the direct
 //! map, so that no guest address, however wrong, leads the hypervisor to
 //! itself; and address 0 is mapped nowhere.
 

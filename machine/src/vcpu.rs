@@ -3,7 +3,8 @@
 //! each is read when somebody asks.
 
 use crate::child::ChildVcpu;
-use crate::{apic, guarded, instructions, percpu};
+use crate::{apic, exceptions, guarded, instructions, percpu};
+use core::sync::atomic::AtomicU32;
 use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
@@ -107,6 +108,10 @@ pub trait Vcpu: Sized + 'static {
     /// An NMI arrived: one that belongs to the guest is noted, one by which
     /// another CPU calls this one is taken.
     fn note_nmi(&mut self);
+    /// An INIT that hit the hypervisor and is for this CPU: true once for each.
+    fn take_init(&mut self) -> bool {
+        false
+    }
     /// The guest was made to exit by a call that came while the hypervisor ran.
     fn end_call(&mut self) {}
     /// The guest is about to leave its NMI handler.
@@ -123,6 +128,11 @@ pub trait Vcpu: Sized + 'static {
     /// Makes accesses to MSR `number` exit. Numbers outside the ranges that
     /// the vendor's bitmap has exit always.
     fn intercept_msr(&mut self, number: u32, read: bool, write: bool);
+    /// Makes WBINVD and WBNOINVD exit, or not.
+    fn intercept_write_backs(&mut self, exits: bool);
+    /// Writes IA32_LSTAR, the entry for system calls, for the guest. False: the
+    /// CPU would raise #GP.
+    fn set_system_call_entry(&mut self, value: u64) -> bool;
     /// Forgets translations that came from the nested tables.
     fn flush_nested(&mut self);
     /// Puts the vCPU into the state after INIT; a boot processor then starts
@@ -134,6 +144,20 @@ pub trait Vcpu: Sized + 'static {
     /// Makes CPU `number` leave its guest soon, and look around.
     fn call(number: u32) {
         percpu::call(number);
+    }
+    /// The same for all others, where one did not come: by a way that does not
+    /// ask for their numbers.
+    fn call_whoever() {
+        percpu::call_whoever();
+    }
+    /// Waits until `bell` is not `seen` any more, or for less: whoever changes
+    /// it ends the wait.
+    fn wait_for(bell: &AtomicU32, seen: u32) {
+        guarded::wait_for(bell, seen);
+    }
+    /// Stops this machine, with a report that names the reason.
+    fn stop_machine(why: core::fmt::Arguments) -> ! {
+        exceptions::stop(why)
     }
     /// Whether the CPU below is the boot processor.
     fn is_boot_processor(&self) -> bool {

@@ -3,7 +3,11 @@
 //! While it runs, interrupts are off and the IDT is a copy of the firmware's in
 //! which the exceptions that a guest provokes lead here. A fault abandons the
 //! code: the stack is cut back to where it was entered.
+//!
+//! Each CPU that [`crate::processors`] starts can attempt something at the same
+//! time: the state is found by the stack.
 
+use crate::processors::{MAX, STACK_SHIFT, STACKS, number};
 use core::arch::{asm, naked_asm};
 use core::cell::UnsafeCell;
 use core::fmt;
@@ -55,6 +59,7 @@ impl fmt::Debug for Fault {
 /// Written by `enter` (the stack) and by the handlers (the rest), read by
 /// `attempt`: all on one CPU, with interrupts off.
 #[repr(C)]
+#[derive(Clone, Copy)]
 struct State {
     stack: u64,
     vector: u64,
@@ -65,18 +70,43 @@ struct State {
 }
 
 #[repr(transparent)]
-struct Shared(UnsafeCell<State>);
-// SAFETY: guests run on one CPU, and `attempt` switches interrupts off.
+struct Shared(UnsafeCell<[State; MAX]>);
+// SAFETY: each CPU uses its own, and `attempt` switches interrupts off.
 unsafe impl Sync for Shared {}
 
-static STATE: Shared = Shared(UnsafeCell::new(State {
-    stack: 0,
-    vector: 0,
-    error: 0,
-    rip: 0,
-    cr2: 0,
-    idt: [[0; 2]; 32],
-}));
+/// By the CPUs' numbers.
+static STATES: Shared = Shared(UnsafeCell::new(
+    [State {
+        stack: 0,
+        vector: 0,
+        error: 0,
+        rip: 0,
+        cr2: 0,
+        idt: [[0; 2]; 32],
+    }; MAX],
+));
+
+/// The state of the CPU that runs this.
+fn own_state() -> *mut State {
+    STATES.0.get().cast::<State>().wrapping_add(number())
+}
+
+/// The same in assembly, in RAX; RCX is lost.
+macro_rules! find_own_state {
+    () => {
+        "lea rax, [rip + {stacks}]
+        mov rcx, rsp
+        sub rcx, rax
+        shr rcx, {shift}
+        xor eax, eax
+        cmp rcx, {others}
+        jae 9f
+        lea rax, [rcx + 1]
+        9: imul rax, rax, {size}
+        lea rcx, [rip + {states}]
+        add rax, rcx"
+    };
+}
 
 /// Limit and base, as SIDT and LIDT want them.
 #[repr(C, packed)]
@@ -109,7 +139,7 @@ pub fn attempt<T>(f: impl FnOnce() -> T) -> Result<T, Fault> {
         return Ok(unsafe { work.1.assume_init() });
     }
     // SAFETY: nobody else uses the state, see its description.
-    let state = unsafe { &*STATE.0.get() };
+    let state = unsafe { &*own_state() };
     Err(Fault {
         vector: state.vector as u8,
         error: state.error as u32,
@@ -147,7 +177,7 @@ fn load_own_idt() -> TableRegister {
     // has at least the 32 gates of exceptions.
     unsafe {
         asm!("sidt [{}]", in(reg) &mut firmware, options(nostack));
-        let state = &mut *STATE.0.get();
+        let state = &mut *own_state();
         state.idt = *(firmware.base as *const [[u64; 2]; 32]);
         let code_segment = state.idt[0][0] & 0xffff_0000;
         for (vector, handler) in HANDLERS {
@@ -171,7 +201,7 @@ fn load_own_idt() -> TableRegister {
 pub unsafe fn handle(vector: u8, handler: unsafe extern "sysv64" fn()) {
     // SAFETY: inside an attempt this is the IDT in use, and nobody else uses
     // the state.
-    let state = unsafe { &mut *STATE.0.get() };
+    let state = unsafe { &mut *own_state() };
     let code_segment = state.idt[0][0] & 0xffff_0000;
     if let Some(slot) = state.idt.get_mut(usize::from(vector)) {
         *slot = gate(handler as *const () as u64, code_segment);
@@ -180,7 +210,7 @@ pub unsafe fn handle(vector: u8, handler: unsafe extern "sysv64" fn()) {
 
 /// An interrupt gate of 64-bit mode, present, for CPL 0, on the same stack.
 /// Intel's manual, "64-Bit Mode IDT".
-fn gate(handler: u64, code_segment: u64) -> [u64; 2] {
+pub(crate) fn gate(handler: u64, code_segment: u64) -> [u64; 2] {
     const PRESENT_INTERRUPT_GATE: u64 = 0x8e00 << 32;
     let low = handler & 0xffff | (handler & 0xffff_0000) << 32;
     [low | code_segment | PRESENT_INTERRUPT_GATE, handler >> 32]
@@ -193,13 +223,18 @@ unsafe extern "sysv64" fn enter(work: *mut u8, body: Body) -> u64 {
     naked_asm!(
         "push rbx", "push rbp", "push r12", "push r13", "push r14", "push r15",
         "sub rsp, 8",
-        "mov [rip + {state} + {stack}], rsp",
+        find_own_state!(),
+        "mov [rax + {stack}], rsp",
         "call rsi",
         "xor eax, eax",
         "add rsp, 8",
         "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
         "ret",
-        state = sym STATE,
+        states = sym STATES,
+        size = const size_of::<State>(),
+        stacks = sym STACKS,
+        shift = const STACK_SHIFT,
+        others = const MAX - 1,
         stack = const offset_of!(State, stack),
     )
 }
@@ -210,17 +245,22 @@ unsafe extern "sysv64" fn enter(work: *mut u8, body: Body) -> u64 {
 unsafe extern "sysv64" fn recover() {
     naked_asm!(
         "cld",
-        "pop [rip + {state} + {vector}]",
-        "pop [rip + {state} + {error}]",
-        "pop [rip + {state} + {rip_}]",
-        "mov rax, cr2",
-        "mov [rip + {state} + {cr2}], rax",
-        "mov rsp, [rip + {state} + {stack}]",
+        find_own_state!(),
+        "pop [rax + {vector}]",
+        "pop [rax + {error}]",
+        "pop [rax + {rip_}]",
+        "mov rcx, cr2",
+        "mov [rax + {cr2}], rcx",
+        "mov rsp, [rax + {stack}]",
         "mov eax, 1",
         "add rsp, 8",
         "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
         "ret",
-        state = sym STATE,
+        states = sym STATES,
+        size = const size_of::<State>(),
+        stacks = sym STACKS,
+        shift = const STACK_SHIFT,
+        others = const MAX - 1,
         stack = const offset_of!(State, stack),
         vector = const offset_of!(State, vector),
         error = const offset_of!(State, error),

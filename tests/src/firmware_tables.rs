@@ -6,7 +6,7 @@
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{
-    AddressSpace, AddressSpaceCacheable, Device, EISAName, IO, Name, Package, PackageBuilder,
+    AddressSpace, AddressSpaceCacheable, Device, EISAName, IO, Name, ONE, Package, PackageBuilder,
     ResourceTemplate, Scope, ZERO,
 };
 use acpi_tables::facs::FACS;
@@ -100,7 +100,7 @@ fn madt(apics: &[u8]) -> Sdt {
     madt
 }
 
-/// Power-off, and the PCI bus with what its bridge passes on: all ports but its
+/// Sleep, power-off, and the PCI bus with what its bridge passes on: all ports but its
 /// own, and memory between the RAM's end and the APICs.
 fn dsdt() -> Sdt {
     const UNCACHED: AddressSpaceCacheable = AddressSpaceCacheable::NotCacheable;
@@ -121,7 +121,10 @@ fn dsdt() -> Sdt {
     ];
     let pci = Device::new("PCI0".into(), pci.to_vec());
     let power_off = Package::new(vec![&ZERO; 4]);
+    let sleep: [&dyn Aml; 4] = [&ONE, &ONE, &ZERO, &ZERO];
+    let sleep = Package::new(sleep.to_vec());
     let mut dsdt = Sdt::new(*b"DSDT", 36, 2, OEM, OEM_TABLE, OEM_REVISION);
+    dsdt.append_slice(&bytes(&Name::new("_S3_".into(), &sleep)));
     dsdt.append_slice(&bytes(&Name::new("_S5_".into(), &power_off)));
     dsdt.append_slice(&bytes(&Scope::new("_SB_".into(), vec![&pci])));
     dsdt

@@ -16,6 +16,7 @@
 #[doc(hidden)]
 pub extern crate alloc;
 
+pub mod apic;
 pub mod attempt;
 pub mod call;
 pub mod cases;
@@ -30,6 +31,7 @@ pub mod machine;
 pub mod narrow;
 pub mod native;
 pub mod print;
+pub mod processors;
 pub mod random;
 mod report;
 #[cfg(target_os = "uefi")]
@@ -37,6 +39,7 @@ pub mod rights;
 pub mod sandbox;
 mod serial;
 pub mod transcript;
+pub mod two_cpus;
 
 pub use attempt::{Fault, attempt};
 pub use report::{Report, run};

@@ -30,7 +30,8 @@ impl Report {
         // The port cannot fail; the console is a courtesy.
         let _ = writeln!(self.serial, "{line}");
         if uefi::table::system_table_raw().is_some() {
-            uefi::println!("{line}");
+            // The firmware gives up where other CPUs make its own slow.
+            let _ = uefi::system::with_stdout(|out| writeln!(out, "{line}"));
         }
     }
 

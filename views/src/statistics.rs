@@ -1,4 +1,4 @@
-//! What a CPU's exits cost, as a table.
+//! What the exits of CPUs cost, as tables.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -29,15 +29,20 @@ pub struct Earlier<'a> {
 }
 
 impl Table<'_> {
+    fn count(&self, kind: &str) -> u64 {
+        let mut rows = self.exits.iter().filter(|row| row.kind == kind);
+        rows.next().map_or(0, |row| row.count)
+    }
+
     /// How many exits of each kind.
     pub fn counts(&self) -> BTreeMap<&str, u64> {
         let counts = self.exits.iter().map(|row| (row.kind, row.count));
         counts.collect()
     }
 
-    /// For people: what cost most stands first. With an earlier table it says
-    /// how many exits a second there were since.
-    pub fn text(&self, earlier: Option<Earlier<'_>>) -> String {
+    /// What cost most stands first. With an earlier table it says how many exits
+    /// a second there were since.
+    fn exits(&self, earlier: Option<Earlier<'_>>) -> String {
         let mut rows: Vec<&Exits<'_>> = self.exits.iter().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.total));
         let (first, last) = self.filled();
@@ -73,26 +78,17 @@ impl Table<'_> {
                 sketch(&row.buckets[first..=last])
             );
         }
-        text + &self.odd()
+        text
     }
 
     /// For programs.
     pub fn json(&self) -> Value {
-        let exits = self.exits.iter().map(|row| {
-            json!({
-                "kind": row.kind,
-                "count": row.count,
-                "total": row.total,
-                "most": row.most,
-                "buckets": row.buckets,
-            })
-        });
         let oddities = self.oddities.iter();
         let oddities = oddities.map(|row| json!({ "name": row.name, "count": row.count }));
         json!({
             "cpu": self.cpu,
             "ticks_per_second": self.hz,
-            "exits": exits.collect::<Value>(),
+            "exits": self.exits.iter().map(row_json).collect::<Value>(),
             "oddities": oddities.collect::<Value>(),
         })
     }
@@ -124,6 +120,74 @@ impl Earlier<'_> {
         let new = row.count.checked_sub(before).unwrap_or(row.count);
         new as f64 / self.seconds.max(f64::MIN_POSITIVE)
     }
+}
+
+/// For people: the table of each CPU, with an earlier one of its own if there is
+/// any. Where there are several, one with the counts of all stands before them.
+/// What was odd is of no CPU, and stands behind.
+pub fn text(tables: &[(Table<'_>, Option<Earlier<'_>>)]) -> String {
+    let mut text = match tables {
+        [] | [_] => String::new(),
+        several => counts(several.iter().map(|(table, _)| table)),
+    };
+    for (table, earlier) in tables {
+        text += &table.exits(*earlier);
+    }
+    let odd = tables.last().map(|(table, _)| table.odd());
+    text + &odd.unwrap_or_default()
+}
+
+/// How many exits of each kind there were on each CPU, and on all.
+fn counts<'a>(tables: impl Iterator<Item = &'a Table<'a>> + Clone) -> String {
+    let mut text = format!("\nExits on each CPU, and on all.\n\n{:<18}", "exit");
+    let heads = tables.clone().map(|table| format!("CPU {}", table.cpu));
+    text.extend(heads.map(|head| format!("{head:>11}")));
+    text += &format!("{:>12}\n", "all");
+    let mut rows = sum(tables.clone());
+    rows.sort_by_key(|row| std::cmp::Reverse(row.total));
+    for row in rows {
+        let counts = tables.clone().map(|table| table.count(row.kind));
+        let counts: String = counts.map(|count| format!("{count:>11}")).collect();
+        text += &format!("{:<18}{counts}{:>12}\n", row.kind, row.count);
+    }
+    text
+}
+
+/// The exits of all CPUs for programs.
+pub fn sum_json(tables: &[Table<'_>]) -> Value {
+    let rows = sum(tables.iter());
+    json!({ "exits": rows.iter().map(row_json).collect::<Value>() })
+}
+
+/// The exits of all CPUs together, each kind.
+fn sum<'a>(tables: impl Iterator<Item = &'a Table<'a>>) -> Vec<Exits<'a>> {
+    let mut rows: BTreeMap<&str, Exits<'_>> = BTreeMap::new();
+    for row in tables.flat_map(|table| &table.exits) {
+        let sum = rows.entry(row.kind).or_insert(Exits {
+            kind: row.kind,
+            count: 0,
+            total: 0,
+            most: 0,
+            buckets: [0; BUCKETS],
+        });
+        sum.count += row.count;
+        sum.total += row.total;
+        sum.most = sum.most.max(row.most);
+        for (count, more) in sum.buckets.iter_mut().zip(row.buckets) {
+            *count += more;
+        }
+    }
+    rows.into_values().collect()
+}
+
+fn row_json(row: &Exits<'_>) -> Value {
+    json!({
+        "kind": row.kind,
+        "count": row.count,
+        "total": row.total,
+        "most": row.most,
+        "buckets": row.buckets,
+    })
 }
 
 /// A bar for each bucket. The height is by the logarithm: one slow exit among
@@ -189,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_dearest_exit_stands_first_with_its_share_and_its_spread() {
-        let text = table().text(None);
+        let text = text(&[(table(), None)]);
         assert!(text.find("rdmsr").unwrap() < text.find("cpuid").unwrap());
         assert!(text.contains("2^6 to 2^12") && text.contains("init 2"));
         assert_eq!(
@@ -204,14 +268,37 @@ mod tests {
         later.exits[0].count = 24;
         later.exits[1] = exits("rdmsr", 0, 0, &[]);
         later.exits.push(exits("wrmsr", 5, 10, &[]));
-        let text = later.text(Some(Earlier {
+        let earlier = Earlier {
             table: &earlier,
             seconds: 2.0,
-        }));
+        };
+        let text = text(&[(later, Some(earlier))]);
         let rate = |kind| row(&text, kind)[2];
         assert_eq!(
             [rate("cpuid"), rate("rdmsr"), rate("wrmsr")],
             ["10.0", "0.0", "2.5"]
+        );
+    }
+
+    #[test]
+    fn several_cpus_have_their_tables_behind_one_of_all_and_what_is_odd_once() {
+        let mut second = table();
+        second.cpu = 1;
+        second.exits = vec![exits("cpuid", 10, 500, &[(5, 10)])];
+        let tables = [(table(), None), (second, None)];
+        let text = text(&tables);
+        assert_eq!(row(&text, "cpuid"), ["cpuid", "4", "10", "14"]);
+        assert_eq!(row(&text, "rdmsr"), ["rdmsr", "1", "0", "1"]);
+        let heads = ["Exits on each", "CPU 0: exits", "CPU 1: exits", "Odd, as"];
+        let places = heads.map(|head| text.find(head).expect(head));
+        assert!(places.is_sorted(), "{text}");
+        assert_eq!(text.matches("init 2").count(), 1);
+        let value = sum_json(&tables.map(|(table, _)| table));
+        let all = &value["exits"][0];
+        assert_eq!((&all["count"], &all["total"]), (&14.into(), &900.into()));
+        assert_eq!(
+            (&all["most"], &all["buckets"][5]),
+            (&500.into(), &10.into())
         );
     }
 
@@ -222,7 +309,7 @@ mod tests {
             oddities: Vec::new(),
             ..table()
         };
-        assert!(empty.text(None).contains("Nothing odd happened."));
+        assert!(text(&[(empty, None)]).contains("Nothing odd happened."));
     }
 
     #[test]

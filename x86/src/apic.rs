@@ -1,6 +1,7 @@
 //! The local APIC: its registers, and what a write to its interrupt command
 //! register asks for. Intel SDM volume 3, "Interrupt Command Register (ICR)".
 
+use crate::msr;
 use crate::startup::Signal;
 
 /// Offsets of registers in the page, and in x2APIC mode a sixteenth of that
@@ -8,12 +9,15 @@ use crate::startup::Signal;
 #[allow(missing_docs)]
 pub mod register {
     pub const ID: u16 = 0x20;
+    pub const VERSION: u16 = 0x30;
     pub const TASK_PRIORITY: u16 = 0x80;
     pub const END_OF_INTERRUPT: u16 = 0xb0;
     pub const LOGICAL_DESTINATION: u16 = 0xd0;
     pub const DESTINATION_FORMAT: u16 = 0xe0;
     pub const SPURIOUS: u16 = 0xf0;
     pub const IN_SERVICE: u16 = 0x100;
+    pub const ERROR_STATUS: u16 = 0x280;
+    pub const CORRECTED: u16 = 0x2f0;
     pub const COMMAND: u16 = 0x300;
     pub const COMMAND_HIGH: u16 = 0x310;
     pub const TIMER: u16 = 0x320;
@@ -23,6 +27,23 @@ pub mod register {
     pub const PIN1: u16 = 0x360;
     pub const ERROR: u16 = 0x370;
     pub const INITIAL_COUNT: u16 = 0x380;
+    pub const DIVIDE: u16 = 0x3e0;
+
+    /// Whether software may write a register at this offset, other than its
+    /// number. Elsewhere in the page some machines take a write for a message
+    /// of a device, which could carry any signal. Intel SDM volume 3, "The
+    /// Local APIC Block Diagram"; AMD APM volume 2, "Extended APIC Registers".
+    pub const fn is_writable(offset: u16) -> bool {
+        match offset {
+            TASK_PRIORITY | END_OF_INTERRUPT | LOGICAL_DESTINATION | DESTINATION_FORMAT
+            | SPURIOUS | ERROR_STATUS | CORRECTED | INITIAL_COUNT | DIVIDE => true,
+            // The command, and the local vector table.
+            COMMAND..=ERROR => offset.is_multiple_of(16),
+            // AMD's extended registers.
+            0x410..=0x420 | 0x480..=0x530 => offset.is_multiple_of(16),
+            _ => false,
+        }
+    }
 }
 
 /// The page's address after reset.
@@ -32,6 +53,12 @@ pub const X2_FIRST: u32 = 0x800;
 /// The interrupt command register as an MSR.
 pub const X2_COMMAND: u32 = X2_FIRST + register::COMMAND as u32 / 16;
 
+/// Bits of it that must be clear. Intel SDM volume 3, "ICR Operation in x2APIC
+/// Mode".
+pub const X2_COMMAND_RESERVED: u64 = 0xfff3_3000;
+/// The register that ends an interrupt as an MSR.
+pub const X2_END_OF_INTERRUPT: u32 = X2_FIRST + register::END_OF_INTERRUPT as u32 / 16;
+
 /// IA32_APIC_BASE: the boot processor.
 pub const BASE_BOOT: u64 = 1 << 8;
 /// IA32_APIC_BASE: x2APIC mode.
@@ -39,8 +66,16 @@ pub const BASE_X2: u64 = 1 << 10;
 /// IA32_APIC_BASE: enabled.
 pub const BASE_ENABLED: u64 = 1 << 11;
 
+/// Whether IA32_APIC_BASE says that the APIC is on, and where each is after
+/// reset.
+pub const fn is_usual(base: u64) -> bool {
+    base & BASE_ENABLED != 0 && base & msr::APIC_BASE_ADDRESS == PAGE
+}
+
 /// A command that sends an NMI.
 pub const COMMAND_NMI: u32 = 4 << 8 | LEVEL_ASSERT;
+/// A command is for all CPUs but who sends it.
+pub const COMMAND_TO_OTHERS: u32 = 3 << 18;
 /// A command is still under way.
 pub const COMMAND_BUSY: u32 = 1 << 12;
 const LEVEL_ASSERT: u32 = 1 << 14;
@@ -150,6 +185,16 @@ mod tests {
         assert_eq!(decode(0xc_469a), others);
         for other in [0x00fd, 0x4400, 0xc_08fb] {
             assert_eq!(decode(other), Command::Interrupt, "{other:#x}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_register_or_a_number_is_not_written() {
+        for at in [0, 0x10, register::ID, 0x30, 0x100, 0x304, 0x390, 0xff0] {
+            assert!(!register::is_writable(at), "{at:#x}");
+        }
+        for at in [0xb0, 0x2f0, 0x300, 0x310, 0x370, 0x380, 0x3e0, 0x500] {
+            assert!(register::is_writable(at), "{at:#x}");
         }
     }
 

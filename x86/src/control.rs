@@ -4,6 +4,11 @@
 
 use bitflags::bitflags;
 
+/// DR6 after reset and INIT.
+pub const DR6_RESET: u64 = 0xffff_0ff0;
+/// DR7 after reset and INIT.
+pub const DR7_RESET: u64 = 0x400;
+
 bitflags! {
     /// CR0.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]

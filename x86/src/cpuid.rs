@@ -63,6 +63,8 @@ pub const SVM: u32 = 0x8000_000A;
 /// Leaf 0x8000001F: memory encryption.
 pub const MEMORY_ENCRYPTION: u32 = 0x8000_001F;
 
+/// Leaf 1 ECX: MONITOR and MWAIT.
+pub const ECX1_MONITOR: u32 = 1 << 3;
 /// Leaf 1 ECX: VMX.
 pub const ECX1_VMX: u32 = 1 << 5;
 /// Leaf 1 ECX: XSAVE.

@@ -95,7 +95,8 @@ pub enum Exit {
         /// Exit qualification or EXITINFO1.
         detail: u64,
     },
-    /// The VMX-preemption timer ran out.
+    /// The VMX-preemption timer ran out, or what stands for it on AMD-V: the
+    /// guest was not entered.
     PreemptionTimer,
     /// One instruction ran under the monitor trap flag.
     MonitorTrap,
@@ -193,7 +194,9 @@ pub enum Instruction {
     Rsm,
     /// LGDT, SGDT, LIDT, SIDT, LLDT, SLDT, LTR, STR.
     DescriptorTable,
-    /// PUSHF, POPF, IRET, INT n, INT1: of AMD-V's intercepts.
+    /// Of AMD-V's intercepts.
+    Iret,
+    /// PUSHF, POPF, INT n, INT1: of AMD-V's intercepts.
     Flow(u8),
 }
 

@@ -66,6 +66,7 @@ pub const STAR: u32 = 0xC000_0081;
 pub const KERNEL_GS_BASE: u32 = 0xC000_0102;
 pub const TSC_AUX: u32 = 0xC000_0103;
 pub const EFER: u32 = 0xC000_0080;
+pub const LSTAR: u32 = 0xC000_0082;
 pub const FS_BASE: u32 = 0xC000_0100;
 pub const GS_BASE: u32 = 0xC000_0101;
 pub const AMD_SYSCFG: u32 = 0xC001_0010;

@@ -1,9 +1,14 @@
-//! The way of a CPU through INIT and start-up signals. Intel SDM volume 3,
-//! "MP Initialization Protocol Algorithm for MP Systems".
+//! The way of a CPU through INIT and start-up signals, and what is known of it
+//! while it runs. Intel SDM volume 3, "MP Initialization Protocol Algorithm for
+//! MP Systems".
 //!
 //! Who sends a signal changes the state, and the CPU takes up what is due when
 //! it comes to it. Natively a signal acts at once; so each later one is judged
-//! as if all before it had been taken up already.
+//! as if all before had been taken up already.
+//!
+//! A system sends a CPU such signals when it takes it up: at its boot, after
+//! the CPU was down, or because another system began. [`Life`] tells when that
+//! cannot be, so that nobody need watch for signals.
 
 /// A signal to a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,11 +19,37 @@ pub enum Signal {
     Startup(u8),
 }
 
+/// Something that a running CPU does, and that tells how it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// Its system names its entry for system calls (IA32_LSTAR). Every 64-bit
+    /// kernel does, once on each CPU in each boot; firmware does not.
+    Entry,
+    /// It has its caches written back. That may be the last before it halts for
+    /// good: a CPU that goes offline must leave nothing in its caches.
+    WriteBack,
+    /// It writes to its local APIC, as one that has halted does not.
+    Alive,
+}
+
+/// What is known of a CPU that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It runs what the firmware has it run.
+    Firmware,
+    /// It runs since a start-up IPI, and has named no entry yet.
+    Started,
+    /// It was up, and may have halted for good.
+    Doubtful,
+    /// A system has it, and takes no start-up signal to use it.
+    Up,
+}
+
 /// Where a CPU is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// It runs, and start-up IPIs are lost on it.
-    Running,
+    Running(Life),
     /// It got an INIT that it has not taken up.
     Init,
     /// It waits for a start-up IPI.
@@ -43,6 +74,16 @@ pub enum Due {
     Start(u8),
 }
 
+impl Life {
+    const fn sign(self, sign: Sign) -> Self {
+        match (self, sign) {
+            (_, Sign::Entry) | (Self::Doubtful, Sign::Alive) => Self::Up,
+            (Self::Up, Sign::WriteBack) => Self::Doubtful,
+            (life, Sign::WriteBack | Sign::Alive) => life,
+        }
+    }
+}
+
 impl State {
     /// The state after `signal`. A boot processor never waits.
     #[must_use]
@@ -59,21 +100,57 @@ impl State {
     #[must_use]
     pub const fn take(self, boot: bool) -> (Self, Due) {
         match self {
-            Self::Running => (Self::Running, Due::Nothing),
-            Self::Init if boot => (Self::Running, Due::Restart),
+            Self::Running(life) => (Self::Running(life), Due::Nothing),
+            Self::Init if boot => (Self::Running(Life::Firmware), Due::Restart),
             Self::Init => (Self::Waiting, Due::Reset),
             Self::Waiting => (Self::Waiting, Due::Wait),
-            Self::Started(page) => (Self::Running, Due::Start(page)),
+            Self::Started(page) => (Self::Running(Life::Started), Due::Start(page)),
         }
     }
 
-    /// As a number that CPUs can exchange.
+    /// The state after `sign` of the CPU's own. One that has a signal to take
+    /// up gives no more signs: natively it would not have come to it.
+    #[must_use]
+    pub const fn sign(self, sign: Sign) -> Self {
+        match self {
+            Self::Running(life) => Self::Running(life.sign(sign)),
+            other => other,
+        }
+    }
+
+    /// Whether another system begins on this CPU with `sign`: one that was not
+    /// just started by the running one has a kernel of its own. Its other CPUs
+    /// are then [in doubt](Self::doubt).
+    pub const fn begins_system(self, sign: Sign) -> bool {
+        let fresh = matches!(self, Self::Running(life) if !matches!(life, Life::Started));
+        fresh && matches!(sign, Sign::Entry)
+    }
+
+    /// The state after a system has begun on another CPU. What the CPU did for
+    /// the system before is over; one that has halted gives no sign any more.
+    #[must_use]
+    pub const fn doubt(self) -> Self {
+        match self {
+            Self::Running(Life::Up) => Self::Running(Life::Doubtful),
+            other => other,
+        }
+    }
+
+    /// Whether no start-up signal is to be expected for it.
+    pub const fn is_up(self) -> bool {
+        matches!(self, Self::Running(Life::Up))
+    }
+
+    /// As a number that CPUs can exchange. 0 is a CPU of the firmware's.
     pub const fn word(self) -> u32 {
         match self {
-            Self::Running => 0,
+            Self::Running(Life::Firmware) => 0,
             Self::Init => 1,
             Self::Waiting => 2,
             Self::Started(page) => 3 | (page as u32) << 8,
+            Self::Running(Life::Started) => 4,
+            Self::Running(Life::Doubtful) => 5,
+            Self::Running(Life::Up) => 6,
         }
     }
 
@@ -83,150 +160,13 @@ impl State {
             1 => Self::Init,
             2 => Self::Waiting,
             3 => Self::Started((word >> 8) as u8),
-            _ => Self::Running,
+            4 => Self::Running(Life::Started),
+            5 => Self::Running(Life::Doubtful),
+            6 => Self::Running(Life::Up),
+            _ => Self::Running(Life::Firmware),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What can happen to a CPU, in any order.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum Step {
-        Signal(Signal),
-        Nmi,
-        /// It comes to look what is due.
-        Look,
-    }
-
-    const STEPS: [Step; 5] = [
-        Step::Signal(Signal::Init),
-        Step::Signal(Signal::Startup(1)),
-        Step::Signal(Signal::Startup(2)),
-        Step::Nmi,
-        Step::Look,
-    ];
-
-    /// Where a guest's code is, and the NMIs that it has got there.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum Place {
-        /// Where it was at first, or since a signal.
-        At(Option<u8>, u32),
-        Waits,
-    }
-
-    /// The CPU of the manual, on which signals act at once.
-    fn native(place: Place, step: Step, boot: bool) -> Place {
-        match (place, step) {
-            (_, Step::Signal(Signal::Init)) if boot => Place::At(Some(0xff), 0),
-            (_, Step::Signal(Signal::Init)) => Place::Waits,
-            (Place::Waits, Step::Signal(Signal::Startup(page))) => Place::At(Some(page), 0),
-            (Place::At(at, nmis), Step::Nmi) => Place::At(at, nmis + 1),
-            (place, _) => place,
-        }
-    }
-
-    /// The CPU under the hypervisor: NMIs are counted, and those that were
-    /// counted before it is reset are lost.
-    struct Virtual {
-        state: State,
-        place: Place,
-        nmis: u32,
-    }
-
-    impl Virtual {
-        fn step(&mut self, step: Step, boot: bool) {
-            match step {
-                Step::Signal(signal) => self.state = self.state.signal(signal, boot),
-                Step::Nmi => self.nmis += 1,
-                Step::Look => self.look(boot),
-            }
-        }
-
-        fn look(&mut self, boot: bool) {
-            loop {
-                let (state, due) = self.state.take(boot);
-                self.state = state;
-                match due {
-                    Due::Nothing => {
-                        if let Place::At(_, nmis) = &mut self.place {
-                            *nmis += core::mem::take(&mut self.nmis);
-                        }
-                        return;
-                    }
-                    Due::Wait => return,
-                    Due::Reset => (self.place, self.nmis) = (Place::Waits, 0),
-                    Due::Restart => (self.place, self.nmis) = (Place::At(Some(0xff), 0), 0),
-                    Due::Start(page) => (self.place, self.nmis) = (Place::At(Some(page), 0), 0),
-                }
-            }
-        }
-    }
-
-    /// An NMI that comes between a start-up IPI and the moment at which the CPU
-    /// takes it up is lost with those before: natively it would come before the
-    /// first instruction, without a handler.
-    fn loses_early_nmis(steps: &[Step], boot: bool) -> bool {
-        let mut state = State::Running;
-        steps.iter().any(|step| {
-            match step {
-                Step::Signal(signal) => state = state.signal(*signal, boot),
-                Step::Look => {
-                    while !matches!(state.take(boot).1, Due::Nothing | Due::Wait) {
-                        state = state.take(boot).0;
-                    }
-                }
-                Step::Nmi => {}
-            }
-            let started = matches!(state, State::Started(_)) || (boot && state == State::Init);
-            *step == Step::Nmi && started
-        })
-    }
-
-    /// Every order of up to eight steps, whoever takes them: two senders are
-    /// any order of both's signals.
-    #[test]
-    fn after_any_order_of_signals_the_cpu_is_where_it_would_be_natively() {
-        const LENGTH: u32 = 8;
-        let mut steps = Vec::new();
-        for boot in [false, true] {
-            for number in 0..5u32.pow(LENGTH) {
-                steps.clear();
-                steps.extend((0..LENGTH).map(|at| STEPS[(number / 5u32.pow(at) % 5) as usize]));
-                steps.push(Step::Look);
-                let start = Place::At(None, 0);
-                let mut cpu = Virtual {
-                    state: State::Running,
-                    place: start,
-                    nmis: 0,
-                };
-                let mut wanted = start;
-                for step in &steps {
-                    cpu.step(*step, boot);
-                    wanted = native(wanted, *step, boot);
-                }
-                match (cpu.place, wanted) {
-                    (Place::At(at, got), Place::At(place, sent)) => {
-                        assert_eq!(at, place, "{steps:?}");
-                        let right = got == sent || (got < sent && loses_early_nmis(&steps, boot));
-                        assert!(right, "{got} of {sent} NMIs: {steps:?}");
-                    }
-                    (place, wanted) => assert_eq!(place, wanted, "{steps:?}"),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn words_come_back() {
-        let pages = (0..=255).map(State::Started);
-        for state in [State::Running, State::Init, State::Waiting]
-            .into_iter()
-            .chain(pages)
-        {
-            assert_eq!(State::from_word(state.word()), state);
-        }
-    }
-}
+mod tests;

@@ -108,16 +108,12 @@ impl Denied {
 /// What entries look like in a paging mode, the same at all levels.
 #[derive(Clone, Copy)]
 struct Mode {
-    /// Bytes of an entry.
-    size: u64,
-    /// How many bits of a linear address select one.
-    bits: u32,
     /// The bits that address the next table or page.
     address: u64,
     /// Bits that must be 0.
     reserved: u64,
-    /// Bit n: an entry of level n with bit 7 set is a page.
-    large: u32,
+    /// Bit n: an entry of 2^n bytes with bit 7 set is a page.
+    large: u64,
     /// Reserved in addition in a page of a higher level, as far as it is inside
     /// of the page.
     reserved_large: u64,
@@ -182,11 +178,9 @@ impl Paging {
         let high = if self.is_long() { 0 } else { 0x7ff << 52 };
         let gib_pages = self.gib_pages && self.is_long();
         Mode {
-            size: 8,
-            bits: 9,
             address: mask & !0xfff,
             reserved: (((1u64 << 52) - 1) & !mask) | (NO_EXECUTE & !no_execute) | high,
-            large: 1 << 2 | u32::from(gib_pages) << 3,
+            large: 1 << 21 | u64::from(gib_pages) << 30,
             reserved_large: !0x1fff,
             no_execute,
         }
@@ -198,27 +192,18 @@ impl Paging {
         let extra = self.physical_bits.saturating_sub(32).min(8);
         let pse36 = ((1u64 << extra) - 1) << 13;
         Mode {
-            size: 4,
-            bits: 10,
             address: 0xffff_f000,
             reserved: 0,
-            large: u32::from(self.cr4.contains(Cr4::PSE)) << 2,
+            large: u64::from(self.cr4.contains(Cr4::PSE)) << 22,
             reserved_large: 0x3f_e000 & !pse36,
             no_execute: 0,
         }
     }
-
-    fn mode(&self) -> Mode {
-        if self.is_wide() {
-            self.wide()
-        } else {
-            self.narrow()
-        }
-    }
 }
 
-/// A walk under way: what a fault's error code depends on.
-struct Walk<'a, E: Entries> {
+/// A walk under way: what a fault's error code depends on. Entries are WIDE, of
+/// 8 bytes, or have 4.
+struct Walk<'a, E: Entries, const WIDE: bool> {
     paging: &'a Paging,
     mode: Mode,
     intent: Intent,
@@ -228,11 +213,77 @@ struct Walk<'a, E: Entries> {
 
 /// Translates `gva` with the rights of `intent`, and sets accessed and dirty
 /// bits as the CPU would.
-pub fn walk(
+#[inline]
+pub fn walk<E: Entries>(
     paging: &Paging,
     intent: Intent,
     gva: Gva,
-    entries: &impl Entries,
+    entries: &E,
+) -> Result<Translation, Denied> {
+    match ordinary(paging, intent, gva, entries) {
+        Some(found) => Ok(found),
+        None => walk_each(paging, intent, gva, entries),
+    }
+}
+
+/// The walk of almost every access: four levels of entries that are all marked
+/// as accessed, to a page of 4 KiB that may be used so. Anything else is None,
+/// and left to [`walk_each`]; nothing was changed yet.
+#[inline]
+fn ordinary<E: Entries>(
+    paging: &Paging,
+    intent: Intent,
+    gva: Gva,
+    entries: &E,
+) -> Option<Translation> {
+    let long = Cr4::PAE.bits() | Cr4::LA57.bits();
+    let is_usual = paging.cr0.contains(Cr0::PG)
+        && paging.is_long()
+        && paging.cr4.bits() & long == Cr4::PAE.bits()
+        && paging.efer.contains(Efer::NXE)
+        && is_canonical(gva.0, 48);
+    if !is_usual {
+        return None;
+    }
+    let address = paging.address_mask() & !0xfff;
+    let wanted = PRESENT | ACCESSED;
+    let looked_at = wanted | (0x000f_ffff_ffff_f000 & !address);
+    let (mut table, mut all, mut any) = (paging.cr3 & address, u64::MAX, 0);
+    let mut entry = 0;
+    for shift in [39, 30, 21, 12] {
+        let at = Gpa(table + (gva.0 >> shift & 0x1ff) * 8);
+        entry = entries.load(at, 8)?;
+        let large = if shift == 12 { 0 } else { LARGE };
+        if entry & (looked_at | large) != wanted {
+            return None;
+        }
+        (all, any) = (all & entry, any | entry);
+        table = entry & address;
+    }
+    if intent.write && entry & DIRTY == 0 {
+        return None;
+    }
+    let rights = Rights {
+        writable: all & WRITABLE != 0,
+        user: all & USER != 0,
+        execute: any & NO_EXECUTE == 0,
+    };
+    let key = (entry >> 59 & 0xf) as u32;
+    let gpa = Gpa(table | gva.page_offset());
+    check_rights(paging, intent, rights, key).ok()?;
+    Some(Translation {
+        gpa,
+        left: gpa.left_in_page(),
+    })
+}
+
+/// As [`walk`], but looks at each entry once only, unless it changes meanwhile.
+#[inline(never)]
+pub fn walk_each<E: Entries>(
+    paging: &Paging,
+    intent: Intent,
+    gva: Gva,
+    entries: &E,
 ) -> Result<Translation, Denied> {
     if !paging.cr0.contains(Cr0::PG) {
         let gpa = Gpa(gva.0 & 0xffff_ffff);
@@ -249,38 +300,67 @@ pub fn walk(
     } else {
         Gva(gva.0 & 0xffff_ffff)
     };
-    let walk = Walk {
-        paging,
-        mode: paging.mode(),
-        intent,
-        gva,
-        entries,
-    };
-    for _ in 0..ATTEMPTS {
-        if let Some(result) = walk.attempt()? {
-            return Ok(result);
+    if paging.is_wide() {
+        Walk::<E, true> {
+            paging,
+            mode: paging.wide(),
+            intent,
+            gva,
+            entries,
         }
+        .run()
+    } else {
+        Walk::<E, false> {
+            paging,
+            mode: paging.narrow(),
+            intent,
+            gva,
+            entries,
+        }
+        .run()
     }
-    Err(Denied::Restless(gva))
 }
 
-impl<E: Entries> Walk<'_, E> {
+impl<E: Entries, const WIDE: bool> Walk<'_, E, WIDE> {
+    /// Bytes of an entry.
+    const SIZE: u64 = if WIDE { 8 } else { 4 };
+    /// How many bits of a linear address select one.
+    const BITS: u32 = if WIDE { 9 } else { 10 };
+
+    #[inline(always)]
+    fn run(&self) -> Result<Translation, Denied> {
+        for _ in 0..ATTEMPTS {
+            if let Some(result) = self.attempt()? {
+                return Ok(result);
+            }
+        }
+        Err(Denied::Restless(self.gva))
+    }
+
     /// One pass from the root to the page. None: an entry changed between
     /// being read and being marked, so the CPU would start again.
+    #[inline(always)]
     fn attempt(&self) -> Result<Option<Translation>, Denied> {
-        let (mut table, mut number) = self.root()?;
+        let (mut table, levels) = self.root()?;
+        let mut shift = 12 + Self::BITS * (levels - 1);
         let (mut all, mut any) = (u64::MAX, 0);
         loop {
-            let shift = 12 + self.mode.bits * (number - 1);
-            let index = (self.gva.0 >> shift) & ((1 << self.mode.bits) - 1);
-            let at = Gpa(table + index * self.mode.size);
-            let loaded = self.entries.load(at, self.mode.size);
-            let entry = loaded.ok_or(Denied::NoMemory(at))?;
-            let is_page = self.check_entry(entry, number, shift)?;
+            let index = (self.gva.0 >> shift) & ((1 << Self::BITS) - 1);
+            let at = Gpa(table + index * Self::SIZE);
+            let Some(entry) = self.entries.load(at, Self::SIZE) else {
+                return Err(Denied::NoMemory(at));
+            };
+            let is_page = match self.check_entry(entry, shift) {
+                Ok(is_page) => is_page,
+                Err(why) => return Err(self.fault(why)),
+            };
             (all, any) = (all & entry, any | entry);
             if is_page {
                 let key = (entry >> 59 & 0xf) as u32;
-                self.check_rights(self.rights(all, any), key)?;
+                let rights = self.rights(all, any);
+                if let Err(why) = check_rights(self.paging, self.intent, rights, key) {
+                    return Err(self.fault(why));
+                }
             }
             if !self.mark(at, entry, is_page) {
                 return Ok(None);
@@ -289,21 +369,28 @@ impl<E: Entries> Walk<'_, E> {
                 return Ok(Some(self.page(shift, entry)));
             }
             table = entry & self.mode.address;
-            number -= 1;
+            shift -= Self::BITS;
         }
     }
 
     /// The first table and its level. In PAE mode the four entries above it
     /// were loaded with CR3, and carry no rights.
+    #[inline(always)]
     fn root(&self) -> Result<(u64, u32), Denied> {
         let paging = self.paging;
         if paging.is_long() {
             let levels = if paging.cr4.contains(Cr4::LA57) { 5 } else { 4 };
-            return Ok((paging.cr3 & paging.address_mask() & !0xfff, levels));
+            return Ok((paging.cr3 & self.mode.address, levels));
         }
-        if !paging.is_wide() {
-            return Ok((paging.cr3 & 0xffff_f000, 2));
+        if !WIDE {
+            return Ok((paging.cr3 & self.mode.address, 2));
         }
+        self.loaded_root()
+    }
+
+    /// In PAE mode.
+    fn loaded_root(&self) -> Result<(u64, u32), Denied> {
+        let paging = self.paging;
         let index = self.gva.0 >> 30 & 3;
         let at = Gpa((paging.cr3 & 0xffff_ffe0) + index * 8);
         let loaded = paging
@@ -326,6 +413,7 @@ impl<E: Entries> Walk<'_, E> {
         Ok((entry & paging.address_mask() & !0xfff, 2))
     }
 
+    #[cold]
     fn fault(&self, why: u32) -> Denied {
         let paging = self.paging;
         let smep_or_nx = paging.no_execute() || paging.cr4.contains(Cr4::SMEP);
@@ -345,23 +433,24 @@ impl<E: Entries> Walk<'_, E> {
         }
     }
 
-    /// Whether the entry of level `number` is a page. Bit 7 is a large page, or
-    /// reserved, or in 32-bit paging without them nothing.
-    fn check_entry(&self, entry: u64, number: u32, shift: u32) -> Result<bool, Denied> {
+    /// Whether the entry for 2^`shift` bytes is a page; else why it faults. Bit
+    /// 7 is a large page, or reserved, or in 32-bit paging without them nothing.
+    #[inline(always)]
+    fn check_entry(&self, entry: u64, shift: u32) -> Result<bool, u32> {
         if entry & PRESENT == 0 {
-            return Err(self.fault(0));
+            return Err(0);
         }
-        let (mut reserved, mut is_page) = (self.mode.reserved, number == 1);
-        if entry & LARGE != 0 && number > 1 {
-            is_page = self.mode.large >> number & 1 != 0;
+        let (mut reserved, mut is_page) = (self.mode.reserved, shift == 12);
+        if entry & LARGE != 0 && !is_page {
+            is_page = self.mode.large >> shift & 1 != 0;
             reserved |= match is_page {
                 true => ((1u64 << shift) - 1) & self.mode.reserved_large,
-                false if number > 2 => LARGE,
+                false if shift > 12 + Self::BITS => LARGE,
                 false => 0,
             };
         }
         if entry & reserved != 0 {
-            return Err(self.fault(page_fault::PRESENT | page_fault::RESERVED));
+            return Err(page_fault::PRESENT | page_fault::RESERVED);
         }
         Ok(is_page)
     }
@@ -375,54 +464,8 @@ impl<E: Entries> Walk<'_, E> {
         }
     }
 
-    /// Intel SDM volume 3, "Access Rights" under "Determination of Access
-    /// Rights", and "Protection Keys".
-    fn check_rights(&self, rights: Rights, key: u32) -> Result<(), Denied> {
-        let allowed = if self.intent.fetch {
-            self.may_fetch(rights)
-        } else {
-            self.may_access(rights)
-        };
-        // The key is told of whatever else denies the access. Intel SDM volume 3,
-        // "Page-Fault Exceptions".
-        let key_denies = self.key_denies(rights, key);
-        match (allowed, key_denies) {
-            (true, false) => Ok(()),
-            (false, false) => Err(self.fault(page_fault::PRESENT)),
-            (_, true) => Err(self.fault(page_fault::PRESENT | page_fault::KEY)),
-        }
-    }
-
-    fn may_fetch(&self, rights: Rights) -> bool {
-        let user_page_by_supervisor = !self.intent.user && rights.user;
-        let smep = self.paging.cr4.contains(Cr4::SMEP);
-        rights.execute && (!self.intent.user || rights.user) && !(user_page_by_supervisor && smep)
-    }
-
-    fn may_access(&self, rights: Rights) -> bool {
-        if self.intent.user {
-            return rights.user && (!self.intent.write || rights.writable);
-        }
-        let smap = self.paging.cr4.contains(Cr4::SMAP) && !self.paging.alignment_check;
-        if rights.user && smap {
-            return false;
-        }
-        let protected = self.paging.cr0.contains(Cr0::WP);
-        !self.intent.write || rights.writable || !protected
-    }
-
-    fn key_denies(&self, rights: Rights, key: u32) -> bool {
-        let keys = self.paging.is_long() && self.paging.cr4.contains(Cr4::PKE);
-        if !keys || !rights.user || self.intent.fetch {
-            return false;
-        }
-        let access_disable = self.paging.pkru >> (2 * key) & 1 != 0;
-        let write_disable = self.paging.pkru >> (2 * key + 1) & 1 != 0;
-        let writes_count = self.intent.user || self.paging.cr0.contains(Cr0::WP);
-        access_disable || (self.intent.write && write_disable && writes_count)
-    }
-
     /// Sets the accessed bit, and the dirty bit of a page that is written.
+    #[inline(always)]
     fn mark(&self, at: Gpa, entry: u64, is_page: bool) -> bool {
         let dirty = if is_page && self.intent.write {
             DIRTY
@@ -430,14 +473,13 @@ impl<E: Entries> Walk<'_, E> {
             0
         };
         let marked = entry | ACCESSED | dirty;
-        let size = self.mode.size;
-        marked == entry || self.entries.exchange(at, size, entry, marked)
+        marked == entry || self.entries.exchange(at, Self::SIZE, entry, marked)
     }
 
     fn page(&self, shift: u32, entry: u64) -> Translation {
         let inside = (1u64 << shift) - 1;
         let mut base = entry & self.mode.address & !inside;
-        if self.mode.size == 4 && shift > 12 {
+        if !WIDE && shift > 12 {
             base |= (entry >> 13 & 0xff) << 32;
         }
         let offset = self.gva.0 & inside;
@@ -446,6 +488,55 @@ impl<E: Entries> Walk<'_, E> {
             left: inside + 1 - offset,
         }
     }
+}
+
+/// Whether a page with these rights and this key may be used so; else why it
+/// faults. Intel SDM volume 3, "Access Rights" under "Determination of Access
+/// Rights", and "Protection Keys".
+#[inline(always)]
+fn check_rights(paging: &Paging, intent: Intent, rights: Rights, key: u32) -> Result<(), u32> {
+    let allowed = if intent.fetch {
+        may_fetch(paging, intent, rights)
+    } else {
+        may_access(paging, intent, rights)
+    };
+    // The key is told of whatever else denies the access. Intel SDM volume 3,
+    // "Page-Fault Exceptions".
+    let key_denies = key_denies(paging, intent, rights, key);
+    match (allowed, key_denies) {
+        (true, false) => Ok(()),
+        (false, false) => Err(page_fault::PRESENT),
+        (_, true) => Err(page_fault::PRESENT | page_fault::KEY),
+    }
+}
+
+fn may_fetch(paging: &Paging, intent: Intent, rights: Rights) -> bool {
+    let user_page_by_supervisor = !intent.user && rights.user;
+    let smep = paging.cr4.contains(Cr4::SMEP);
+    rights.execute && (!intent.user || rights.user) && !(user_page_by_supervisor && smep)
+}
+
+fn may_access(paging: &Paging, intent: Intent, rights: Rights) -> bool {
+    if intent.user {
+        return rights.user && (!intent.write || rights.writable);
+    }
+    let smap = paging.cr4.contains(Cr4::SMAP) && !paging.alignment_check;
+    if rights.user && smap {
+        return false;
+    }
+    let protected = paging.cr0.contains(Cr0::WP);
+    !intent.write || rights.writable || !protected
+}
+
+fn key_denies(paging: &Paging, intent: Intent, rights: Rights, key: u32) -> bool {
+    let keys = paging.is_long() && paging.cr4.contains(Cr4::PKE);
+    if !keys || !rights.user || intent.fetch {
+        return false;
+    }
+    let access_disable = paging.pkru >> (2 * key) & 1 != 0;
+    let write_disable = paging.pkru >> (2 * key + 1) & 1 != 0;
+    let writes_count = intent.user || paging.cr0.contains(Cr0::WP);
+    access_disable || (intent.write && write_disable && writes_count)
 }
 
 #[cfg(test)]

@@ -56,7 +56,9 @@ pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
         breakable: breakable(),
         firmware_tables: test_guest(FIRMWARE_TABLES),
         linux: linux::build(&setup::guest().headers, &programs)?,
-        call_tests: linux::programs(&["call-load", "call-attack", "child-test"].map(in_bin))?,
+        call_tests: linux::programs(
+            &["call-load", "call-attack", "next-kernel", "child-test"].map(in_bin),
+        )?,
     })
 }
 

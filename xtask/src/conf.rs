@@ -5,12 +5,14 @@ use anyhow::{bail, ensure};
 
 /// The keys that have a fixed set of values; the loader takes any other value
 /// for a mistake and goes on with the default.
-const CHOICES: [(&str, &[&str]); 7] = [
+const CHOICES: [(&str, &[&str]); 9] = [
     ("enabled", &["yes", "no"]),
     ("on_failure", &["boot", "halt"]),
     ("presence", &["leaf", "bit", "hidden"]),
+    ("startup_watch", &["auto", "always", "until-up"]),
     ("print", &["on", "off"]),
     ("compat", &["none", "bitvisor"]),
+    ("cpus", &["one", "all"]),
     ("log", &["com1", "com2", "debugcon", "none"]),
     ("log_level", &["error", "warn", "info", "debug", "trace"]),
 ];
@@ -94,10 +96,9 @@ mod tests {
         assert_eq!(checked("memory", "8M"), Ok(()));
         assert_eq!(checked("next_args", "a=b"), Ok(()));
         let unknown = checked("presense", "bit").unwrap_err();
-        assert!(
-            unknown
-                .ends_with("log_level, print, compat, trace, pool, cpus, memory, next, next_args")
-        );
+        assert!(unknown.ends_with(
+            "log_level, print, compat, trace, pool, cpus, startup_watch, memory, next, next_args"
+        ));
         assert!(checked("", "x").is_err());
         assert!(checked("log", "").unwrap_err().contains("com1, com2"));
     }

@@ -34,6 +34,8 @@ Examples:
       one command on an emulated Intel CPU; its output and exit status are yours
   cargo xtask run --native --exec 'cat /proc/cpuinfo'
       the same machine without Underlay
+  cargo xtask run --cpus 4 --exec nproc
+      with more CPUs than two
   cargo xtask run --stats --exec true
       what a boot's exits were and what they cost
   cargo xtask run --conf log_level=debug --conf presence=bit
@@ -45,9 +47,8 @@ pub struct Args {
     /// virtualisation, else svm
     #[arg(long, default_value = "auto", value_parser = parse_machine, value_name = "auto|vtx|svm|kvm")]
     machine: Choice,
-    /// How many CPUs it has; with more than one it boots without Underlay
-    /// unless there is --conf cpus=all
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// How many CPUs it has
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: u32,
     /// Its memory in MiB, 256 to 16384
     #[arg(long, default_value_t = DEFAULT_MEMORY, value_parser = clap::value_parser!(u32).range(256..=16384), value_name = "MIB")]

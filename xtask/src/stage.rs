@@ -156,6 +156,11 @@ impl Stage {
         esp.add_file("vmlinuz.efi", kernel.as_deref().unwrap_or(&guest.kernel))?;
         let mut files: Vec<&Entry> = artefacts.linux.iter().collect();
         files.extend(wanted(exec.as_deref(), &artefacts.call_tests));
+        let own = [Entry {
+            name: "root/vmlinuz.efi".to_owned(),
+            file: guest.kernel.clone(),
+        }];
+        files.extend(wanted(exec.as_deref(), &own));
         let ours = initramfs::build(&initramfs::Contents {
             busybox: &guest.busybox,
             files: &files,
@@ -215,15 +220,15 @@ impl Stage {
     }
 }
 
-/// Those of `programs` that `command` names: they would make every boot longer.
-fn wanted<'a>(command: Option<&'a str>, programs: &'a [Entry]) -> impl Iterator<Item = &'a Entry> {
-    let is_named = move |program: &&Entry| {
-        let name = program.name.rsplit('/').next();
+/// Those of `files` that `command` names: they would make every boot longer.
+fn wanted<'a>(command: Option<&'a str>, files: &'a [Entry]) -> impl Iterator<Item = &'a Entry> {
+    let is_named = move |file: &&Entry| {
+        let name = file.name.rsplit('/').next();
         command
             .zip(name)
             .is_some_and(|(command, name)| command.contains(name))
     };
-    programs.iter().filter(is_named)
+    files.iter().filter(is_named)
 }
 
 /// The config file as it ships.

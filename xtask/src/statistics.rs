@@ -1,5 +1,7 @@
 //! Tables of statistics in the hypervisor's log, for people.
 
+use std::collections::BTreeMap;
+
 use abi::report::{Exits, Oddity, Statistics};
 use views::Table;
 
@@ -24,16 +26,21 @@ pub fn tables(log: &str) -> Vec<Logged<'_>> {
     tables
 }
 
-/// The last table of `log` as text, or why there is none.
+/// The last table of each CPU in `log` as text, or why there is none.
 pub fn show(log: &[u8]) -> String {
     let log = String::from_utf8_lossy(log);
-    match tables(&log).last() {
-        Some(logged) if logged.is_whole() => logged.table.text(None),
-        Some(_) => "The statistics are not whole: the log lost some of their lines.\n".to_owned(),
-        None => "There are no statistics in the log: Underlay did not run, its log_level is \
+    let tables = tables(&log).into_iter();
+    let last: BTreeMap<u32, Logged<'_>> = tables.map(|one| (one.table.cpu, one)).collect();
+    if last.is_empty() {
+        return "There are no statistics in the log: Underlay did not run, its log_level is \
                  above info, or the guest ended on its own.\n"
-            .to_owned(),
+            .to_owned();
     }
+    if !last.values().all(Logged::is_whole) {
+        return "The statistics are not whole: the log lost some of their lines.\n".to_owned();
+    }
+    let tables = last.into_values().map(|logged| (logged.table, None));
+    views::statistics::text(&tables.collect::<Vec<_>>())
 }
 
 impl Logged<'_> {
@@ -74,6 +81,21 @@ noise\r
         let text = show(LOG.as_bytes());
         assert!(text.contains("2^6 to 2^12"), "{text}");
         assert!(text.contains("init 2"), "{text}");
+    }
+
+    #[test]
+    fn every_cpu_is_shown() {
+        let second = "\
+[3.0 cpu0 INFO  statistics] statistics: 1 2000000000 2 .\r
+[3.0 cpu0 INFO  statistics] exits: hlt 9 400 150 6:3 7:1 .\r
+[3.0 cpu0 INFO  statistics] oddity: init 3 .\r
+";
+        let text = show(format!("{LOG}{second}").as_bytes());
+        for part in ["cpuid", "hlt", "CPU 0: exits", "CPU 1: exits", "init 3"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let cut = second.lines().next().unwrap_or("");
+        assert!(show(format!("{LOG}{cut}").as_bytes()).contains("not whole"));
     }
 
     #[test]

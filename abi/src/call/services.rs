@@ -56,12 +56,13 @@ macro_rules! with_services {
         (byte: Number "the byte") ->
         (zero: Number "0");
     4 STATISTICS "statistics" Owner
-        "writes to the log what this CPU's exits cost, some lines a call"
-        (line: Number "0, or the line to go on with") ->
+        "writes to the log what the exits of a CPU cost, some lines a call; no such CPU is -EINVAL"
+        (line: Number "0, or the line to go on with", cpu: Number "the CPU's number, counted from 0") ->
         (next: Number "the number of the next line, or 0 at the end");
     5 TRACE "trace" Owner
-        "switches the trace of this CPU's exits, or writes it to the log's port; without `trace` in the config it is -ENOSYS"
-        (command: Number "0 stops it, 1 starts it, 2 writes some of its records") ->
+        "switches the trace of a CPU's exits, or writes it to the log's port; without `trace` in the config it is -ENOSYS, no such CPU is -EINVAL"
+        (command: Number "0 stops it, 1 starts it, 2 writes some of its records",
+         cpu: Number "the CPU's number, counted from 0") ->
         (left: Number "records that are still to be written");
     6 INFO "info" Any
         "tells what there is beneath"
@@ -135,10 +136,11 @@ macro_rules! with_services {
         (level: Number "0 nothing is logged, 1 errors, 2 and warnings, 3 and what is worth knowing, 4 and what an engineer asks for, 5 everything") ->
         (before: Number "what it was");
     19 STATISTICS_READ "statistics_read" Owner
-        "tells what the exits of this CPU cost"
+        "tells what the exits of a CPU cost; no such CPU is -EINVAL"
         (buffer: Gva "where records `underlay_exits` are written, one for each kind of exit",
          bytes: Bytes "the room there",
-         first: Number "the first kind to tell of, counted from 0") ->
+         first: Number "the first kind to tell of, counted from 0",
+         cpu: Number "the CPU's number, counted from 0") ->
         (written: Number "how many records were written",
          all: Number "how many kinds there are",
          cpu: Number "the CPU");
@@ -149,20 +151,21 @@ macro_rules! with_services {
          first: Number "the first kind to tell of, counted from 0") ->
         (written: Number "how many records were written", all: Number "how many kinds there are");
     21 STATISTICS_RESET "statistics_reset" Owner
-        "makes all that is counted of this CPU's exits 0"
-        () ->
+        "makes all that is counted of a CPU's exits 0; no such CPU is -EINVAL"
+        (cpu: Number "the CPU's number, counted from 0") ->
         (exits: Number "how many exits had been counted");
     22 TRACE_READ "trace_read" Owner
-        "reads the trace of this CPU's exits; without `trace` in the config it is -ENOSYS"
+        "reads the trace of a CPU's exits; without `trace` in the config it is -ENOSYS, no such CPU is -EINVAL"
         (buffer: Gva "where records `underlay_trace` are written",
          bytes: Bytes "the room there",
-         record: Number "the first record's number, counted from 0") ->
+         record: Number "the first record's number, counted from 0",
+         cpu: Number "the CPU's number, counted from 0") ->
         (written: Number "how many records were written",
          next: Number "the number of the record to go on with",
          lost: Number "records before it that were overwritten unread");
     23 TRACE_SWITCH "trace_switch" Owner
-        "starts or stops the trace of this CPU's exits; without `trace` in the config it is -ENOSYS"
-        (on: Number "1 starts it, 0 stops it") ->
+        "starts or stops the trace of a CPU's exits; without `trace` in the config it is -ENOSYS, no such CPU is -EINVAL"
+        (on: Number "1 starts it, 0 stops it", cpu: Number "the CPU's number, counted from 0") ->
         (before: Number "what it was");
     24 BUFFER_SHARE "buffer_share" Kernel
         "keeps a list of guest-physical pages as a buffer for further calls; after 8 of them it is -ENOSPC"
@@ -213,30 +216,38 @@ macro_rules! with_services {
         (missing: Number "0, or 1 if it does not fit and was not written",
          unchanged: Gva "the buffer",
          bytes: Bytes "how long the text is; no NUL follows it");
-    33 VM_CREATE "vm_create" Owner
+    33 CPUS_READ "cpus_read" Owner
+        "tells which CPUs there are, by which number each is known to the other services, and what it does"
+        (buffer: Gva "where records `underlay_cpu` are written, one for each CPU",
+         bytes: Bytes "the room there",
+         first: Number "the first CPU to tell of, counted from 0") ->
+        (written: Number "how many records were written",
+         all: Number "how many CPUs there are",
+         here: Number "the number of the CPU that calls");
+    34 VM_CREATE "vm_create" Owner
         "makes a child, a VM that a program of the owner's runs; without `pool` in the config it is -ENOSYS"
         (name: Gva "its name, which no other child may have", bytes: Bytes "the name's length, of at most 32") ->
         (handle: Number "its handle, which is a secret of the program's",
          number: Number "the number by which `vm_list` tells of it");
-    34 VM_DESTROY "vm_destroy" Owner
+    35 VM_DESTROY "vm_destroy" Owner
         "ends a child and takes back all that it has; one that runs at this moment is -EBUSY, and does not run again"
         (child: Number "its handle, or its number") ->
         (zero: Number "0");
-    35 VM_LIST "vm_list" Owner
+    36 VM_LIST "vm_list" Owner
         "tells which children there are"
         (buffer: Gva "where records `underlay_vm` are written",
          bytes: Bytes "the room there",
          first: Number "the first child to tell of, counted from 0") ->
         (written: Number "how many records were written", all: Number "how many children there are");
-    36 VM_QUERY "vm_query" Owner
+    37 VM_QUERY "vm_query" Owner
         "tells of one child"
         (handle: Number "the child", buffer: Gva "where an `underlay_vm` is written", bytes: Bytes "the room there") ->
         (size: Bytes "the size of the whole record, of which as much was written as there was room");
-    37 VM_MEMORY "vm_memory" Owner
+    38 VM_MEMORY "vm_memory" Owner
         "gives a child some more of the pool, full of zeros; it sees none of it before it is mapped"
         (handle: Number "the child") ->
         (address: Gpa "where the program finds it", bytes: Bytes "how much it is");
-    38 VM_MAP "vm_map" Owner
+    39 VM_MAP "vm_map" Owner
         "lets a child see memory that it was given, or no longer see what is there"
         (handle: Number "the child",
          at: Number "the child's own physical address, a multiple of a page",
@@ -244,27 +255,27 @@ macro_rules! with_services {
          bytes: Bytes "how much, a multiple of a page",
          rights: Number "1 it may read, added: 2 write, 4 execute; 0: it sees nothing there") ->
         (done: Bytes "how many were done; the rest needs another call");
-    39 VM_VCPU "vm_vcpu" Owner
+    40 VM_VCPU "vm_vcpu" Owner
         "gives a child another vCPU, in the state after a reset"
         (handle: Number "the child") ->
         (vcpu: Number "its number, counted from 0");
-    40 VM_REGISTERS_READ "vm_registers_read" Owner
+    41 VM_REGISTERS_READ "vm_registers_read" Owner
         "reads the registers of a vCPU that does not run"
         (handle: Number "the child", vcpu: Number "the vCPU",
          buffer: Gva "where an `underlay_vm_registers` is written") ->
         (zero: Number "0");
-    41 VM_REGISTERS_WRITE "vm_registers_write" Owner
+    42 VM_REGISTERS_WRITE "vm_registers_write" Owner
         "sets the registers of a vCPU that does not run, which then forgets an exit that waits for an answer"
         (handle: Number "the child", vcpu: Number "the vCPU",
          buffer: Gva "an `underlay_vm_registers`") ->
         (zero: Number "0");
-    42 VM_RUN "vm_run" Owner
+    43 VM_RUN "vm_run" Owner
         "runs a vCPU on this CPU until it needs its program, or the CPU is wanted"
         (handle: Number "the child", vcpu: Number "the vCPU",
          entry: Gva "an `underlay_vm_entry`, which is read once, before it runs",
          exit: Gva "where an `underlay_vm_exit` is written, after it ran") ->
         (kind: Number "the kind of the exit, as in the record");
-    43 VM_INJECT "vm_inject" Owner
+    44 VM_INJECT "vm_inject" Owner
         "raises an event in a vCPU that does not run, when it is entered next; one that cannot take it is -EBUSY"
         (handle: Number "the child", vcpu: Number "the vCPU",
          event: Number "the event, as in `underlay_vm_entry`",

@@ -5,49 +5,51 @@ use crate::records::Records;
 use crate::{Error, Underlay, row};
 use abi::record::{ExitsRecord, OddityRecord};
 
-/// What this CPU's exits cost, a part of it.
+/// What the exits of a CPU cost, a part of it.
 #[derive(Clone, Debug)]
 pub struct Exits<'a> {
     /// A record for each kind, from the one asked for on.
     pub records: Records<'a, ExitsRecord>,
     /// How many kinds there are.
     pub all: u64,
-    /// The CPU.
-    pub cpu: u32,
 }
 
 impl Underlay {
-    /// Makes the hypervisor write what this CPU's exits cost to its log.
+    /// Makes the hypervisor write what the exits of CPU `cpu` cost to its log.
     ///
     /// # Errors
     ///
-    /// Whatever the hypervisor answers with.
-    pub fn statistics(self) -> Result<(), Error> {
+    /// [`abi::Errno::InvalidArgument`] if there is no such CPU.
+    pub fn statistics(self, cpu: u32) -> Result<(), Error> {
         let mut line = 0;
         loop {
-            // SAFETY: `statistics` takes a number and touches no memory of ours.
-            [line] = unsafe { self.ask(row::STATISTICS, [line])? };
+            // SAFETY: `statistics` takes numbers and touches no memory of ours.
+            [line] = unsafe { self.ask(row::STATISTICS, [line, cpu.into()])? };
             if line == 0 {
                 return Ok(());
             }
         }
     }
 
-    /// Fills `buffer` with records of what this CPU's exits cost, from kind
+    /// Fills `buffer` with records of what the exits of CPU `cpu` cost, from kind
     /// number `first` on.
     ///
     /// # Errors
     ///
-    /// Whatever the hypervisor answers with.
-    pub fn statistics_read(self, buffer: &mut [u8], first: u64) -> Result<Exits<'_>, Error> {
+    /// [`abi::Errno::InvalidArgument`] if there is no such CPU.
+    pub fn statistics_read(
+        self,
+        buffer: &mut [u8],
+        first: u64,
+        cpu: u32,
+    ) -> Result<Exits<'_>, Error> {
         let [address, length] = write_to(buffer);
-        let arguments = [address, length, first];
+        let arguments = [address, length, first, cpu.into()];
         // SAFETY: the hypervisor writes at most `length` bytes into `buffer`.
-        let [written, all, cpu] = unsafe { self.ask(row::STATISTICS_READ, arguments)? };
+        let [written, all, _] = unsafe { self.ask(row::STATISTICS_READ, arguments)? };
         Ok(Exits {
             records: Records::new(buffer, written),
             all,
-            cpu: cpu as u32,
         })
     }
 
@@ -69,31 +71,28 @@ impl Underlay {
         Ok((Records::new(buffer, written), all))
     }
 
-    /// Makes all that is counted of this CPU's exits 0. Returns how many had
+    /// Makes all that is counted of the exits of CPU `cpu` 0. Returns how many had
     /// been counted.
     ///
     /// # Errors
     ///
-    /// Whatever the hypervisor answers with.
-    pub fn statistics_reset(self) -> Result<u64, Error> {
-        // SAFETY: `statistics_reset` takes nothing and touches no memory of ours.
-        unsafe { self.ask(row::STATISTICS_RESET, []) }.map(|[exits]| exits)
+    /// [`abi::Errno::InvalidArgument`] if there is no such CPU.
+    pub fn statistics_reset(self, cpu: u32) -> Result<u64, Error> {
+        // SAFETY: `statistics_reset` takes a number and touches no memory of ours.
+        unsafe { self.ask(row::STATISTICS_RESET, [cpu.into()]) }.map(|[exits]| exits)
     }
 
-    /// What this CPU's exits cost, each kind, and the CPU's number.
+    /// What the exits of CPU `cpu` cost, each kind.
     ///
     /// # Errors
     ///
-    /// Whatever the hypervisor answers with.
+    /// [`abi::Errno::InvalidArgument`] if there is no such CPU.
     #[cfg(feature = "std")]
-    pub fn exits(self) -> Result<(Vec<ExitsRecord>, u32), Error> {
-        let mut cpu = 0;
-        let records = crate::records::all(|buffer, first| {
-            let part = self.statistics_read(buffer, first)?;
-            cpu = part.cpu;
+    pub fn exits(self, cpu: u32) -> Result<Vec<ExitsRecord>, Error> {
+        crate::records::all(|buffer, first| {
+            let part = self.statistics_read(buffer, first, cpu)?;
             Ok((part.records, part.all))
-        })?;
-        Ok((records, cpu))
+        })
     }
 
     /// How often each odd thing happened.

@@ -72,6 +72,16 @@ fn arguments_stand_in_the_order_of_the_table() {
     assert_eq!(arguments_of(call::LOG_WRITE), [at, length, 0, 0, 0]);
     underlay.log_level(Level::Debug).unwrap();
     assert_eq!(arguments_of(call::LOG_LEVEL), [4, 0, 0, 0, 0]);
+    underlay.trace_read(&mut into, 9, 3).unwrap();
+    assert_eq!(arguments_of(call::TRACE_READ), [to, 60, 9, 3, 0]);
+    underlay.statistics_read(&mut into, 9, 3).unwrap();
+    assert_eq!(arguments_of(call::STATISTICS_READ), [to, 60, 9, 3, 0]);
+    underlay.statistics_reset(3).unwrap();
+    assert_eq!(arguments_of(call::STATISTICS_RESET), [3, 0, 0, 0, 0]);
+    underlay.trace_switch(true, 3).unwrap();
+    assert_eq!(arguments_of(call::TRACE_SWITCH), [1, 3, 0, 0, 0]);
+    underlay.trace_write(3).unwrap();
+    assert_eq!(arguments_of(call::TRACE), [2, 3, 0, 0, 0]);
 }
 
 #[test]
@@ -101,9 +111,11 @@ fn results_are_taken_from_the_registers_of_the_table() {
     let lines = underlay.log_read(&mut buffer, 9).unwrap();
     assert_eq!((lines.text, lines.next, lines.lost), (&b"ab"[..], 3, 4));
     let mut buffer = [0; 1000];
-    let exits = underlay.statistics_read(&mut buffer, 0).unwrap();
-    assert_eq!((exits.records.count(), exits.all, exits.cpu), (2, 3, 4));
-    assert!(underlay.trace_switch(true).unwrap());
+    let exits = underlay.statistics_read(&mut buffer, 0, 1).unwrap();
+    assert_eq!((exits.records.count(), exits.all), (2, 3));
+    let (cpus, [all, here]) = underlay.cpus_read(&mut buffer, 0).unwrap();
+    assert_eq!((cpus.count(), all, here), (2, 3, 4));
+    assert!(underlay.trace_switch(true, 1).unwrap());
     assert_eq!(underlay.log_level(Level::Trace).unwrap(), Level::Warn);
 }
 

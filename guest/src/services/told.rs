@@ -3,7 +3,7 @@
 use super::{read_from, write_to};
 use crate::records::Records;
 use crate::{Error, Underlay, row};
-use abi::record::{Info, ServiceRecord};
+use abi::record::{CpuRecord, Info, ServiceRecord};
 use core::ffi::CStr;
 
 impl Underlay {
@@ -84,6 +84,37 @@ impl Underlay {
         // SAFETY: the hypervisor writes at most `length` bytes into `buffer`.
         let [written, all] = unsafe { self.ask(row::LIST, [address, length, first])? };
         Ok((Records::new(buffer, written), all))
+    }
+
+    /// Fills `buffer` with records of CPUs, from number `first` on; and says how
+    /// many there are, and the number of the one that calls.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the hypervisor answers with.
+    pub fn cpus_read(
+        self,
+        buffer: &mut [u8],
+        first: u64,
+    ) -> Result<(Records<'_, CpuRecord>, [u64; 2]), Error> {
+        let [address, length] = write_to(buffer);
+        let arguments = [address, length, first];
+        // SAFETY: the hypervisor writes at most `length` bytes into `buffer`.
+        let [written, all, here] = unsafe { self.ask(row::CPUS_READ, arguments)? };
+        Ok((Records::new(buffer, written), [all, here]))
+    }
+
+    /// All CPUs.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the hypervisor answers with.
+    #[cfg(feature = "std")]
+    pub fn cpus(self) -> Result<Vec<CpuRecord>, Error> {
+        crate::records::all(|buffer, first| {
+            let (records, [all, _]) = self.cpus_read(buffer, first)?;
+            Ok((records, all))
+        })
     }
 
     /// All services that the hypervisor has.

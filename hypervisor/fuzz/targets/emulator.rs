@@ -177,7 +177,7 @@ fn check_writes(vm: &Vm<FakeMemory>, before: &FakeVtx, code: &[u8]) {
     }
 }
 
-static STATISTICS: LazyLock<Statistics> = LazyLock::new(Statistics::default);
+static STATISTICS: LazyLock<Statistics> = LazyLock::new(|| Statistics::new(&[]));
 static TRACE: LazyLock<Trace> = LazyLock::new(|| Trace::new(&[]));
 
 thread_local! {

@@ -26,7 +26,7 @@ const TEXT: u64 = 0x6000;
 const NOTHING: u64 = 0xffff_ffff;
 const END: u64 = 0x10a;
 
-static STATISTICS: LazyLock<Statistics> = LazyLock::new(Statistics::default);
+static STATISTICS: LazyLock<Statistics> = LazyLock::new(|| Statistics::new(&[]));
 static TRACE: LazyLock<Trace> = LazyLock::new(|| Trace::new(&[]));
 
 thread_local! {

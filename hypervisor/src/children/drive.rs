@@ -7,15 +7,13 @@ use super::program::{Answer, Program, plain};
 use crate::chain::Child as ChildChain;
 use crate::outcome::Stop;
 use crate::run::{answer, run_by};
-use crate::vm::{Cpu, Vm};
+use crate::vm::Cpu;
 use abi::Errno;
 use abi::child::{entry, exit as flags, kind};
 use abi::record::{VmEntry, VmExit};
 use machine::{ChildVcpu, Vcpu};
-use x86::cpuid::Vendor;
+use x86::Event;
 use x86::event::{EventType, VALID};
-use x86::startup::Signal;
-use x86::{Event, Exit};
 
 /// Bits of an event that a program may set.
 const EVENT: u32 = 0xfff;
@@ -80,13 +78,7 @@ impl Wish {
 
 impl<V: Vcpu> Child<V> {
     /// Runs vCPU `number` until its program is needed, or this CPU is.
-    pub fn run<M>(
-        &self,
-        vm: &Vm<M>,
-        cpu: &mut Cpu<V>,
-        number: u64,
-        entry: &VmEntry,
-    ) -> Result<VmExit, Errno> {
+    pub fn run(&self, cpu: &mut Cpu<V>, number: u64, entry: &VmEntry) -> Result<VmExit, Errno> {
         let wish = Wish::new(entry)?;
         if self.is_ending() {
             return Err(Errno::NotFound);
@@ -100,15 +92,11 @@ impl<V: Vcpu> Child<V> {
             self.count_running(true);
             child.vcpu.load(&mut cpu.vcpu);
             let outcome = self.turn(&mut cpu.vcpu, child, &wish);
-            let cause = child.program.cause.take();
-            if let Some(cause) = cause {
+            if let Some(cause) = child.program.cause.take() {
                 child.vcpu.note_for_guest(&cpu.vcpu, &cause);
             }
             child.vcpu.unload(&mut cpu.vcpu);
             self.count_running(false);
-            if let Some(cause) = cause {
-                hand_on(vm, cpu, &cause);
-            }
             outcome
         })
     }
@@ -137,7 +125,7 @@ impl<V: Vcpu> Child<V> {
         let waiting = child.program.waiting.take();
         if let (Some(exit), Some(said)) = (waiting, wish.answer) {
             child.program.answer = Some(said);
-            let done = answer::<ChildChain, V::Child, super::MemoryOf<V>>(&self.vm, child, &exit);
+            let done = answer::<ChildChain, V::Child, super::MemoryOf<V>>(&self.vm, child, exit);
             child.program.answer = None;
             if let Err(stop) = done {
                 return Some(stop);
@@ -180,14 +168,5 @@ fn record<V: Vcpu>(child: &mut Cpu<V::Child>, stop: Stop) -> VmExit {
             | flag(child.vcpu.has_event(), flags::EVENT_DUE),
         rip: child.vcpu.rip(),
         ..record
-    }
-}
-
-/// An INIT that VT-x took from the CPU belongs to the guest, which looks for it
-/// when it is called. AMD-V keeps it pending.
-fn hand_on<V: Vcpu, M>(vm: &Vm<M>, cpu: &Cpu<V>, cause: &Exit) {
-    if matches!(cause, Exit::Init) && V::VENDOR == Vendor::Intel {
-        vm.peers.receive(cpu.number, Signal::Init);
-        V::call(cpu.number);
     }
 }

@@ -1,17 +1,19 @@
 //! Writes to the local APIC where there are several CPUs: INIT and start-up
 //! IPIs stop here and go to the CPUs that they are for as words, see `peers`.
-//! Everything else is the guest's own.
+//! Everything else is the guest's own. They exit while `peers::watch` is on, and
+//! show that the CPU lives.
 
 use crate::emulator::{self, Device};
 use crate::outcome::Outcome;
-use crate::peers::{self, Peers};
+use crate::peers::{self, Peers, watch};
 use crate::vm::{Cpu, Vm};
 use crate::watches::Watches;
 use core::marker::PhantomData;
 use core::ops::Range;
 use machine::{Memory, Vcpu};
-use x86::apic::{Command, PAGE, X2_COMMAND, register};
-use x86::{Exit, Gpa, PAGE_SIZE};
+use x86::apic::{Command, PAGE, X2_COMMAND, X2_COMMAND_RESERVED, X2_END_OF_INTERRUPT, register};
+use x86::startup::Sign;
+use x86::{Exception, Exit, Gpa, PAGE_SIZE};
 
 const REGISTERS: Range<Gpa> = Gpa(PAGE)..Gpa(PAGE + PAGE_SIZE);
 
@@ -29,10 +31,14 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         Exit::WriteMsr {
             number: X2_COMMAND,
             value,
-        } if vm.peers.are_several() => match command::<V>(&vm.peers, cpu.number, value) {
-            Command::Interrupt => Outcome::Pass,
-            Command::Startup(..) | Command::Nothing => Outcome::Done,
-        },
+        } if vm.peers.are_several() && V::apic_address().x2 => x2_command(vm, cpu, value),
+        Exit::WriteMsr {
+            number: X2_END_OF_INTERRUPT,
+            ..
+        } if vm.peers.are_several() => {
+            watch::note(vm, cpu, Sign::Alive);
+            Outcome::Pass
+        }
         Exit::NestedFault(fault) if REGISTERS.contains(&fault.gpa) => {
             let mut registers = Registers::<V> {
                 peers: &vm.peers,
@@ -44,24 +50,33 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         _ => Outcome::Pass,
     };
     match outcome {
-        Outcome::Done | Outcome::Emulated { .. } => match peers::serve(vm, cpu) {
-            Outcome::Moved => Outcome::Moved,
-            _ => outcome,
-        },
+        Outcome::Done | Outcome::Emulated { .. } => {
+            watch::note(vm, cpu, Sign::Alive);
+            match peers::serve(vm, cpu) {
+                Outcome::Moved => Outcome::Moved,
+                _ => outcome,
+            }
+        }
         other => other,
     }
 }
 
-/// Takes a command of x2APIC mode, where the CPU is in that mode.
-fn command<V: Vcpu>(peers: &Peers, number: u32, value: u64) -> Command {
-    if !V::apic_address().x2 {
-        return Command::Interrupt;
+/// Takes a command of x2APIC mode.
+fn x2_command<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, value: u64) -> Outcome {
+    if value & X2_COMMAND_RESERVED != 0 {
+        return Outcome::Fault(Exception::GeneralProtection(0));
     }
-    let command = Command::decode(value as u32, (value >> 32) as u32, true);
-    if let Command::Startup(signal, destination) = command {
-        peers.send::<V>(number, signal, destination);
+    match Command::decode(value as u32, (value >> 32) as u32, true) {
+        Command::Interrupt => {
+            watch::note(vm, cpu, Sign::Alive);
+            Outcome::Pass
+        }
+        Command::Nothing => Outcome::Done,
+        Command::Startup(signal, destination) => {
+            vm.peers.send::<V>(cpu.number, signal, destination);
+            Outcome::Done
+        }
     }
-    command
 }
 
 /// The registers of the CPU that runs this.
@@ -77,12 +92,13 @@ impl<V: Vcpu> Device for Registers<'_, V> {
     }
 
     /// Registers are aligned words; of anything else the manual promises
-    /// nothing, and nothing happens.
+    /// nothing, and nothing happens. In x2APIC mode no APIC answers here. The
+    /// number stays what it is, as on newer CPUs: by it CPUs call each other.
     fn write(&mut self, at: u64, size: u8, value: u64) {
-        if size != 4 || !at.is_multiple_of(16) {
+        let (at, value) = (at as u16, value as u32);
+        if size != 4 || !register::is_writable(at) || V::apic_address().x2 {
             return;
         }
-        let (at, value) = (at as u16, value as u32);
         if at == register::COMMAND {
             let destination = V::read_apic(register::COMMAND_HIGH) >> 24;
             match Command::decode(value, destination, false) {
@@ -96,7 +112,7 @@ impl<V: Vcpu> Device for Registers<'_, V> {
         V::write_apic(at, value);
         if matches!(
             at,
-            register::ID | register::LOGICAL_DESTINATION | register::DESTINATION_FORMAT
+            register::LOGICAL_DESTINATION | register::DESTINATION_FORMAT
         ) {
             self.peers.note_address(self.number, V::apic_address());
         }

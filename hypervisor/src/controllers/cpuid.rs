@@ -9,27 +9,53 @@ use abi::call;
 use abi::discovery::{self, LEAF_FEATURES, LEAF_MAX, LEAF_PRINT, LEAF_RANGE_END, LEAF_SIGNATURE};
 use abi::handoff::Presence;
 use machine::{Memory, Vcpu};
-use x86::Exit;
-use x86::cpuid::{Leaf, Vendor};
+use x86::cpuid::{self, Leaf, Vendor};
+use x86::{Exit, Registers};
 
 /// Answers CPUID.
-#[inline]
 pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
     let Exit::Cpuid { leaf, subleaf } = *exit else {
         return Outcome::Pass;
     };
-    let answer = if is_ours(leaf, vm.presence) {
-        presence_leaf(leaf, V::VENDOR, vm.printer.as_ref())
+    answer(vm, &mut cpu.vcpu, leaf, subleaf);
+    Outcome::Done
+}
+
+/// Does CPUID of this leaf in the registers of `vcpu`.
+#[inline(always)]
+pub fn answer<V: Vcpu, M>(vm: &Vm<M>, vcpu: &mut V, leaf: u32, subleaf: u32) {
+    if leaf < 32 && ALTERED >> leaf & 1 == 0 {
+        put(vcpu.cpuid(leaf, subleaf), vcpu.registers_mut());
     } else {
-        let below = cpu.vcpu.cpuid(leaf, subleaf);
-        visible(leaf, subleaf, below, vm.presence, vm.features, &cpu.vcpu)
-    };
-    let registers = cpu.vcpu.registers_mut();
+        put(altered(vm, vcpu, leaf, subleaf), vcpu.registers_mut());
+    }
+}
+
+#[inline(always)]
+fn put(answer: Leaf, registers: &mut Registers) {
     registers.rax = u64::from(answer.eax);
     registers.rbx = u64::from(answer.ebx);
     registers.rcx = u64::from(answer.ecx);
     registers.rdx = u64::from(answer.edx);
-    Outcome::Done
+}
+
+/// Leaves below 32 of which the guest sees something else than the CPU says.
+const ALTERED: u32 = 1 << cpuid::FEATURES
+    | 1 << cpuid::POWER
+    | 1 << cpuid::EXTENDED_FEATURES
+    | 1 << cpuid::EXTENDED_STATE
+    | 1 << cpuid::PROCESSOR_TRACE
+    | 1 << cpuid::KEY_LOCKER
+    | 1 << cpuid::PCONFIG
+    | 1 << cpuid::LAST_BRANCH;
+
+#[inline(never)]
+fn altered<V: Vcpu, M>(vm: &Vm<M>, vcpu: &V, leaf: u32, subleaf: u32) -> Leaf {
+    if is_ours(leaf, vm.presence) {
+        return presence_leaf(leaf, V::VENDOR, vm.printer.as_ref());
+    }
+    let below = vcpu.cpuid(leaf, subleaf);
+    visible(leaf, subleaf, below, vm.presence, vm.features, vcpu)
 }
 
 fn is_ours(leaf: u32, presence: Presence) -> bool {

@@ -1,5 +1,5 @@
-//! NMIs, which arrive here first under VT-x and belong to the guest, and
-//! machine checks that hit the hypervisor.
+//! NMIs, which arrive here first and belong to the guest unless another CPU
+//! calls by one, and machine checks that hit the hypervisor.
 
 use crate::outcome::{Outcome, Stop};
 use crate::peers;
@@ -9,9 +9,6 @@ use x86::control::Cr4;
 use x86::exit::Instruction;
 use x86::{Exception, Exit};
 
-/// IRET among AMD-V's intercepts.
-const RETURN: u8 = x86::svm::exit::code::IRET as u8;
-
 /// Gives each to the guest as soon as it can take one.
 pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
     match exit {
@@ -19,7 +16,7 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
             cpu.vcpu.note_nmi();
             peers::serve(vm, cpu)
         }
-        Exit::Instruction(Instruction::Flow(RETURN)) => {
+        Exit::Instruction(Instruction::Iret) => {
             cpu.vcpu.end_nmi_handler();
             Outcome::Resume
         }

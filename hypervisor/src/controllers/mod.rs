@@ -17,6 +17,8 @@ pub mod nested_fault;
 pub mod port;
 pub mod print;
 pub mod shutdown;
+pub mod signs;
+pub mod sleep;
 pub mod startup;
 pub mod tasks;
 pub mod translations;

@@ -222,11 +222,70 @@ pub fn watches<V: Vcpu, M: Memory>(watches: &mut Watches<V, M>) {
     }
 }
 
-fn applies(rule: &Rule, vendor: Vendor) -> bool {
-    rule.vendor.is_none_or(|only| only == vendor)
+const fn applies(rule: &Rule, vendor: Vendor) -> bool {
+    match rule.vendor {
+        None => true,
+        Some(only) => only as u8 == vendor as u8,
+    }
 }
 
+/// Registers of each range that a vendor's bitmap has.
+const RANGE: u32 = 0x2000;
+/// All of them.
+const REGISTERS: usize = 3 * RANGE as usize;
+
+/// The place of a register that is in one of the ranges.
+#[inline]
+const fn place(number: u32) -> Option<usize> {
+    let range = match number & !(RANGE - 1) {
+        0 => 0,
+        0xc000_0000 => 1,
+        0xc001_0000 => 2,
+        _ => return None,
+    };
+    Some((range * RANGE + number % RANGE) as usize)
+}
+
+/// What the rules say of each, so that no access has to search them.
+type Policies = [Option<Policy>; REGISTERS];
+
+static OF_INTEL: Policies = policies(Vendor::Intel);
+static OF_AMD: Policies = policies(Vendor::Amd);
+
+const fn policies(vendor: Vendor) -> Policies {
+    let mut all = [None; REGISTERS];
+    let mut rules = RULES;
+    // From the last on: the first rule for a register counts.
+    while let Some((rule, rest)) = rules.split_last() {
+        let mut number = *rule.numbers.start();
+        while applies(rule, vendor) && number <= *rule.numbers.end() {
+            if let Some(place) = place(number)
+                && let Some((entry, _)) = all.split_at_mut(place).1.split_first_mut()
+            {
+                *entry = Some(rule.policy);
+            }
+            number += 1;
+        }
+        rules = rest;
+    }
+    all
+}
+
+#[inline]
 fn policy(number: u32, vendor: Vendor) -> Option<Policy> {
+    let all = match vendor {
+        Vendor::Intel => &OF_INTEL,
+        Vendor::Amd => &OF_AMD,
+    };
+    match place(number).and_then(|place| all.get(place)) {
+        Some(policy) => *policy,
+        None => of_others(number, vendor),
+    }
+}
+
+/// Of a register that is in no bitmap: it exits always.
+#[cold]
+fn of_others(number: u32, vendor: Vendor) -> Option<Policy> {
     let mut rules = RULES.iter().filter(|rule| applies(rule, vendor));
     let found = rules
         .find(|rule| rule.numbers.contains(&number))
@@ -238,16 +297,15 @@ fn policy(number: u32, vendor: Vendor) -> Option<Policy> {
 }
 
 /// Answers RDMSR and WRMSR.
-#[inline]
 pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
     match *exit {
-        Exit::ReadMsr { number } => match read(&cpu.vcpu, number) {
-            Some(value) => {
-                cpu.vcpu.registers_mut().set_edx_eax(value);
+        Exit::ReadMsr { number } => {
+            if answer_read(&mut cpu.vcpu, number) {
                 Outcome::Done
+            } else {
+                refuse(vm, cpu, number)
             }
-            None => refuse(vm, cpu, number),
-        },
+        }
         Exit::WriteMsr { number, value } => {
             if write(vm, cpu, number, value) {
                 Outcome::Done
@@ -257,6 +315,16 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         }
         _ => Outcome::Pass,
     }
+}
+
+/// Does RDMSR in the registers of `vcpu`; false for #GP.
+#[inline]
+pub fn answer_read<V: Vcpu>(vcpu: &mut V, number: u32) -> bool {
+    let value = read(vcpu, number);
+    if let Some(value) = value {
+        vcpu.registers_mut().set_edx_eax(value);
+    }
+    value.is_some()
 }
 
 /// #GP, which is odd where the CPU, and no policy, refuses: a system knows its
@@ -315,13 +383,19 @@ fn write<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, number: u32, value: u
 /// With several CPUs it stays where it is watched, and on: by it they call each
 /// other.
 fn write_apic_base<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, value: u64) -> bool {
-    let stays = value & msr::APIC_BASE_ADDRESS == apic::PAGE && value & apic::BASE_ENABLED != 0;
-    if in_reserved(vm, value) || (vm.peers.are_several() && !stays) {
+    if vm.peers.are_several() && !apic::is_usual(value) {
+        let what = format_args!("IA32_APIC_BASE = {value:#x}, refused");
+        vm.oddities.note(Oddity::Apic, what);
+        return false;
+    }
+    if in_reserved(vm, value) {
         return false;
     }
     let written = cpu.vcpu.write_msr(msr::APIC_BASE, value);
     if written && vm.peers.are_several() {
         vm.peers.note_address(cpu.number, V::apic_address());
+        let boot = value & apic::BASE_BOOT != 0;
+        vm.peers.note_boot(cpu.number, boot);
     }
     written
 }

@@ -7,21 +7,16 @@ use crate::peers;
 use crate::vm::{Cpu, Vm};
 use machine::{Memory, Vcpu};
 use x86::Exit;
-use x86::startup::Signal;
 
 /// A single CPU is the boot processor: INIT sends it to the reset vector, and it
 /// ignores start-up signals.
 pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
     match exit {
-        Exit::Init if vm.peers.are_several() => {
-            vm.oddities
-                .note(Oddity::Init, format_args!("by its hardware"));
-            vm.peers.receive(cpu.number, Signal::Init);
-            peers::serve(vm, cpu)
-        }
+        Exit::Init if vm.peers.are_several() => peers::receive_init(vm, cpu),
         Exit::Init => {
             let what = format_args!("the guest's CPU starts at the reset vector");
             vm.oddities.note(Oddity::Init, what);
+            cpu.vcpu.take_init();
             cpu.vcpu.reset();
             Outcome::Resume
         }

@@ -79,6 +79,7 @@ impl Memory for FakePool {
     fn watch_writes(&self, _: Gpa) -> Result<(), OutOfTables> {
         Err(OutOfTables)
     }
+    fn let_writes_through(&self, _: bool) {}
     fn types_changed(&self) -> bool {
         false
     }

@@ -62,7 +62,7 @@ pub fn one_of_each() -> Vec<Exit> {
         Instruction::UserWait,
         Instruction::Rsm,
         Instruction::DescriptorTable,
-        Instruction::Flow(0x74),
+        Instruction::Iret,
     ];
     let mut all = vec![
         Exit::Cpuid {

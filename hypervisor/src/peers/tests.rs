@@ -1,16 +1,20 @@
 //! CPUs that want things of each other, each a thread.
 
+mod watch;
+
 use super::*;
 use crate::fake::FakeVtx;
+use crate::fake::locked::Locked;
 use crate::vm::Features;
 use abi::handoff::Presence;
 use std::thread;
 
 /// A guest with so many CPUs, of which the first is the boot processor and each
 /// has its number in its APIC.
-fn vm(count: u32) -> Vm<()> {
-    let mut vm = Vm::new((), Presence::Leaf, Features::ALL);
+fn vm(count: u32) -> Vm<Locked> {
+    let mut vm = Vm::new(Locked::default(), Presence::Leaf, Features::ALL);
     vm.peers = Peers::new(count);
+    vm.ticks_per_second = 1 << 40;
     for number in 0..count {
         let address = Address {
             id: number,
@@ -63,6 +67,32 @@ fn who_is_alone_is_alone() {
             });
         }
     });
+}
+
+#[test]
+fn who_does_not_come_is_called_again_before_the_machine_stops() {
+    let mut vm = vm(3);
+    vm.ticks_per_second = 100;
+    for number in [1, 2] {
+        let other = Peer::default();
+        other.out.store(3, Release);
+        crate::fake::CALLED.take();
+        let cpu = cpu(0);
+        let begin = cpu.vcpu.ticks();
+        let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            await_out(vm.ticks_per_second, &cpu.vcpu, (number, &other), 1);
+        }));
+        let why = stopped.expect_err("it stops");
+        let why = why.downcast::<String>().expect("in words");
+        assert_eq!(*why, format!("CPU {number} was called and did not come"));
+        let waited = cpu.vcpu.ticks() - begin;
+        assert!((1000..1010).contains(&waited), "{waited}");
+        assert_eq!(
+            crate::fake::CALLED.take(),
+            [crate::fake::WHOEVER],
+            "once more"
+        );
+    }
 }
 
 #[test]
@@ -120,17 +150,45 @@ fn signals_go_to_whom_they_are_for_and_call_them() {
 }
 
 #[test]
+fn an_init_that_hit_the_hypervisor_is_taken_up_like_one_that_was_sent() {
+    let vm = vm(2);
+    let mut boot = cpu(0);
+    boot.vcpu.init = true;
+    assert_eq!(serve(&vm, &mut boot), Outcome::Moved);
+    assert_eq!(boot.vcpu.resets, 1);
+    assert_eq!(serve(&vm, &mut boot), Outcome::Resume, "once");
+    let vm = &vm;
+    let to_it = Destination::Physical(1);
+    vm.peers.send::<FakeVtx>(0, Signal::Startup(9), to_it);
+    let started = thread::scope(|scope| {
+        let other = scope.spawn(move || {
+            let mut other = cpu(1);
+            other.vcpu.init = true;
+            serve(vm, &mut other);
+            other.vcpu.started
+        });
+        let state = || State::from_word(vm.peers.all[1].state.load(Acquire));
+        while state() != State::Waiting {
+            thread::yield_now();
+        }
+        vm.peers.send::<FakeVtx>(0, Signal::Startup(8), to_it);
+        other.join().expect("it starts")
+    });
+    assert_eq!(started, Some(8), "the one behind the INIT");
+}
+
+#[test]
 fn one_that_cannot_or_does_not_come_keeps_all_out() {
     let unable = vm(2);
     unable.peers.decline(1);
     assert_eq!(unable.peers.gather(|| false), Together::Without(1));
-    assert!(!unable.peers.wait_for_decision());
+    assert!(!unable.peers.wait_for_decision(1));
     let late = vm(2);
     assert_eq!(late.peers.gather(|| true), Together::Without(1));
     assert_eq!(vm(1).peers.gather(|| true), Together::Yes);
     let all = &vm(3);
     thread::scope(|scope| {
-        let others = [1, 2].map(|_| scope.spawn(|| all.peers.wait_for_decision()));
+        let others = [1, 2].map(|number| scope.spawn(move || all.peers.wait_for_decision(number)));
         assert_eq!(all.peers.gather(|| false), Together::Yes);
         for other in others {
             assert!(other.join().expect("it only waits"));

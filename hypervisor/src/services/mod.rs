@@ -4,6 +4,7 @@
 mod bitvisor;
 #[cfg(feature = "breakable")]
 mod breakable;
+mod cpus;
 mod hello;
 mod info;
 mod log;
@@ -15,6 +16,7 @@ mod trace;
 mod vm;
 
 use crate::caller::Caller;
+use crate::counted::{self, Counted};
 use crate::failure::Failure;
 use crate::reply::Reply;
 use crate::vm::{Cpu, Vm};
@@ -28,13 +30,8 @@ use x86::Registers;
 /// Serves the call that `cpu` stopped at.
 #[inline]
 pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<Reply, Failure> {
-    let number = cpu.vcpu.registers().rax;
-    // The cheapest call does not even ask who calls.
-    if number == call::PING {
-        return Ok(u64::from(call::VERSION).into());
-    }
     let mut caller = Caller::new(vm, &cpu.vcpu);
-    let number = caller.argument(number);
+    let number = caller.argument(cpu.vcpu.registers().rax);
     caller.faults |= number & call::MAY_FAULT != 0;
     if number & call::AS_PROGRAM != 0 {
         caller = caller.as_program();
@@ -66,8 +63,8 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::PING => Ok(u64::from(call::VERSION).into()),
         call::PRINT => print::print(vm, rbx as u8),
         call::HELLO => Ok(hello::hello(vm, cpu, &hello::say).into()),
-        call::STATISTICS => Ok(statistics::write(vm, cpu, rbx).into()),
-        call::TRACE => trace::serve(vm, cpu, rbx),
+        call::STATISTICS => statistics::write(vm, cpu, rbx, rcx),
+        call::TRACE => trace::serve(vm, cpu, rbx, rcx),
         call::INFO => info::info(vm, cpu, caller, rbx, rcx),
         call::LIST => info::list(caller, [rbx, rcx], rdx),
         call::MEMORY_COPY => memory::copy(caller, [rbx, rcx, rdx]),
@@ -81,11 +78,11 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::LOG_READ => log::read(caller, &read_log, [rbx, rcx, rdx]),
         call::LOG_WRITE => log::write(vm, cpu, caller, &log::say, [rbx, rcx]),
         call::LOG_LEVEL => log::level(rbx),
-        call::STATISTICS_READ => statistics::read(cpu, caller, [rbx, rcx], rdx),
+        call::STATISTICS_READ => statistics::read(vm, cpu, caller, [rbx, rcx], [rdx, rsi]),
         call::ODDITIES_READ => statistics::oddities(vm, caller, [rbx, rcx], rdx),
-        call::STATISTICS_RESET => Ok(statistics::reset(cpu).into()),
-        call::TRACE_READ => trace::read(cpu, caller, [rbx, rcx], rdx),
-        call::TRACE_SWITCH => trace::switch(cpu, rbx),
+        call::STATISTICS_RESET => statistics::reset(vm, cpu, rbx),
+        call::TRACE_READ => trace::read(vm, cpu, caller, [rbx, rcx], [rdx, rsi]),
+        call::TRACE_SWITCH => trace::switch(vm, cpu, rbx, rcx),
         call::BUFFER_SHARE => memory::share(vm, caller, [rbx, rcx, rdx]),
         call::BUFFER_RELEASE => memory::release(vm, rbx),
         call::LOG_FILL => memory::shared(vm, rbx, |buffer| log::fill(buffer, &read_log, rcx)),
@@ -95,6 +92,7 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::DBGSH => Ok(shell::byte(vm, cpu, rbx).into()),
         call::LOG_SET_BUF => bitvisor::log_set_buf(caller, rbx, rcx),
         call::GET_STATUS => bitvisor::get_status(vm, cpu, caller, rbx, rcx),
+        call::CPUS_READ => cpus::read(vm, cpu, caller, [rbx, rcx], rdx),
         call::VM_CREATE => vm::create(vm, cpu, caller, [rbx, rcx]),
         call::VM_DESTROY => vm::destroy(vm, cpu, rbx),
         call::VM_LIST => vm::list(vm, cpu, caller, [rbx, rcx], rdx),
@@ -108,6 +106,11 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::VM_INJECT => vm::inject(vm, cpu, [rbx, rcx, rdx, rsi]),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
+}
+
+/// What is counted on the CPU with the number that the caller named.
+fn counted<V, M>(vm: &Vm<M>, cpu: &Cpu<V>, number: u64) -> Result<Counted, Failure> {
+    counted::of(vm, cpu, number).ok_or(Errno::InvalidArgument.into())
 }
 
 /// Whether row `number` lets `caller` in, who has these registers.

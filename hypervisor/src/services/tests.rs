@@ -6,6 +6,7 @@ mod counted;
 mod info;
 mod lines;
 mod programs;
+mod several;
 mod shared;
 mod shell;
 
@@ -171,7 +172,10 @@ fn statistics_come_in_parts_and_end() {
     let mut next = 0;
     loop {
         let before = lines.len();
-        next = statistics::write_to(&vm, &cpu, next, &mut |line| lines.push(line.to_string()));
+        next = statistics::write_to(&vm, &cpu, [next, 0], &mut |line| {
+            lines.push(line.to_string());
+        })
+        .expect("there is such a CPU");
         assert!(lines.len() - before <= 2);
         if next == 0 {
             break;
@@ -184,7 +188,8 @@ fn statistics_come_in_parts_and_end() {
             .iter()
             .all(|name| lines.iter().any(|line| line.contains(name)))
     );
-    assert_eq!(statistics::write_to(&vm, &cpu, u64::MAX, &mut |_| {}), 0);
+    let end = [u64::MAX, 0];
+    assert_eq!(statistics::write_to(&vm, &cpu, end, &mut |_| {}), Ok(0));
 }
 
 #[test]
@@ -193,17 +198,17 @@ fn a_trace_is_for_those_whose_config_asks_for_it() {
     for command in 0..3 {
         let none = Trace::new(&[]);
         assert_eq!(
-            trace::serve(&vm, &mut watched(none), command),
+            trace::serve(&vm, &watched(none), command, 0),
             Err(Failure::Refused(Errno::NoService))
         );
     }
-    let mut cpu = Cpu::new(FakeVtx::default());
+    let cpu = Cpu::new(FakeVtx::default());
     for (command, on) in [(0, false), (1, true)] {
-        assert_eq!(trace::serve(&vm, &mut cpu, command), Ok(0.into()));
+        assert_eq!(trace::serve(&vm, &cpu, command, 0), Ok(0.into()));
         assert_eq!(cpu.trace.is_on(), on);
     }
     assert_eq!(
-        trace::serve(&vm, &mut cpu, 3),
+        trace::serve(&vm, &cpu, 3, 0),
         Err(Failure::Refused(Errno::InvalidArgument))
     );
 }
@@ -232,7 +237,7 @@ fn a_trace_is_written_out_whole_though_the_port_is_busy_and_says_what_was_lost()
         lines.push(if cut { text[..10].to_owned() } else { text });
         !cut
     };
-    while trace::write_out(&vm, &mut cpu, &mut line) > 0 {}
+    while trace::write_out(&vm, cpu.trace, 0, &mut line) > 0 {}
     let records: Vec<_> = lines
         .iter()
         .filter_map(|line| Record::parse(line))

@@ -3,79 +3,89 @@
 //! the machine's owner asked for a trace in the config; and its ring would lose
 //! everything else to it.
 
-use super::Failure;
+use super::{Failure, counted};
 use crate::buffer::Buffer;
 use crate::caller::Caller;
 use crate::reply::Reply;
+use crate::trace::Trace;
 use crate::trace::ring::Reader;
 use crate::vm::{Cpu, Vm};
 use abi::record::TraceRecord;
 use abi::{Errno, report};
 use core::fmt::Arguments;
-use machine::{Memory, Vcpu, percpu, write_to_log_port};
+use machine::{Memory, Vcpu, write_to_log_port};
 
 /// Records written in one call. A serial port takes some hundredths of a second
 /// for them, in which the guest gets no interrupts.
 const BATCH: usize = 4;
 
-/// Does what `command` says, see [`abi::call::TRACE`].
-pub fn serve<V: Vcpu, M>(vm: &Vm<M>, cpu: &mut Cpu<V>, command: u64) -> Result<Reply, Failure> {
-    offered(cpu)?;
+/// Does what `command` says, see [`abi::call::TRACE`], with the trace of CPU
+/// `of`.
+pub fn serve<V: Vcpu, M>(
+    vm: &Vm<M>,
+    cpu: &Cpu<V>,
+    command: u64,
+    of: u64,
+) -> Result<Reply, Failure> {
+    let trace = offered(vm, cpu, of)?;
     match command {
-        0 => cpu.trace.switch(false),
-        1 => cpu.trace.switch(true),
-        2 => return Ok(write_out(vm, cpu, &mut write_to_log_port).into()),
+        0 => trace.switch(false),
+        1 => trace.switch(true),
+        2 => return Ok(write_out(vm, trace, of as u32, &mut write_to_log_port).into()),
         _ => return Err(Failure::Refused(Errno::InvalidArgument)),
     }
     Ok(0.into())
 }
 
-/// Gives the next records to `line`, and how far that is. Returns how many are
-/// left; what `line` does not take is one of them, and comes again.
-pub(super) fn write_out<V: Vcpu, M>(
+/// Gives the next records of CPU `number` to `line`, and how far that is.
+/// Returns how many are left; what `line` does not take is one of them, and
+/// comes again. Who else writes the same trace meanwhile waits.
+pub(super) fn write_out<M>(
     vm: &Vm<M>,
-    cpu: &mut Cpu<V>,
+    trace: &Trace,
+    number: u32,
     line: &mut dyn FnMut(Arguments<'_>) -> bool,
 ) -> u64 {
-    let number = percpu::number();
+    let mut so_far = trace.written.lock();
     for _ in 0..BATCH {
-        let mut reader = cpu.trace_reader;
-        let Some(record) = cpu.trace.read(&mut reader, number) else {
+        let mut reader = *so_far;
+        let Some(record) = trace.read(&mut reader, number) else {
             break;
         };
         if !line(format_args!("{record}")) {
             break;
         }
-        cpu.trace_reader = reader;
+        *so_far = reader;
     }
     let written = report::Written {
         cpu: number,
         hz: vm.ticks_per_second,
-        next: cpu.trace_reader.next,
-        lost: cpu.trace_reader.lost,
+        next: so_far.next,
+        lost: so_far.lost,
     };
     let taken = line(format_args!("{written}"));
-    cpu.trace.left(&cpu.trace_reader).max(u64::from(!taken))
+    trace.left(&so_far).max(u64::from(!taken))
 }
 
-/// Writes the records from number `next` on, as far as there is room. A number
-/// that no record has yet is waited for, like the next one.
+/// Writes the records of CPU `of` from number `next` on, as far as there is
+/// room. A number that no record has yet is waited for, like the next one.
 pub fn read<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
     cpu: &Cpu<V>,
     caller: &Caller<M>,
     room: [u64; 2],
-    next: u64,
+    [next, of]: [u64; 2],
 ) -> Result<Reply, Failure> {
-    offered(cpu)?;
+    let trace = offered(vm, cpu, of)?;
     let mut reader = Reader { next, lost: 0 };
-    let left = match next < cpu.trace.next() {
-        true => cpu.trace.left(&reader),
+    let left = match next < trace.next() {
+        true => trace.left(&reader),
         false => 0,
     };
     let buffer = Buffer::for_records(caller, room, TraceRecord::SIZE, left)?;
     let mut written = 0;
     for place in (0..buffer.length()).step_by(TraceRecord::SIZE) {
-        let Some(record) = cpu.trace.read(&mut reader, percpu::number()) else {
+        let Some(record) = trace.read(&mut reader, of as u32) else {
             break;
         };
         buffer.write(place, &TraceRecord::from(record).to_bytes())?;
@@ -84,18 +94,20 @@ pub fn read<V: Vcpu, M: Memory>(
     Ok(Reply::from(written).rbx(reader.next).rcx(reader.lost))
 }
 
-/// Starts or stops it. Returns what it was.
-pub fn switch<V: Vcpu>(cpu: &Cpu<V>, on: u64) -> Result<Reply, Failure> {
-    offered(cpu)?;
-    let before = cpu.trace.is_on();
+/// Starts or stops it on CPU `of`. Returns what it was.
+pub fn switch<V: Vcpu, M>(vm: &Vm<M>, cpu: &Cpu<V>, on: u64, of: u64) -> Result<Reply, Failure> {
+    let trace = offered(vm, cpu, of)?;
+    let before = trace.is_on();
     match on {
-        0 | 1 => cpu.trace.switch(on == 1),
+        0 | 1 => trace.switch(on == 1),
         _ => return Err(Errno::InvalidArgument.into()),
     }
     Ok(u64::from(before).into())
 }
 
-fn offered<V: Vcpu>(cpu: &Cpu<V>) -> Result<(), Failure> {
-    let offered = cpu.trace.is_possible();
-    offered.then_some(()).ok_or(Errno::NoService.into())
+/// The trace of CPU `of`, if the config asks for one.
+fn offered<V: Vcpu, M>(vm: &Vm<M>, cpu: &Cpu<V>, of: u64) -> Result<&'static Trace, Failure> {
+    let trace = counted(vm, cpu, of)?.trace;
+    let offered = trace.is_possible();
+    offered.then_some(trace).ok_or(Errno::NoService.into())
 }

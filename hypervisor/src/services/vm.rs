@@ -165,7 +165,7 @@ pub fn run<V: Vcpu, M: Memory>(
     from.read(0, &mut entry)?;
     let held = children::<V, M>(vm)?.hold(handle)?;
     let child = held.as_ref().ok_or(Errno::NotFound)?;
-    let exit = child.run(vm, cpu, vcpu, &VmEntry::from_bytes(&entry))?;
+    let exit = child.run(cpu, vcpu, &VmEntry::from_bytes(&entry))?;
     into.write(0, &exit.to_bytes())?;
     Ok(u64::from(exit.kind).into())
 }

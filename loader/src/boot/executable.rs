@@ -4,6 +4,7 @@
 //! page tables, and the firmware's are the guest's business.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use abi::Handoff;
 use abi::handoff::ROLE_FIRST;
@@ -47,13 +48,17 @@ pub(super) fn call(region: &Region, entry: u64, handoff: &mut Handoff) -> Result
     // `Image::load` put it at this address; `forbidding` found it mapped.
     let entry = unsafe { core::mem::transmute::<*const (), Entry>(address as *const ()) };
     interrupts::without_interrupts(|| change(&forbidding, region, |entry| entry & !NO_EXECUTE));
-    let others = Others::send(handoff.cpus.saturating_sub(1), entry, handoff);
+    let pages = region.base()..region.base() + region.size();
+    let others = Others::send(handoff.cpus.saturating_sub(1), entry, handoff, pages);
     let answer = others.map(|others| {
         let code = interrupts::without_interrupts(|| entry(handoff, ROLE_FIRST));
         let all_back = others.wait();
         Answer { code, all_back }
     });
-    interrupts::without_interrupts(|| change(&forbidding, region, |entry| entry | NO_EXECUTE));
+    // One that is late still runs there.
+    if answer.as_ref().map_or(true, |answer| answer.all_back) {
+        interrupts::without_interrupts(|| change(&forbidding, region, |entry| entry | NO_EXECUTE));
+    }
     answer.map_err(|error| Failure::NoOthers(error.status()))
 }
 
@@ -125,8 +130,13 @@ fn change(places: &[u64], region: &Region, new: impl Fn(u64) -> u64) {
     }
     // SAFETY: the value that the firmware had.
     unsafe { Cr0::write_raw(cr0) };
-    // Page by page, because reloading CR3 alone leaves global entries.
-    for page in (0..region.size()).step_by(PAGE as usize) {
-        tlb::flush(VirtAddr::new_truncate(region.base() + page));
+    forget(region.base()..region.base() + region.size());
+}
+
+/// Drops this CPU's translations of `pages`. Page by page, because reloading
+/// CR3 alone leaves global entries.
+pub(super) fn forget(pages: Range<u64>) {
+    for page in pages.step_by(PAGE as usize) {
+        tlb::flush(VirtAddr::new_truncate(page));
     }
 }

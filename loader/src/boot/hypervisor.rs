@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::region::Region;
 use super::survey::{self, Survey};
 use super::volume::{self, HYPERVISOR, HYPERVISOR_MAX};
-use super::{clock, console::say, executable, token};
+use super::{clock, console::say, executable, sleep, token};
 
 /// A hypervisor that runs, as one line for the console.
 pub(super) struct Running {
@@ -63,8 +63,14 @@ fn offer(config: &Config, token: Token) {
 }
 
 /// A machine of which not every CPU can be taken is not taken at all: one that
-/// is left out could reach everything.
+/// is left out could reach everything. Firmware does not start one that is
+/// switched off, but an operating system that changes the loop in which that
+/// one waits can.
 fn check_cpus(config: &Config, survey: &Survey) -> Result<(), Refusal> {
+    if survey.disabled > 0 {
+        let disabled = survey.disabled.into();
+        return Err(Refusal::DisabledCpus { disabled });
+    }
     let handled = match config.cpus {
         Cpus::One => 1,
         Cpus::All => handoff::CPUS_MAX,
@@ -111,6 +117,8 @@ fn describe(config: &Config, plan: &Plan, survey: &Survey, region: &Region) -> H
         print: u32::from(config.print),
         trace_size: config.trace,
         compat: config.compat.code(),
+        startup_watch: config.startup_watch.code(),
+        sleep: sleep::survey(),
         // Reserved in one piece with the region, behind it.
         pool_base: region.base() + region.size() - config.pool,
         pool_size: config.pool,

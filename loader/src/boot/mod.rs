@@ -12,6 +12,7 @@ mod others;
 mod panic;
 mod protocol;
 mod region;
+mod sleep;
 mod survey;
 mod token;
 mod volume;

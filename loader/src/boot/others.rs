@@ -3,6 +3,7 @@
 
 use alloc::boxed::Box;
 use core::ffi::c_void;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
@@ -11,8 +12,9 @@ use abi::handoff::ROLE_OTHER;
 use uefi::boot::{self, EventType, Tpl};
 use uefi::proto::pi::mp::MpServices;
 use uefi::{Event, Result};
+use x86_64::instructions::interrupts;
 
-use super::executable::Entry;
+use super::executable::{self, Entry};
 use super::protocol;
 
 /// How long they are waited for, in steps.
@@ -23,6 +25,8 @@ const STEPS: u32 = 200_000;
 struct Way {
     entry: Entry,
     handoff: *mut Handoff,
+    /// The region, which this CPU has made executable.
+    pages: Range<u64>,
     /// How many have come back, each as a guest or refused.
     back: AtomicU32,
 }
@@ -36,10 +40,16 @@ pub(super) struct Others {
 
 impl Others {
     /// Sends `count` others to `entry`, where they wait for this CPU.
-    pub(super) fn send(count: u32, entry: Entry, handoff: *mut Handoff) -> Result<Self> {
+    pub(super) fn send(
+        count: u32,
+        entry: Entry,
+        handoff: *mut Handoff,
+        pages: Range<u64>,
+    ) -> Result<Self> {
         let way = Box::leak(Box::new(Way {
             entry,
             handoff,
+            pages,
             back: AtomicU32::new(0),
         }));
         let mut others = Self {
@@ -70,32 +80,34 @@ impl Others {
     /// Waits until all are back. False: some are not, and may still use the
     /// hypervisor's memory.
     pub(super) fn wait(self) -> bool {
-        let mut steps = 0..STEPS;
-        let back = || self.way.back.load(Ordering::Acquire) == self.count;
-        let all = steps.any(|_| {
-            let back = back();
-            if !back {
-                boot::stall(STEP);
-            }
-            back
-        });
+        let all = comes(|| self.way.back.load(Ordering::Acquire) == self.count);
         if let Some(done) = self.done.filter(|_| all) {
             // The firmware notices on its own time that they are done; until
             // then it would refuse others its service.
-            let signalled = [done];
-            let _ = boot::wait_for_event(&signalled);
-            let [done] = signalled;
+            comes(|| matches!(boot::check_event(&done), Ok(true)));
             let _ = boot::close_event(done);
         }
         all
     }
 }
 
+/// Waits until `condition` holds. False: it does not in time.
+fn comes(condition: impl Fn() -> bool) -> bool {
+    (0..STEPS).any(|_| {
+        let holds = condition();
+        if !holds {
+            boot::stall(STEP);
+        }
+        holds
+    })
+}
+
 /// Runs on each of them, on a stack of the firmware's.
 extern "efiapi" fn go(way: *mut c_void) {
     // SAFETY: `start` passes a way, which is never freed.
     let way = unsafe { &*way.cast::<Way>() };
+    executable::forget(way.pages.clone());
     // Its answer is the first CPU's, too.
-    let _ = (way.entry)(way.handoff, ROLE_OTHER);
+    let _ = interrupts::without_interrupts(|| (way.entry)(way.handoff, ROLE_OTHER));
     way.back.fetch_add(1, Ordering::AcqRel);
 }

@@ -20,6 +20,8 @@ const IA32_MTRRCAP: u32 = 0xfe;
 /// The facts that decide how much memory the hypervisor needs.
 pub(super) struct Survey {
     pub(super) cpus: u32,
+    /// CPUs beyond those, which the firmware keeps in a loop of its own.
+    pub(super) disabled: u32,
     pub(super) map: Vec<Range>,
     pub(super) physical_bits: u32,
     pub(super) gib_pages: bool,
@@ -32,8 +34,10 @@ impl Survey {
         let cpuid = CpuId::new();
         let capacity = cpuid.get_processor_capacity_feature_info();
         let extended = cpuid.get_extended_processor_and_feature_identifiers();
+        let (cpus, disabled) = cpus();
         Self {
-            cpus: cpus(),
+            cpus,
+            disabled,
             map: map(),
             physical_bits: capacity
                 .map_or(PHYSICAL_BITS_DEFAULT, |c| c.physical_address_bits())
@@ -64,17 +68,20 @@ pub(super) fn vendor() -> &'static str {
     }
 }
 
-/// CPUs that the firmware has enabled. Where it does not say, as firmware for
-/// machines with one CPU may leave the service out, what CPUID allows for: one
-/// too many is a refusal, one too few would run outside the hypervisor.
-fn cpus() -> u32 {
-    let enabled = || {
+/// CPUs that the firmware has enabled, and those that it has not. Where it does
+/// not say, as firmware for machines with one CPU may leave the service out,
+/// what CPUID allows for: one too many is a refusal, one too few would run
+/// outside the hypervisor.
+fn cpus() -> (u32, u32) {
+    let counted = || {
         let handle = boot::get_handle_for_protocol::<MpServices>().ok()?;
         let services = protocol::open::<MpServices>(handle).ok()?;
         let count = services.get()?.get_number_of_processors().ok()?;
-        u32::try_from(count.enabled).ok()
+        let enabled = u32::try_from(count.enabled).ok()?;
+        let total = u32::try_from(count.total).ok()?;
+        Some((enabled.max(1), total.saturating_sub(enabled)))
     };
-    enabled().unwrap_or_else(possible_cpus).max(1)
+    counted().unwrap_or_else(|| (possible_cpus().max(1), 0))
 }
 
 /// Logical CPUs of this package that CPUID leaf 1 allows for.

@@ -8,8 +8,8 @@ use alloc::string::{String, ToString};
 
 use super::problem::quote;
 use super::{
-    Compat, Config, Cpus, LogLevel, LogPort, Memory, Next, OnFailure, Presence, TRACE_ALIGN,
-    TRACE_ON, Wrong,
+    Compat, Config, Cpus, LogLevel, LogPort, Memory, Next, OnFailure, Presence, StartupWatch,
+    TRACE_ALIGN, TRACE_ON, Wrong,
 };
 
 type Words<T> = &'static [(&'static str, T)];
@@ -23,6 +23,11 @@ const PRESENCE: Words<Presence> = &[
     ("hidden", Presence::Hidden),
 ];
 const CPUS: Words<Cpus> = &[("one", Cpus::One), ("all", Cpus::All)];
+const STARTUP_WATCH: Words<StartupWatch> = &[
+    ("auto", StartupWatch::Auto),
+    ("always", StartupWatch::Always),
+    ("until-up", StartupWatch::UntilUp),
+];
 const COMPAT: Words<Compat> = &[("none", Compat::None), ("bitvisor", Compat::BitVisor)];
 const LOG: Words<LogPort> = &[
     ("com1", LogPort::Com1),
@@ -69,6 +74,12 @@ impl Config {
             "trace" => put(&mut self.trace, trace(value), value, TRACE),
             "pool" => put(&mut self.pool, pool(value), value, POOL),
             "cpus" => word(&mut self.cpus, CPUS, value, "one or all"),
+            "startup_watch" => word(
+                &mut self.startup_watch,
+                STARTUP_WATCH,
+                value,
+                "auto, always or until-up",
+            ),
             "memory" => put(&mut self.memory, memory(value), value, MEMORY),
             "next" => put(&mut self.next, next(value), value, NEXT),
             "next_args" => put(&mut self.next_args, text(value), value, TEXT),
@@ -96,6 +107,7 @@ impl Config {
                 bytes => bytes.to_string(),
             },
             "cpus" => spell(self.cpus, CPUS),
+            "startup_watch" => spell(self.startup_watch, STARTUP_WATCH),
             "memory" => match self.memory {
                 Memory::Auto => "auto".to_owned(),
                 Memory::AtLeast(bytes) => bytes.to_string(),

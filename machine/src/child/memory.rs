@@ -132,6 +132,9 @@ impl Memory for PoolMemory {
         Err(OutOfTables)
     }
 
+    /// No write of a child's is watched.
+    fn let_writes_through(&self, _: bool) {}
+
     fn types_changed(&self) -> bool {
         false
     }

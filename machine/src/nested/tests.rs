@@ -244,6 +244,39 @@ fn rebuilding_changes_types_and_keeps_the_scrap_open() {
 }
 
 #[test]
+fn writes_to_a_device_exit_unless_they_are_let_through() {
+    const DEVICE: u64 = 0xfee0_0000;
+    let mtrrs = Mtrrs::none();
+    for format in [Format::Ept, Format::Npt] {
+        let mut built = build(plan(format), &mtrrs, 64).expect("enough");
+        built.nested.watch_writes(DEVICE, &mtrrs).expect("enough");
+        let tables = built.nested.tables();
+        let rights = |built: &Built| built.nested.find(DEVICE | 0xb0).rights;
+        for through in [false, true, false, true] {
+            built.nested.let_writes_through(through);
+            assert_eq!(rights(&built)[..2], [true, through]);
+            assert_eq!(built.translate(DEVICE | 0xb0), Some(DEVICE | 0xb0));
+            built.nested.rebuild(&mtrrs).expect("enough");
+            assert_eq!(rights(&built)[..2], [true, through], "built anew");
+        }
+        assert_eq!(built.nested.tables(), tables);
+    }
+}
+
+#[test]
+fn nothing_is_let_through_where_nothing_is_watched() {
+    let mut built = build(plan(Format::Ept), &Mtrrs::none(), 64).expect("enough");
+    let before: Vec<Table> = built.nested.pool.to_vec();
+    built.nested.let_writes_through(true);
+    assert!(
+        before
+            .iter()
+            .zip(&*built.nested.pool)
+            .all(|(a, b)| a.0 == b.0)
+    );
+}
+
+#[test]
 fn a_page_too_many_to_watch_changes_nothing() {
     let mtrrs = Mtrrs::none();
     let mut built = build(plan(Format::Ept), &mtrrs, 64).expect("enough");

@@ -15,7 +15,6 @@ use crate::child::pages::Block;
 use crate::instructions;
 use crate::nested::Format;
 use crate::vcpu::Vcpu;
-use core::arch::asm;
 use core::ptr::NonNull;
 use x86::control::{Efer, Rflags};
 use x86::segment::{Segment, SegmentName, TableRegister};
@@ -61,21 +60,14 @@ pub struct Own {
 // loaded; whoever has it alone may load it.
 unsafe impl Send for SvmCpu<true> {}
 
-/// Runs a child's vCPU until its next exit. Physical interrupts exit whatever
-/// its own flag says: with virtual masking the hypervisor's flag counts, which
-/// is set meanwhile; the global interrupt flag keeps them from the hypervisor.
-/// AMD APM volume 2, "Virtualizing RFLAGS.IF".
+/// Runs a child's vCPU until its next exit.
 ///
 /// # Safety
-/// As for [`enter::enter`].
-pub(super) unsafe fn enter(frame: *mut Frame) {
+/// As for [`enter::enter_child`].
+pub(super) unsafe fn enter(frame: &mut Frame) {
     let own = instructions::read_cr0();
-    // SAFETY: as the caller promises; the flag is clear again afterwards.
-    unsafe {
-        asm!("sti", options(nomem, nostack));
-        enter::enter(frame);
-        asm!("cli", options(nomem, nostack));
-    }
+    // SAFETY: as the caller promises.
+    unsafe { enter::enter_child(frame) };
     // QEMU 7.2 keeps the child's CR0 where it left long mode half entered.
     if instructions::read_cr0() != own {
         // SAFETY: what the register held.
@@ -89,9 +81,9 @@ fn controls(control: &mut Control, pointers: &Pointers) {
     control.tlb_control = TLB_FLUSH_ALL;
     control.virtual_interrupt = VIRTUAL_MASKING;
     control.intercept_exceptions = EXCEPTIONS;
-    control.intercept3 |= intercept3::INTR | intercept3::NMI | intercept3::RDPMC | intercept3::HLT;
+    control.intercept3 |= intercept3::INTR | intercept3::RDPMC | intercept3::HLT;
     control.intercept4 |= intercept4::RDTSCP
-        | intercept4::WBINVD
+        | intercept4::WRITE_BACKS
         | intercept4::MONITOR
         | intercept4::MWAIT
         | intercept4::RDPRU;
@@ -141,7 +133,7 @@ impl SvmCpu<true> {
             has_keys: host.has_keys,
             capabilities: host.capabilities,
             checked: CheckedEntries::default(),
-            nmis: Nmis::new(false),
+            nmis: Nmis::default(),
             seat: None,
             own: Some(Own {
                 passenger,
@@ -208,8 +200,9 @@ impl<const CHILD: bool> ChildVcpu<SvmCpu<CHILD>> for SvmCpu<true> {
         }
     }
 
-    /// Interrupts, NMIs and INIT stay pending behind the global interrupt flag,
-    /// and arrive again when the guest is entered.
+    /// Interrupts stay pending, and arrive again when the guest is entered. NMIs
+    /// and INIT went to their handlers when the global interrupt flag was set
+    /// behind the exit, which hold the guest.
     fn note_for_guest(&mut self, host: &SvmCpu<CHILD>, exit: &Exit) {
         if let Exit::Exception { .. } = exit {
             host.percpu.note_machine_check();

@@ -2,13 +2,20 @@
 //!
 //! While the guest runs, the hypervisor's stack pointer is not a stack but the
 //! end of the guest's register file, so that pushing is saving. Nothing can
-//! use it as a stack meanwhile: the global interrupt flag is clear from an
-//! exit on, and exceptions have stacks of their own.
+//! use it as a stack meanwhile: the global interrupt flag is clear around the
+//! guest, and exceptions have stacks of their own.
+//!
+//! Elsewhere in the hypervisor that flag is set: NMIs are told apart as they
+//! come, and nothing is held back while it works or waits. Its handlers note in
+//! a word what the guest must not be entered before, and the word is looked at
+//! behind CLGI, when nothing can change it any more.
 
-use core::arch::naked_asm;
+use crate::percpu::PerCpu;
+use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
 use x86::Registers;
-use x86::svm::vmcb::RAX_OFFSET;
+use x86::svm::exit::code::HELD;
+use x86::svm::vmcb::{EXIT_CODE_OFFSET, RAX_OFFSET};
 
 /// What the stub works on. The stub knows its layout.
 #[repr(C)]
@@ -51,23 +58,75 @@ impl Frame {
     }
 }
 
-/// Runs the guest until its next exit.
+/// Runs the guest until its next exit. Where something was noted it is not
+/// entered, and the exit is [`HELD`]: nothing else in the VMCB changed then.
+///
+/// It is part of its caller, who so saves only the registers that he has in
+/// use, and no callee all that a caller might have.
 ///
 /// # Safety
-/// SVM is enabled with a host save area, the global interrupt flag is clear,
-/// both VMCBs are there, and what the guest may touch by its nested tables is
-/// its own.
+/// SVM is enabled with a host save area, interrupts are off, GS leads to this
+/// CPU's block, both VMCBs are there, and what the guest may touch by its nested
+/// tables is its own.
+#[inline(always)]
+pub(crate) unsafe fn enter(frame: &mut Frame) {
+    // SAFETY: as the caller promises; the flag is set again afterwards.
+    unsafe {
+        asm!("clgi", options(nostack));
+        enter_held(frame);
+        asm!("stgi", options(nostack));
+    }
+}
+
+/// The same for a child. Physical interrupts make it exit whatever its own flag
+/// says: with virtual masking the hypervisor's flag counts, which is set
+/// meanwhile. They stay pending, as the global interrupt flag is clear for as long
+/// as that one is set. AMD APM volume 2, "Virtualizing RFLAGS.IF".
+///
+/// # Safety
+/// As for [`enter`].
+pub(crate) unsafe fn enter_child(frame: &mut Frame) {
+    // SAFETY: as the caller promises; both flags are as before afterwards.
+    unsafe {
+        asm!("clgi", "sti", options(nostack));
+        enter_held(frame);
+        asm!("cli", "stgi", options(nostack));
+    }
+}
+
+/// # Safety
+/// As for [`enter`], and the global interrupt flag is clear.
+#[inline(always)]
+unsafe fn enter_held(frame: &mut Frame) {
+    // SAFETY: as the caller promises. The stub leaves the stack as it was; of
+    // the registers that it changes, the compiler keeps the two to itself that
+    // are saved here.
+    unsafe {
+        asm!(
+            "push rbx",
+            "push rbp",
+            "call {entry}",
+            "pop rbp",
+            "pop rbx",
+            entry = sym entry_point,
+            inout("rdi") core::ptr::from_mut(frame) => _,
+            lateout("r12") _,
+            lateout("r13") _,
+            lateout("r14") _,
+            lateout("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+}
+
+/// Into the guest, with the frame in RDI, and back.
 #[unsafe(naked)]
-pub(crate) unsafe extern "sysv64" fn enter(frame: *mut Frame) {
+unsafe extern "sysv64" fn entry_point() {
     naked_asm!(
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
         "mov [rdi + {host_rsp}], rsp",
         "mov rax, [rdi + {vmcb}]",
+        "cmp byte ptr gs:[{noted}], 0",
+        "jne 2f",
         "mov rcx, [rdi]",
         "mov [rax + {rax}], rcx",
         "vmload rax",
@@ -107,13 +166,13 @@ pub(crate) unsafe extern "sysv64" fn enter(frame: *mut Frame) {
         "mov rax, [rsp + {host_vmcb}]",
         "vmload rax",
         "mov rsp, [rsp + {host_rsp}]",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
         "ret",
+        "2: mov ecx, {held}",
+        "mov [rax + {exit_code}], rcx",
+        "ret",
+        noted = const offset_of!(PerCpu, noted),
+        held = const HELD,
+        exit_code = const EXIT_CODE_OFFSET,
         host_rsp = const offset_of!(Frame, host_rsp),
         vmcb = const offset_of!(Frame, vmcb),
         host_vmcb = const offset_of!(Frame, host_vmcb),

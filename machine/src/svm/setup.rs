@@ -4,8 +4,9 @@
 use crate::firmware::Firmware;
 use crate::instructions::{read_msr, write_msr};
 use core::arch::asm;
-use x86::control::Efer;
+use x86::control::{DR6_RESET, Efer};
 use x86::msr;
+use x86::segment::Segment;
 use x86::svm::control::{NESTED_PAGING, TLB_FLUSH_ALL, intercept3, intercept4};
 use x86::svm::vmcb::{Control, Save, Vmcb, VmcbSegment};
 
@@ -19,18 +20,19 @@ pub(crate) struct Pointers {
     pub nested_root: u64,
 }
 
-/// Enables SVM with `save_area` for the hypervisor's state, holds interrupts
-/// and NMIs back for the guest, and stores in `host` what VMLOAD is to load
-/// after each exit.
+/// Enables SVM with `save_area` for the hypervisor's state, and stores in `host`
+/// what VMLOAD is to load after each exit. An INIT that hits the hypervisor, or
+/// that an exit reported and left pending, becomes #SX: its handler notes it. AMD
+/// APM volume 2, "INIT Intercept" and "VM_CR MSR".
 pub(crate) fn start(save_area: u64, host: u64) {
     // SAFETY: `support` found SVM, not disabled. The save area and the VMCB
-    // are static pages of their own. With the global interrupt flag clear no
-    // interrupt or NMI reaches the hypervisor.
+    // are static pages of their own. Interrupts stay off: the guest's flag
+    // decides over them while it runs, and the hypervisor has no use for them.
     unsafe {
         write_msr(msr::EFER, read_msr(msr::EFER) | Efer::SVME.bits());
         write_msr(msr::AMD_VM_HSAVE_PA, save_area);
         write_msr(msr::AMD_VM_CR, read_msr(msr::AMD_VM_CR) | msr::VM_CR_R_INIT);
-        asm!("clgi", options(nomem, nostack));
+        asm!("cli", options(nomem, nostack));
     }
     save(host);
 }
@@ -42,31 +44,17 @@ pub(crate) fn save(host: u64) {
     unsafe { asm!("vmsave rax", in("rax") host, options(nostack)) };
 }
 
-/// Takes an NMI that an exit reported: it stays pending behind the global
-/// interrupt flag, and goes to the hypervisor's handler.
-pub(crate) fn take_nmi() {
-    open_for_a_moment();
-}
-
-/// Takes an INIT that an exit reported. It stays pending behind the global
-/// interrupt flag, and the guest would exit for it for ever; with VM_CR.R_INIT
-/// set it becomes #SX for the hypervisor, whose handler only returns. AMD APM
-/// volume 2, "INIT Intercept" and "VM_CR MSR".
-pub(crate) fn take_init() {
-    open_for_a_moment();
-}
-
-fn open_for_a_moment() {
-    // SAFETY: interrupts are off; an NMI that gets through is noted by its
-    // handler, and #SX has one too.
-    unsafe { asm!("stgi", "nop", "clgi", options(nostack)) };
+/// Holds NMIs back until the next exit.
+pub(crate) fn hold_nmis() {
+    // SAFETY: SVM is on. The exit stub sets the flag again, whether or not it
+    // entered the guest.
+    unsafe { asm!("clgi", options(nomem, nostack)) };
 }
 
 /// Disables SVM.
 pub(crate) fn stop() {
     // SAFETY: called after `start` and when no guest is to run any more.
     unsafe {
-        asm!("stgi", options(nomem, nostack));
         write_msr(
             msr::AMD_VM_CR,
             read_msr(msr::AMD_VM_CR) & !msr::VM_CR_R_INIT,
@@ -84,10 +72,12 @@ pub(crate) fn fill(vmcb: &mut Vmcb, firmware: &Firmware, pointers: &Pointers) {
 }
 
 /// What exits: what must (VMRUN), what would reach around the hypervisor (the
-/// SVM instructions, INVD, INIT, shutdown, some MSRs), and what it serves
-/// (CPUID, calls). Interrupts and NMIs go to the guest directly.
+/// SVM instructions, INVD, INIT, shutdown, some MSRs), what it serves (CPUID,
+/// calls), and NMIs, by which other CPUs call. Interrupts go to the guest
+/// directly.
 pub(super) fn controls(control: &mut Control, pointers: &Pointers) {
     control.intercept3 = intercept3::INIT
+        | intercept3::NMI
         | intercept3::CPUID
         | intercept3::INVD
         | intercept3::INVLPGA
@@ -116,7 +106,7 @@ fn guest_registers(save: &mut Save, firmware: &Firmware) {
     save.cr2 = 0;
     save.efer = firmware.efer | Efer::SVME.bits();
     save.pat = firmware.pat;
-    save.dr6 = 0xffff_0ff0;
+    save.dr6 = DR6_RESET;
     save.dr7 = firmware.dr7;
     save.debug_control = firmware.debug_control;
     save.sysenter_cs = firmware.sysenter_cs;
@@ -161,4 +151,43 @@ fn table(limit: u16, base: u64) -> VmcbSegment {
         base,
         ..VmcbSegment::default()
     }
+}
+
+/// Segments and tables after INIT. AMD APM volume 2, "Processor
+/// Initialization State".
+pub(crate) fn reset_segments(save: &mut Save) {
+    let data = Segment {
+        selector: 0,
+        base: 0,
+        limit: 0xffff,
+        rights: 0x93,
+    };
+    let code = Segment {
+        selector: 0xf000,
+        base: 0xffff_0000,
+        limit: 0xffff,
+        rights: 0x9b,
+    };
+    let table = VmcbSegment {
+        limit: 0xffff,
+        ..VmcbSegment::default()
+    };
+    save.cs = code.into();
+    save.ss = data.into();
+    save.ds = data.into();
+    save.es = data.into();
+    save.fs = data.into();
+    save.gs = data.into();
+    save.ldtr = Segment {
+        rights: 0x82,
+        ..data
+    }
+    .into();
+    save.tr = Segment {
+        rights: 0x8b,
+        ..data
+    }
+    .into();
+    save.gdtr = table;
+    save.idtr = table;
 }

@@ -4,7 +4,7 @@ use super::block::{IO_MAP_PAGES, MSR_MAP_PAGES, MsrMap, segment};
 use super::checks;
 use super::child::{self, Own};
 use super::enter::{self, Frame};
-use super::nmis::Nmis;
+use super::nmis::{Nmis, Stepped, hold_for_call, hold_for_nmi};
 use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
@@ -12,23 +12,22 @@ use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
 use crate::child::boarding::{self, Seat};
 use crate::child::extended::EVERYWHERE;
 use crate::memory::GuestMemory;
-use crate::percpu::{self, PerCpu};
+use crate::percpu::{PerCpu, noted};
 use crate::region::Page;
 use crate::vcpu::{CodeSize, Vcpu};
 use crate::{guarded, instructions};
 use abi::refusal::Refusal;
-use core::fmt::Write;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
-use x86::control::{Cr0, Cr4, Efer, Rflags};
+use x86::control::{Cr0, Cr4, DR6_RESET, DR7_RESET, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
-use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP, intercept3};
+use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP, intercept4};
 use x86::svm::exit::{code, decode};
 use x86::svm::field::FIELDS;
-use x86::svm::vmcb::{Vmcb, VmcbSegment, blank};
+use x86::svm::vmcb::{Vmcb, blank};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers, msr};
 
@@ -77,13 +76,11 @@ impl SvmCpu {
         };
         setup::fill(vmcb, &boot.firmware, &pointers);
         setup::start(save_area, host_at);
-        let several = boot.handoff.cpus > 1;
-        if several {
-            vmcb.control.intercept3 |= intercept3::NMI;
-        }
         let block = core::ptr::from_mut(vmcb).cast();
         boot.percpu.block.store(block, Ordering::Release);
-        boot.percpu.set_describe(describe);
+        boot.percpu.set_describe(checks::describe);
+        boot.percpu.set_on_nmi(hold_for_nmi);
+        boot.percpu.set_on_call(hold_for_call);
         let mut cpu = Self {
             frame,
             vmcb: NonNull::from(vmcb),
@@ -96,7 +93,7 @@ impl SvmCpu {
             has_keys: boot.own.cr4 & Cr4::PKE.bits() != 0,
             capabilities: checks::capabilities(),
             checked: CheckedEntries::default(),
-            nmis: Nmis::new(several),
+            nmis: Nmis::default(),
             seat: None,
             own: None,
         };
@@ -108,32 +105,6 @@ impl SvmCpu {
     pub fn leave(self) {
         setup::stop();
     }
-}
-
-fn describe(out: &mut dyn Write) {
-    let block = percpu::current().map(|percpu| percpu.block.load(Ordering::Acquire));
-    let vmcb = block.unwrap_or(core::ptr::null_mut()).cast::<Vmcb>();
-    // SAFETY: set before this is named for reports; the VMCB is static, and
-    // the CPU that would write it is busy with this report.
-    let Some(vmcb) = (unsafe { vmcb.as_ref() }) else {
-        return;
-    };
-    let _ = writeln!(
-        out,
-        "guest: exit code {:#x} info {:#x} {:#x} cs:rip {:x}:{:#x} cr0 {:#x} cr3 {:#x} cr4 {:#x} efer {:#x}",
-        vmcb.control.exit_code,
-        vmcb.control.exit_info1,
-        vmcb.control.exit_info2,
-        vmcb.save.cs.selector,
-        vmcb.save.rip,
-        vmcb.save.cr0,
-        vmcb.save.cr3,
-        vmcb.save.cr4,
-        vmcb.save.efer,
-    );
-    checks::broken(vmcb, &checks::capabilities(), &mut |broken| {
-        let _ = writeln!(out, "broken rule {broken}");
-    });
 }
 
 impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
@@ -158,15 +129,18 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
                 false => enter::enter(self.frame),
             }
         }
+        let exit = decode(&self.vmcb().control, &self.frame.registers);
+        if matches!(exit, Exit::PreemptionTimer) {
+            return self.held();
+        }
         self.vmcb_mut().control.tlb_control = TLB_KEEP;
         self.vmcb_mut().control.entry_event = 0;
-        let exit = decode(&self.vmcb().control, &self.frame.registers);
         if let Exit::EntryFailed(failure) = exit
             && (!CHILD || boarding::may_explain())
         {
             checks::explain(self.vmcb(), &self.capabilities, failure);
         }
-        if self.nmis.is_stepping() {
+        if self.nmis.are_stepping() {
             return self.stepped(exit);
         }
         exit
@@ -352,32 +326,51 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
         Event::from_words(word as u32, (word >> 32) as u32)
     }
 
-    /// Only where there are several CPUs: with one, NMIs go to the guest
-    /// directly, and wait while the global interrupt flag is clear.
+    /// The NMI stayed pending behind the global interrupt flag, and went to its
+    /// handler when the exit stub set that: it is noted, and was judged, already.
     fn note_nmi(&mut self) {
-        setup::take_nmi();
-        if self.nmis.are_blocked() {
-            self.percpu.merge_nmis();
-        }
-        self.deliver_nmi();
+        self.end_call();
     }
 
-    /// One that cannot be given to the guest, because it handles one, waits for
-    /// the end of that.
+    /// A call that comes after this holds the guest again.
+    fn end_call(&mut self) {
+        self.percpu.seen_to(noted::CALL);
+    }
+
+    fn take_init(&mut self) -> bool {
+        self.percpu.take_init()
+    }
+
+    /// The word is cleared before the NMIs are looked at: one that arrives after
+    /// that sets it again. One that cannot be given to the guest, because it
+    /// handles one, waits for the end of that, and alone: a CPU holds no more
+    /// back.
     fn deliver_nmi(&mut self) {
-        if !self.nmis.are_blocked() && self.percpu.take_nmi() {
-            self.vmcb_mut().control.entry_event = u64::from(event::NMI);
-            let Self { nmis, vmcb, .. } = self;
-            // SAFETY: as for `vmcb_mut`.
-            nmis.begin(&mut unsafe { vmcb.as_mut() }.control);
+        let percpu = self.percpu;
+        percpu.seen_to(noted::NMI);
+        if !percpu.has_nmi() {
+            return;
+        }
+        let injects = self.event().is_some_and(|event| !event.is_instruction());
+        let (nmis, vmcb) = self.nmis_and_vmcb();
+        if injects {
+            percpu.hold_for(noted::BEHIND);
+        } else if nmis.are_blocked(vmcb) {
+            nmis.step(vmcb);
+            percpu.merge_nmis();
+        } else if percpu.take_nmi() {
+            vmcb.control.entry_event = u64::from(event::NMI);
+            nmis.begin(&mut vmcb.control);
         }
     }
 
+    /// An NMI that waits is given to the guest behind the IRET.
     fn end_nmi_handler(&mut self) {
-        let waits = self.percpu.has_nmi();
-        let Self { nmis, vmcb, .. } = self;
-        // SAFETY: as for `vmcb_mut`.
-        nmis.end(unsafe { vmcb.as_mut() }, waits);
+        let (nmis, vmcb) = self.nmis_and_vmcb();
+        nmis.end(vmcb);
+        if self.percpu.has_nmi() {
+            self.percpu.hold_for(noted::NMI);
+        }
     }
 
     /// AMD-V has no activity state: the guest goes on behind HLT, which a guest
@@ -401,7 +394,6 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
         }
     }
 
-    /// Held back by the global interrupt flag, it reaches the guest by itself.
     fn take_machine_check(&mut self) -> bool {
         self.percpu.take_machine_check()
     }
@@ -426,6 +418,24 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
         self.msr_map.intercept(number, read, write);
     }
 
+    fn intercept_write_backs(&mut self, exits: bool) {
+        let word = &mut self.vmcb_mut().control.intercept4;
+        let bit = intercept4::WRITE_BACKS;
+        *word = if exits { *word | bit } else { *word & !bit };
+    }
+
+    /// The guest's value is in the VMCB while the hypervisor runs; the CPU is
+    /// asked whether it takes it.
+    fn set_system_call_entry(&mut self, value: u64) -> bool {
+        // SAFETY: the hypervisor makes no system calls, and the next entry
+        // loads the guest's value.
+        let accepted = unsafe { guarded::write_msr(msr::LSTAR, value) };
+        if accepted {
+            self.vmcb_mut().save.lstar = value;
+        }
+        accepted
+    }
+
     fn flush_nested(&mut self) {
         self.vmcb_mut().control.tlb_control = if self.support.flush_by_asid {
             TLB_FLUSH_GUEST
@@ -445,20 +455,20 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
         save.cr3 = 0;
         save.cr4 = 0;
         save.efer = Efer::SVME.bits();
-        save.dr6 = 0xffff_0ff0;
-        save.dr7 = 0x400;
+        save.dr6 = DR6_RESET;
+        save.dr7 = DR7_RESET;
         save.rip = 0xfff0;
         save.rsp = 0;
         save.rflags = Rflags::FIXED.bits();
         save.cpl = 0;
         self.vmcb_mut().control.interrupt_shadow = 0;
         self.vmcb_mut().control.entry_event = 0;
-        self.reset_segments();
-        setup::take_init();
-        let Self { nmis, vmcb, .. } = self;
-        // SAFETY: as for `vmcb_mut`.
-        nmis.forget(unsafe { vmcb.as_mut() });
+        setup::reset_segments(&mut self.vmcb_mut().save);
+        let (nmis, vmcb) = self.nmis_and_vmcb();
+        nmis.forget(vmcb);
+        self.percpu.seen_to(noted::NMI | noted::BEHIND);
         while self.percpu.take_nmi() {}
+        instructions::reset_debug_registers();
         // CR0, CR3, CR4 and EFER changed without the CPU's noticing.
         self.flush_nested();
     }
@@ -499,12 +509,63 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
 
 impl<const CHILD: bool> SvmCpu<CHILD> {
     /// An exit while the guest's IRET was stepped over: behind it, an NMI that
-    /// waited is due.
+    /// waited is due, but after the guest's own trap there.
     #[cold]
     fn stepped(&mut self, exit: Exit) -> Exit {
-        let Self { nmis, vmcb, .. } = self;
+        let (nmis, vmcb) = self.nmis_and_vmcb();
+        match nmis.stepped(vmcb, exit) {
+            Stepped::Not | Stepped::Fault => exit,
+            Stepped::Over => Exit::NmiWindow,
+            Stepped::Trap => {
+                self.percpu.hold_for(noted::NMI);
+                exit
+            }
+        }
+    }
+
+    /// The guest was not entered. What was to be injected is still to be, as if
+    /// its delivery had been broken off.
+    #[cold]
+    fn held(&mut self) -> Exit {
+        if CHILD {
+            return self.turned_away();
+        }
+        let held_for = self.percpu.noted.load(Ordering::Acquire);
+        if held_for == noted::BEHIND {
+            return self.enter_with_nmi_behind();
+        }
+        let control = &mut self.vmcb_mut().control;
+        control.exit_event = control.entry_event;
+        control.entry_event = 0;
+        if held_for & noted::CALL != 0 {
+            Exit::PreemptionTimer
+        } else {
+            Exit::NmiWindow
+        }
+    }
+
+    /// A child was not entered, as the guest is to see to something first. What
+    /// was to be injected into the child stays so.
+    fn turned_away(&mut self) -> Exit {
+        self.vmcb_mut().control.exit_event = 0;
+        Exit::PreemptionTimer
+    }
+
+    /// AMD-V has no window that opens behind an injected event: an NMI that this
+    /// CPU sends itself makes the guest exit there. Without a local APIC the
+    /// guest's NMI waits for the next exit.
+    fn enter_with_nmi_behind(&mut self) -> Exit {
+        setup::hold_nmis();
+        self.percpu.seen_to(noted::BEHIND);
+        self.percpu.call_self();
+        let exit = self.enter();
+        self.percpu.hold_for(noted::NMI);
+        exit
+    }
+
+    fn nmis_and_vmcb(&mut self) -> (&mut Nmis, &mut Vmcb) {
         // SAFETY: as for `vmcb_mut`.
-        nmis.stepped(unsafe { vmcb.as_mut() }, exit)
+        (&mut self.nmis, unsafe { self.vmcb.as_mut() })
     }
 
     fn check_before_entry(&mut self) {
@@ -543,45 +604,5 @@ impl<const CHILD: bool> SvmCpu<CHILD> {
             instructions::write_msr(x86::msr::EFER, before);
             accepted
         }
-    }
-
-    /// Segments and tables after INIT. AMD APM volume 2, "Processor
-    /// Initialization State".
-    fn reset_segments(&mut self) {
-        let data = Segment {
-            selector: 0,
-            base: 0,
-            limit: 0xffff,
-            rights: 0x93,
-        };
-        let code = Segment {
-            selector: 0xf000,
-            base: 0xffff_0000,
-            limit: 0xffff,
-            rights: 0x9b,
-        };
-        let table = VmcbSegment {
-            limit: 0xffff,
-            ..VmcbSegment::default()
-        };
-        let save = &mut self.vmcb_mut().save;
-        save.cs = code.into();
-        save.ss = data.into();
-        save.ds = data.into();
-        save.es = data.into();
-        save.fs = data.into();
-        save.gs = data.into();
-        save.ldtr = Segment {
-            rights: 0x82,
-            ..data
-        }
-        .into();
-        save.tr = Segment {
-            rights: 0x8b,
-            ..data
-        }
-        .into();
-        save.gdtr = table;
-        save.idtr = table;
     }
 }

@@ -68,6 +68,9 @@ impl Fields for Vmcs {
         unsafe {
             asm!("vmread {}, {}", out(reg) value, in(reg) field.encoding(),
                  options(nomem, nostack));
+            // VMREAD clears what the field does not fill, which the compiler
+            // need not do again. Intel SDM volume 3, "VMREAD".
+            core::hint::assert_unchecked(value <= W::MAX);
         }
         W::from_raw(value)
     }

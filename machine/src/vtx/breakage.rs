@@ -9,7 +9,7 @@ use x86::broken::Trial;
 use x86::vtx::checks::Capabilities;
 use x86::vtx::checks::breakages::{self, Change};
 use x86::vtx::control::processor;
-use x86::vtx::exit::ENTRY_FAILED;
+use x86::vtx::exit::{ENTRY_FAILED, NOT_ENTERED};
 use x86::vtx::field::{self, Fields};
 
 /// The most changes of one row.
@@ -34,9 +34,9 @@ pub(crate) fn enter_broken(
     }
     // SAFETY: the same guest as ever. A rule of the hypervisor's own state is
     // broken only where the CPU is known to look before it enters.
-    let entered = unsafe { enter::enter(frame) } == 0;
+    let reason = unsafe { enter::enter(frame) };
     let mut trial = Trial {
-        refusal: refusal(vmcs, entered),
+        refusal: refusal(vmcs, reason),
         ..Trial::default()
     };
     checks::broken(vmcs, capabilities, &mut |broken| {
@@ -50,12 +50,11 @@ pub(crate) fn enter_broken(
     Some(trial)
 }
 
-fn refusal(vmcs: &Vmcs, entered: bool) -> u8 {
-    let reason = vmcs.read(field::EXIT_REASON);
-    match entered {
-        false => vmcs.read(field::INSTRUCTION_ERROR) as u8,
-        true if reason & ENTRY_FAILED != 0 => reason as u8,
-        true => 0,
+fn refusal(vmcs: &Vmcs, reason: u32) -> u8 {
+    match reason {
+        NOT_ENTERED => vmcs.read(field::INSTRUCTION_ERROR) as u8,
+        failed if failed & ENTRY_FAILED != 0 => failed as u8,
+        _ => 0,
     }
 }
 

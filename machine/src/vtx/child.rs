@@ -311,7 +311,6 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
         host.percpu.set_on_nmi(open_nmi_window);
         host.percpu.set_on_call(leave_at_once);
         clear(own.at);
-        self.frame.forget_launch();
         if host.percpu.take_visit() {
             open_nmi_window();
             leave_at_once();
@@ -335,18 +334,18 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
         }
     }
 
-    /// Interrupts stay pending, as they are not acknowledged; an NMI is taken by
-    /// its exit.
+    /// Interrupts stay pending, as they are not acknowledged; an NMI and an INIT
+    /// are taken by their exits.
     fn note_for_guest(&mut self, host: &VtxCpu<CHILD>, exit: &Exit) {
         match exit {
             Exit::Nmi => {
-                exceptions::stop_with_others();
                 if !host.percpu.take_call() {
                     host.percpu.add_nmi();
                 }
                 host.percpu.visit();
                 instructions::unblock_nmis();
             }
+            Exit::Init => host.percpu.note_init(),
             Exit::Exception { .. } => host.percpu.note_machine_check(),
             _ => {}
         }

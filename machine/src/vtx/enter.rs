@@ -5,9 +5,11 @@
 //! use it as a stack meanwhile: interrupts are off, and exceptions and NMIs
 //! have stacks of their own.
 
-use core::arch::naked_asm;
+use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
 use x86::Registers;
+use x86::vtx::exit::NOT_ENTERED;
+use x86::vtx::field;
 
 /// What the stubs work on. The stubs know its layout.
 #[repr(C)]
@@ -17,8 +19,6 @@ pub(crate) struct Frame {
     pub registers: Registers,
     /// The hypervisor's stack pointer while the guest runs.
     host_rsp: u64,
-    /// 1 once the VMCS was launched: it must be resumed from then on.
-    launched: u64,
 }
 
 impl Frame {
@@ -26,13 +26,7 @@ impl Frame {
         Self {
             registers,
             host_rsp: 0,
-            launched: 0,
         }
-    }
-
-    /// The VMCS was cleared: it must be launched next.
-    pub(crate) fn forget_launch(&mut self) {
-        self.launched = 0;
     }
 
     /// What HOST_RSP must be.
@@ -44,25 +38,51 @@ impl Frame {
 const _: () = assert!(offset_of!(Frame, registers) == 0);
 const _: () = assert!(offset_of!(Frame, host_rsp) == size_of::<Registers>());
 
-/// Runs the guest until its next exit: 0. Or the entry fails: 1 with an error
-/// number in the VMCS, 2 without a current VMCS.
+/// Of VMRESUME. Intel SDM volume 3, "VM Instruction Error Numbers".
+const NOT_LAUNCHED: u32 = 5;
+
+/// Runs the guest until its next exit: the exit's reason, or [`NOT_ENTERED`].
+///
+/// It is part of its caller, who so saves only the registers that he has in
+/// use, and no callee all that a caller might have.
 ///
 /// # Safety
 /// The VMCS is current, its host state leads to [`exit_point`] with HOST_RSP
 /// at `frame`'s end of registers, and what the guest may touch by its nested
 /// tables is its own.
+#[inline(always)]
+pub(crate) unsafe fn enter(frame: &mut Frame) -> u32 {
+    let reason;
+    // SAFETY: as the caller promises. The stubs leave the stack as it was; of
+    // the registers that they change, the compiler keeps the two to itself that
+    // are saved here.
+    unsafe {
+        asm!(
+            "push rbx",
+            "push rbp",
+            "call {entry}",
+            "pop rbp",
+            "pop rbx",
+            entry = sym entry_point,
+            inout("rdi") core::ptr::from_mut(frame) => _,
+            lateout("eax") reason,
+            lateout("r12") _,
+            lateout("r13") _,
+            lateout("r14") _,
+            lateout("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+    reason
+}
+
+/// Into the guest, with the frame in RDI. Returns only if that fails;
+/// otherwise [`exit_point`] returns in its place. No flag here remembers
+/// whether the VMCS was launched before: VMRESUME says it, and at most once.
 #[unsafe(naked)]
-pub(crate) unsafe extern "sysv64" fn enter(frame: *mut Frame) -> u64 {
+unsafe extern "sysv64" fn entry_point() {
     naked_asm!(
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
-        "push rdi",
         "mov [rdi + {host_rsp}], rsp",
-        "cmp qword ptr [rdi + {launched}], 0",
         "mov rax, [rdi]",
         "mov rbx, [rdi + 8]",
         "mov rcx, [rdi + 16]",
@@ -78,24 +98,23 @@ pub(crate) unsafe extern "sysv64" fn enter(frame: *mut Frame) -> u64 {
         "mov r14, [rdi + 104]",
         "mov r15, [rdi + 112]",
         "mov rdi, [rdi + 40]",
-        "je 2f",
         "vmresume",
-        "jmp 3f",
-        "2: vmlaunch",
-        // Only a failed entry comes here, on the same stack: carry says that
-        // no VMCS was current.
-        "3: mov eax, 1",
-        "adc eax, 0",
-        "pop rdi",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
+        // Only a failed entry comes here, on the same stack, with the guest's
+        // registers; carry says that no VMCS is current.
+        "jc 2f",
+        "push rax",
+        "mov eax, {error}",
+        "vmread rax, rax",
+        "cmp eax, {not_launched}",
+        "pop rax",
+        "jne 2f",
+        "vmlaunch",
+        "2: mov eax, {not_entered}",
         "ret",
         host_rsp = const offset_of!(Frame, host_rsp),
-        launched = const offset_of!(Frame, launched),
+        error = const field::INSTRUCTION_ERROR.encoding(),
+        not_launched = const NOT_LAUNCHED,
+        not_entered = const NOT_ENTERED,
     )
 }
 
@@ -120,17 +139,10 @@ pub(crate) unsafe extern "sysv64" fn exit_point() {
         "push rbx",
         "push rax",
         "mov rsp, [rsp + {host_rsp}]",
-        "pop rdi",
-        "mov qword ptr [rdi + {launched}], 1",
-        "xor eax, eax",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
+        "mov eax, {reason}",
+        "vmread rax, rax",
         "ret",
         host_rsp = const offset_of!(Frame, host_rsp),
-        launched = const offset_of!(Frame, launched),
+        reason = const field::EXIT_REASON.encoding(),
     )
 }

@@ -18,6 +18,8 @@ pub struct Support {
     pub(crate) preemption_timer: bool,
     pub(crate) processor: u32,
     pub(crate) secondary: u32,
+    /// Whether WBINVD can exit, which several CPUs need.
+    pub(crate) write_backs: bool,
     pub(crate) exit: u32,
     pub(crate) entry: u32,
     /// IA32_VMX_EPT_VPID_CAP.
@@ -37,12 +39,16 @@ impl Support {
 
     /// What several CPUs need of this one beside.
     pub fn calls(&self) -> Result<(), Refusal> {
-        let needed = Allowed {
-            msr: msr::VMX_PIN_CONTROLS,
-            value: u64::from(self.preemption_timer) * (u64::from(pin::PREEMPTION_TIMER) << 32),
+        let lacks = Refusal::NoVtxControl {
+            msr: u64::from(msr::VMX_PIN_CONTROLS),
+            bits: u64::from(pin::PREEMPTION_TIMER),
         };
-        let word = needed.adjust(pin::PREEMPTION_TIMER, 0);
-        word.map(drop).map_err(lacks)
+        self.preemption_timer.then_some(()).ok_or(lacks)?;
+        let lacks = Refusal::NoVtxControl {
+            msr: u64::from(msr::VMX_SECONDARY_CONTROLS),
+            bits: u64::from(secondary::WRITE_BACKS),
+        };
+        self.write_backs.then_some(()).ok_or(lacks)
     }
 
     /// The same for a child, of which more exits, and which is offered less.
@@ -67,7 +73,7 @@ impl Support {
             secondary: adjust(
                 msr::VMX_SECONDARY_CONTROLS,
                 secondary,
-                secondary::WBINVD_EXITS,
+                secondary::WRITE_BACKS,
             )?,
             exit: adjust(msr::VMX_EXIT_CONTROLS, self.exit, saved)?,
             ..*self
@@ -135,6 +141,7 @@ fn controls(basic: u64) -> Result<Support, Refusal> {
         });
     }
     let (secondary, ept_vpid) = nested_paging(basic)?;
+    let secondaries = allowed(basic, msr::VMX_SECONDARY_CONTROLS);
     // Without NMI exiting an NMI could not be held back for a guest that is in
     // its NMI handler.
     let pins = allowed(basic, msr::VMX_PIN_CONTROLS);
@@ -168,6 +175,7 @@ fn controls(basic: u64) -> Result<Support, Refusal> {
         preemption_timer,
         processor,
         secondary,
+        write_backs: secondaries.may() & secondary::WRITE_BACKS != 0,
         exit,
         entry,
         ept_vpid,

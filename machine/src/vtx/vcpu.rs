@@ -13,19 +13,18 @@ use crate::memory::GuestMemory;
 use crate::percpu::PerCpu;
 use crate::region::Page;
 use crate::vcpu::{CodeSize, Vcpu};
-use crate::{instructions, percpu};
+use crate::{guarded, instructions, percpu};
 use abi::refusal::Refusal;
 use core::arch::asm;
 use core::fmt::Write;
-use x86::control::{Cr0, Cr4, Efer, Rflags};
+use x86::control::{Cr0, Cr4, DR6_RESET, DR7_RESET, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
-use x86::exit::EntryFailure;
-use x86::msr::DEBUG_CONTROL_BTF;
+use x86::msr::{DEBUG_CONTROL_BTF, LSTAR};
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::vtx::checks::Capabilities;
-use x86::vtx::control::{entry, pin, processor};
-use x86::vtx::exit::{ENTRY_FAILED, decode};
+use x86::vtx::control::{entry, pin, processor, secondary};
+use x86::vtx::exit::decode;
 use x86::vtx::field::{self, Fields};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers};
@@ -126,25 +125,6 @@ impl<const CHILD: bool> VtxCpu<CHILD> {
             checked.note(&broken);
         });
     }
-
-    /// The entry failed: `entered` says whether as an exit, or as an
-    /// instruction that did nothing.
-    #[cold]
-    fn failed(&self, entered: bool) -> Exit {
-        let exit = if entered {
-            let reason = self.vmcs.read(field::EXIT_REASON);
-            decode(reason, &self.frame.registers, &self.vmcs)
-        } else {
-            let number = self.vmcs.read(field::INSTRUCTION_ERROR);
-            Exit::EntryFailed(EntryFailure::Instruction(number))
-        };
-        if let Exit::EntryFailed(failure) = exit
-            && (!CHILD || boarding::may_explain())
-        {
-            checks::explain(&self.vmcs, &self.capabilities, failure);
-        }
-        exit
-    }
 }
 
 /// Runs in the NMI handler: the VMCS is current on this CPU from before the
@@ -212,12 +192,14 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
         }
         // SAFETY: `new` made the VMCS current and led its host state to the
         // stub and this frame; the nested tables leave out the hypervisor.
-        let entered = unsafe { enter::enter(self.frame) } == 0;
-        let reason = self.vmcs.read(field::EXIT_REASON);
-        if !entered || reason & ENTRY_FAILED != 0 {
-            return self.failed(entered);
+        let reason = unsafe { enter::enter(self.frame) };
+        let exit = decode(reason, &self.frame.registers, &self.vmcs);
+        if let Exit::EntryFailed(failure) = exit
+            && (!CHILD || boarding::may_explain())
+        {
+            checks::explain(&self.vmcs, &self.capabilities, failure);
         }
-        decode(reason, &self.frame.registers, &self.vmcs)
+        exit
     }
 
     #[inline]
@@ -427,13 +409,17 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
     }
 
     fn note_nmi(&mut self) {
-        crate::exceptions::stop_with_others();
         if !self.percpu.take_call() {
             self.percpu.add_nmi();
             merge_behind_handler(&self.vmcs, self.percpu);
             self.window(true);
         }
         instructions::unblock_nmis();
+    }
+
+    /// One that ended a child's turn: all others exit from the guest.
+    fn take_init(&mut self) -> bool {
+        self.percpu.take_init()
     }
 
     /// A call that comes after this makes the next entry end again.
@@ -504,6 +490,22 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
         self.msr_bitmap.set_bit(bit + 2048 * 8, write);
     }
 
+    fn intercept_write_backs(&mut self, exits: bool) {
+        let word = self.support.secondary;
+        let word = if exits {
+            word | secondary::WRITE_BACKS
+        } else {
+            word
+        };
+        self.vmcs.write(field::SECONDARY_CONTROLS, word);
+    }
+
+    fn set_system_call_entry(&mut self, value: u64) -> bool {
+        // SAFETY: the hypervisor makes no system calls; the register is the
+        // guest's at all times.
+        unsafe { guarded::write_msr(LSTAR, value) }
+    }
+
     fn flush_nested(&mut self) {
         const SINGLE_CONTEXT: u64 = 1;
         let descriptor = [self.ept_pointer, 0];
@@ -541,7 +543,7 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
         let words = self.vmcs.read(field::ENTRY_CONTROLS);
         self.vmcs
             .write(field::ENTRY_CONTROLS, words & !entry::LONG_MODE);
-        self.vmcs.write(field::GUEST_DR7, 0x400);
+        self.vmcs.write(field::GUEST_DR7, DR7_RESET);
         self.vmcs.write(field::GUEST_RIP, 0xfff0);
         self.vmcs.write(field::GUEST_RSP, 0);
         self.vmcs.write(field::GUEST_RFLAGS, Rflags::FIXED.bits());
@@ -550,9 +552,12 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
         self.vmcs.write(field::GUEST_PENDING_DEBUG, 0);
         self.vmcs.write(field::ENTRY_EVENT, 0);
         setup::reset_segments(&self.vmcs);
-        while self.percpu.take_nmi() {}
+        // An NMI that arrives after that opens the window again by itself.
         self.window(false);
+        while self.percpu.take_nmi() {}
         instructions::write_cr2(0);
+        instructions::reset_debug_registers();
+        instructions::write_debug_register(6, DR6_RESET);
         // CR0, CR3, CR4 and EFER changed without the CPU's noticing.
         self.flush_nested();
     }

@@ -7,12 +7,14 @@ use core::arch::naked_asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 use tests::cpu::{self, cpuid, inb, rdmsr};
 use tests::random::Random;
+use tests::transcript::Options;
 use tests::{Report, attempt};
 
 tests::guest!(check);
 
 const NMI: u8 = 2;
-const ROUNDS: u32 = 1000;
+/// NMIs, or bursts, of each kind, if the command line does not say.
+const ROUNDS: u64 = 1000;
 /// Instructions after which an NMI that nobody handles is lost.
 const PATIENCE: u32 = 10_000;
 
@@ -38,6 +40,7 @@ fn check(report: &mut Report) {
         x86::msr::AMD_VM_CR
     };
     WATCHED.store(watched, Ordering::Relaxed);
+    let rounds = Options::of_this_guest().random(ROUNDS) as u32;
     let exits: [(&str, fn()); 4] = [
         ("CPUID", || drop_of(cpuid(0).eax)),
         ("an MSR", read_watched),
@@ -45,12 +48,12 @@ fn check(report: &mut Report) {
         ("nothing", || {}),
     ];
     for (name, exit) in exits {
-        let found = attempt(|| single(exit));
+        let found = attempt(|| single(exit, rounds));
         let what = format_args!("one at a time, before {name}: none lost");
-        report.equal(what, found, Ok(ROUNDS));
+        report.equal(what, found, Ok(rounds));
     }
     for (name, exit) in exits {
-        let found = attempt(|| bursts(exit));
+        let found = attempt(|| bursts(exit, rounds));
         let holds = found.is_ok_and(|(sent, lost_bursts, extra)| {
             report.say(format_args!("of bursts with {name} {sent} were sent"));
             lost_bursts == 0 && extra == 0
@@ -58,11 +61,11 @@ fn check(report: &mut Report) {
         let what = format_args!("bursts with {name} between: each arrives, none too often");
         report.holds(what, holds);
     }
-    let found = attempt(in_handler);
+    let found = attempt(|| in_handler(rounds));
     report.equal(
         "three sent in a handler are one after it",
         found,
-        Ok(2 * ROUNDS),
+        Ok(2 * rounds),
     );
     let deepest = DEEPEST.load(Ordering::Relaxed);
     report.equal("none came inside another", deepest, 1);
@@ -108,9 +111,9 @@ fn wait_for(count: u32) -> bool {
 }
 
 /// Each is sent when the one before was handled.
-fn single(exit: fn()) -> u32 {
+fn single(exit: fn(), rounds: u32) -> u32 {
     begin();
-    for round in 1..=ROUNDS {
+    for round in 1..=rounds {
         send();
         exit();
         wait_for(round);
@@ -121,11 +124,11 @@ fn single(exit: fn()) -> u32 {
 /// One to eight at once, `exit` between some: at least one of each burst comes,
 /// at most all. Returns how many were sent, how many bursts were lost, and how
 /// many came too often.
-fn bursts(exit: fn()) -> (u32, u32, u32) {
+fn bursts(exit: fn(), rounds: u32) -> (u32, u32, u32) {
     begin();
     let (mut sent, mut lost, mut extra) = (0, 0, 0);
     let mut random = Random::of(5, 0);
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let before = handled();
         let count = 1 + random.below(8) as u32;
         for _ in 0..count {
@@ -145,9 +148,9 @@ fn bursts(exit: fn()) -> (u32, u32, u32) {
 }
 
 /// The handler sends three while NMIs are blocked.
-fn in_handler() -> u32 {
+fn in_handler(rounds: u32) -> u32 {
     begin();
-    for round in 1..=ROUNDS {
+    for round in 1..=rounds {
         AGAIN.store(3, Ordering::Relaxed);
         send();
         wait_for(2 * round);

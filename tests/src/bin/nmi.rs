@@ -5,12 +5,14 @@
 use core::arch::naked_asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 use tests::cpu::{self, cpuid, feature, rdmsr};
+use tests::transcript::Options;
 use tests::{Report, attempt};
 
 tests::guest!(check);
 
 const NMI: u8 = 2;
-const ROUNDS: u32 = 100;
+/// NMIs of each kind, if the command line does not say.
+const ROUNDS: u64 = 100;
 
 /// NMIs handled.
 static HANDLED: AtomicU32 = AtomicU32::new(0);
@@ -42,25 +44,26 @@ fn check(report: &mut Report) {
     );
     let id = cpuid(1).ebx >> 24;
     report.equal("its number is 0, as the command register says", id, 0);
-    let single = attempt(|| send_and_wait(0));
-    report.equal("one NMI after another", single, Ok(ROUNDS));
+    let rounds = Options::of_this_guest().random(ROUNDS) as u32;
+    let single = attempt(|| send_and_wait(0, rounds));
+    report.equal("one NMI after another", single, Ok(rounds));
     report.equal("none nested", DEEPEST.load(Ordering::Relaxed), 1);
-    let double = attempt(|| send_and_wait(1));
+    let double = attempt(|| send_and_wait(1, rounds));
     report.equal(
         "an NMI sent in the handler comes after it",
         double,
-        Ok(2 * ROUNDS),
+        Ok(2 * rounds),
     );
     report.equal("and not inside it", DEEPEST.load(Ordering::Relaxed), 1);
 }
 
 /// Sends NMIs, each of which makes the handler send `again` more, and returns
 /// how many were handled. CPUID leaves the guest between.
-fn send_and_wait(again: u32) -> u32 {
+fn send_and_wait(again: u32, rounds: u32) -> u32 {
     // SAFETY: inside an attempt; the handler returns by IRETQ.
     unsafe { attempt::handle(NMI, handler) };
     HANDLED.store(0, Ordering::Relaxed);
-    for round in 1..=ROUNDS {
+    for round in 1..=rounds {
         AGAIN.store(again, Ordering::Relaxed);
         // SAFETY: the local APIC is there, see above.
         unsafe { (COMMAND as *mut u32).write_volatile(NMI_TO_SELF) };

@@ -6,7 +6,7 @@ extern crate alloc;
 
 use abi::Errno;
 use abi::call::{self, ARGUMENTS, MAY_FAULT, SERVICES, TRANSFER_MAX, Who};
-use abi::record::{ExitsRecord, Info, OddityRecord, ServiceRecord};
+use abi::record::{CpuRecord, ExitsRecord, Info, OddityRecord, ServiceRecord};
 use alloc::boxed::Box;
 use alloc::vec;
 use tests::attempt::{Fault, PF};
@@ -339,6 +339,16 @@ fn counted(report: &mut Report) {
         total.is_ok_and(|total| total >= second as i64),
     );
     report.equal("and forgets it", calls(), 1);
+    let cpus = rax(call::CPUS_READ, arguments).unwrap_or(0) as u64;
+    let (rows, _) = room.as_chunks();
+    let told = CpuRecord::from_bytes(&rows[0]);
+    report.equal("the first CPU has number 0", told.number, 0);
+    report.holds("and runs", cpus > 0 && told.state == 0 && told.exits > 0);
+    report.equal(
+        "behind the last CPU there is none",
+        rax(call::STATISTICS_RESET, [cpus, 0, 0, 0, 0]),
+        Ok(Errno::InvalidArgument.to_register() as i64),
+    );
     let kinds = rax(call::ODDITIES_READ, arguments);
     report.holds("oddities are told", kinds.is_ok_and(|kinds| kinds > 0));
     let (rows, _) = room.as_chunks();

@@ -112,7 +112,8 @@ impl Hatch {
         hatch
     }
 
-    fn prepare(&mut self) {
+    /// Gives the CPU what the code in the sandbox relies on.
+    pub fn prepare(&mut self) {
         // SAFETY: these registers exist in every 64-bit CPU, and `drop` puts
         // them back. No interrupt comes meanwhile: a string may enable them, and
         // so does the firmware whenever memory is taken from it.

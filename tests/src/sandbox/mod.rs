@@ -133,6 +133,12 @@ impl Sandbox {
         sandbox
     }
 
+    /// Makes it the CPU's again, after an INIT.
+    pub fn resume(&mut self) {
+        self.space.resume();
+        self.hatch.prepare();
+    }
+
     /// The pages of data as words.
     pub fn data(&mut self) -> impl Iterator<Item = &mut u64> {
         self.space.data().flatten()
@@ -142,6 +148,12 @@ impl Sandbox {
     /// `physical`; for rings 0 and 3, writable, not executable.
     pub fn map(&mut self, page: u64, physical: Option<u64>) {
         self.space.map(page, physical);
+    }
+
+    /// The page-table entry that maps `page`, one of the lowest 512 of the
+    /// sandbox, for another CPU to change.
+    pub fn entry(&mut self, page: u64) -> *mut u64 {
+        self.space.entry(page)
     }
 
     /// Runs the instruction at the start of `code`, which is short, and no

@@ -110,12 +110,25 @@ impl Space {
             space.window.set(index, entry);
         }
         space.load_task();
-        // In both sets of tables only the state can be written from here on.
-        for index in [page::HANDLERS, page::GATES, page::SEGMENTS] {
-            let entry = space.upper[index].entry();
-            space.window.set(index, entry & !PRESENT_WRITABLE | PRESENT);
-        }
+        space.protect();
         space
+    }
+
+    /// In both sets of tables only the state can be written from here on.
+    fn protect(&mut self) {
+        for index in [page::HANDLERS, page::GATES, page::SEGMENTS] {
+            let entry = self.upper[index].entry();
+            self.window.set(index, entry & !PRESENT_WRITABLE | PRESENT);
+        }
+    }
+
+    /// Makes the task state the CPU's once more, which has forgotten it.
+    pub fn resume(&mut self) {
+        self.fill_segments();
+        let entry = self.upper[page::SEGMENTS].entry();
+        self.window.set(page::SEGMENTS, entry);
+        self.load_task();
+        self.protect();
     }
 
     fn link(&mut self) {
@@ -215,6 +228,11 @@ impl Space {
     pub fn map(&mut self, linear: u64, physical: Option<u64>) {
         let entry = physical.map_or(0, |at| at | PRESENT_WRITABLE | USER | NO_EXECUTE);
         self.low[2].0[number(linear)] = entry;
+    }
+
+    /// The entry for the page at `linear`.
+    pub fn entry(&mut self, linear: u64) -> *mut u64 {
+        &raw mut self.low[2].0[number(linear)]
     }
 }
 

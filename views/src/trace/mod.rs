@@ -1,6 +1,7 @@
 //! A trace of exits, and what is missing from it.
 
 pub mod json;
+pub mod list;
 pub mod summary;
 
 use std::collections::BTreeMap;

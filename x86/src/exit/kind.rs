@@ -131,7 +131,7 @@ impl Instruction {
             Self::UserWait => Kind::UserWait,
             Self::Rsm => Kind::Rsm,
             Self::DescriptorTable => Kind::DescriptorTable,
-            Self::Flow(_) => Kind::Flow,
+            Self::Iret | Self::Flow(_) => Kind::Flow,
         }
     }
 }

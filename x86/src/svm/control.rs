@@ -29,7 +29,7 @@ pub mod intercept4 {
     pub const CLGI: u32 = 1 << 5;
     pub const SKINIT: u32 = 1 << 6;
     pub const RDTSCP: u32 = 1 << 7;
-    pub const WBINVD: u32 = 1 << 9;
+    pub const WRITE_BACKS: u32 = 1 << 9;
     pub const MONITOR: u32 = 1 << 10;
     pub const MWAIT: u32 = 1 << 11;
     pub const RDPRU: u32 = 1 << 14;

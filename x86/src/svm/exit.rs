@@ -65,6 +65,9 @@ pub mod code {
     pub const NESTED_FAULT: u64 = 0x400;
     pub const AVIC_INCOMPLETE: u64 = 0x401;
     pub const AVIC_ACCESS: u64 = 0x402;
+    /// The hypervisor's own: the guest was not entered. AMD leaves this code to
+    /// it.
+    pub const HELD: u64 = 0xf000_0000;
     pub const INVALID: u64 = u64::MAX;
     /// The same from QEMU 7.2, which writes only half of it.
     pub const INVALID_32: u64 = 0xffff_ffff;
@@ -82,11 +85,6 @@ pub fn decode(control: &Control, registers: &Registers) -> Exit {
         code::MSR if control.exit_info1 == 0 => Exit::ReadMsr {
             number: registers.rcx as u32,
         },
-        code::MSR => Exit::WriteMsr {
-            number: registers.rcx as u32,
-            value: registers.edx_eax(),
-        },
-        code::NESTED_FAULT => nested_fault(control),
         _ => decode_rare(control, registers),
     }
 }
@@ -94,6 +92,11 @@ pub fn decode(control: &Control, registers: &Registers) -> Exit {
 #[cold]
 fn decode_rare(control: &Control, registers: &Registers) -> Exit {
     match control.exit_code {
+        code::MSR => Exit::WriteMsr {
+            number: registers.rcx as u32,
+            value: registers.edx_eax(),
+        },
+        code::NESTED_FAULT => nested_fault(control),
         code::CR_READ..code::DR_READ => control_register(control),
         code::DR_READ..code::EXCEPTION => Exit::Debug(register_access(control)),
         code::EXCEPTION..code::INTERRUPT => exception(control),
@@ -102,6 +105,7 @@ fn decode_rare(control: &Control, registers: &Registers) -> Exit {
         code::NMI => Exit::Nmi,
         code::SMI => Exit::SystemManagement,
         code::INIT => Exit::Init,
+        code::HELD => Exit::PreemptionTimer,
         code::CR0_SELECTED_WRITE => Exit::Control(ControlAccess::Undecoded {
             register: 0,
             write: true,
@@ -141,7 +145,8 @@ fn instruction(control: &Control) -> Option<Instruction> {
         code::RDTSC => Instruction::Rdtsc,
         code::RDPMC => Instruction::Rdpmc,
         code::RSM => Instruction::Rsm,
-        flow @ (code::PUSHF | code::POPF | code::IRET | code::SOFTWARE_INTERRUPT | code::ICEBP) => {
+        code::IRET => Instruction::Iret,
+        flow @ (code::PUSHF | code::POPF | code::SOFTWARE_INTERRUPT | code::ICEBP) => {
             Instruction::Flow(flow as u8)
         }
         code::INVD => Instruction::Invd,

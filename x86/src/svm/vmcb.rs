@@ -239,6 +239,9 @@ pub const fn blank() -> Vmcb {
     }
 }
 
+/// Offset of EXITCODE in the VMCB, for the entry stub.
+pub const EXIT_CODE_OFFSET: usize = offset_of!(Vmcb, control) + offset_of!(Control, exit_code);
+
 /// Offset of the guest's RAX in the VMCB, for the entry stub.
 pub const RAX_OFFSET: usize = offset_of!(Vmcb, save) + offset_of!(Save, rax);
 

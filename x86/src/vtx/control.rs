@@ -39,7 +39,7 @@ pub mod secondary {
     pub const RDTSCP: u32 = 1 << 3;
     pub const X2APIC_MODE: u32 = 1 << 4;
     pub const VPID: u32 = 1 << 5;
-    pub const WBINVD_EXITS: u32 = 1 << 6;
+    pub const WRITE_BACKS: u32 = 1 << 6;
     pub const UNRESTRICTED: u32 = 1 << 7;
     pub const APIC_REGISTERS: u32 = 1 << 8;
     pub const INTERRUPT_DELIVERY: u32 = 1 << 9;

@@ -13,6 +13,10 @@ use crate::{Gpa, Gva, Registers};
 /// In an exit reason: the guest was not entered.
 pub const ENTRY_FAILED: u32 = 1 << 31;
 
+/// In place of an exit reason: VMRESUME or VMLAUNCH did nothing, for the reason
+/// that the VM-instruction error says. No CPU gives this one.
+pub const NOT_ENTERED: u32 = u32::MAX;
+
 /// Basic exit reasons.
 #[allow(missing_docs)]
 pub mod reason {
@@ -93,31 +97,44 @@ const BASIC: u32 = 0xffff;
 /// whatever fields it needs.
 #[inline]
 pub fn decode(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit {
-    if reason & ENTRY_FAILED != 0 {
-        return entry_failed(reason, fields);
-    }
-    match reason & BASIC {
-        reason::CPUID => Exit::Cpuid {
-            leaf: registers.rax as u32,
-            subleaf: registers.rcx as u32,
-        },
+    match reason {
+        reason::CPUID => cpuid(registers),
         reason::VMCALL => Exit::Hypercall,
-        reason::RDMSR => Exit::ReadMsr {
-            number: registers.rcx as u32,
-        },
-        reason::WRMSR => Exit::WriteMsr {
-            number: registers.rcx as u32,
-            value: registers.edx_eax(),
-        },
-        reason::EPT_VIOLATION => nested_fault(fields),
-        basic => decode_rare(basic, registers, fields),
+        reason::RDMSR => read_msr(registers),
+        other => decode_rare(other, registers, fields),
+    }
+}
+
+#[inline]
+fn cpuid(registers: &Registers) -> Exit {
+    Exit::Cpuid {
+        leaf: registers.rax as u32,
+        subleaf: registers.rcx as u32,
+    }
+}
+
+#[inline]
+fn read_msr(registers: &Registers) -> Exit {
+    Exit::ReadMsr {
+        number: registers.rcx as u32,
     }
 }
 
 #[cold]
 fn decode_rare(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit {
     let qualification = || fields.read(field::EXIT_QUALIFICATION);
-    match reason {
+    if reason & ENTRY_FAILED != 0 {
+        return entry_failed(reason, fields);
+    }
+    match reason & BASIC {
+        reason::CPUID => cpuid(registers),
+        reason::VMCALL => Exit::Hypercall,
+        reason::RDMSR => read_msr(registers),
+        reason::WRMSR => Exit::WriteMsr {
+            number: registers.rcx as u32,
+            value: registers.edx_eax(),
+        },
+        reason::EPT_VIOLATION => nested_fault(fields),
         reason::XSETBV => Exit::SetExtendedControl {
             index: registers.rcx as u32,
             value: registers.edx_eax(),
@@ -203,6 +220,10 @@ fn other_exit(reason: u32, fields: &impl Fields) -> Exit {
 
 #[cold]
 fn entry_failed(reason: u32, fields: &impl Fields) -> Exit {
+    if reason == NOT_ENTERED {
+        let number = fields.read(field::INSTRUCTION_ERROR);
+        return Exit::EntryFailed(EntryFailure::Instruction(number));
+    }
     let qualification = fields.read(field::EXIT_QUALIFICATION);
     Exit::EntryFailed(match reason & BASIC {
         reason::INVALID_GUEST_STATE => EntryFailure::GuestState(qualification),

@@ -8,6 +8,8 @@ use core::marker::PhantomData;
 pub trait Width {
     /// Bits 14:13 of the encoding.
     const CODE: u32;
+    /// The largest value.
+    const MAX: u64;
     /// What the field holds.
     type Value: Copy + Into<u64>;
     /// The field's value from what VMREAD returns.
@@ -21,6 +23,7 @@ macro_rules! width {
         pub enum $name {}
         impl Width for $name {
             const CODE: u32 = $code;
+            const MAX: u64 = <$value>::MAX as u64;
             type Value = $value;
             #[inline]
             fn from_raw(raw: u64) -> $value { raw as $value }

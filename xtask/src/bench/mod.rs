@@ -68,6 +68,7 @@ pub fn command(args: &Args) -> Result<u8> {
         artefacts,
         guest,
         long: false,
+        seed: 0,
     };
     if let Some(operation) = &args.path {
         print!("{}", path::listing(&bench, row, operation)?);

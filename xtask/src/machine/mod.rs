@@ -119,11 +119,13 @@ impl Machine {
         }
     }
 
-    /// Parameters that Linux needs on this machine with CPU model `cpu`.
+    /// Parameters that Linux needs on this machine with CPU model `cpu`. QEMU's
+    /// clock goes on while a busy machine keeps its CPUs waiting: Linux would
+    /// find its timer dead, as it knows of the virtual machines that it knows.
     pub fn kernel_parameters(self, cpu: Option<&str>) -> Vec<String> {
         match self {
             Self::Vtx => bochs::kernel_parameters(cpu),
-            Self::Svm | Self::Kvm => Vec::new(),
+            Self::Svm | Self::Kvm => vec!["no_timer_check".to_owned()],
         }
     }
 

@@ -26,7 +26,11 @@ pub fn command(spec: &Spec<'_>, accelerator: &str, cpu: &str) -> Result<Command>
     fs::copy(template, &variables).context("copying the firmware's variables")?;
 
     let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-accel", accelerator, "-cpu", spec.cpu.unwrap_or(cpu)]);
+    // Of several accelerators it takes the first that works.
+    if !spec.arguments.iter().any(|argument| argument == "-accel") {
+        qemu.args(["-accel", accelerator]);
+    }
+    qemu.args(["-cpu", spec.cpu.unwrap_or(cpu)]);
     qemu.args(["-smp", &spec.cpus.to_string()]);
     qemu.args(["-m", &spec.memory.to_string()]);
     qemu.args(["-nodefaults", "-no-user-config", "-no-reboot"]);

@@ -27,6 +27,8 @@ pub struct Bench {
     pub artefacts: Artefacts,
     pub guest: Guest,
     pub long: bool,
+    /// What random tests begin with.
+    pub seed: u64,
 }
 
 /// What came of a test.
@@ -102,11 +104,15 @@ impl Bench {
         Ok(())
     }
 
-    /// How long one boot may take.
-    fn patience(&self, machine: Machine) -> Duration {
+    /// How long one boot may take. Of many boots each is a short one.
+    fn patience(&self, row: &Row, machine: Machine) -> Duration {
         const LONG: u32 = 20;
         let usual = Duration::from_secs(machine.patience());
-        if self.long { usual * LONG } else { usual }
+        if self.long && row.repeat_long.is_empty() {
+            usual * LONG
+        } else {
+            usual
+        }
     }
 
     /// Boots once to the end.
@@ -155,7 +161,7 @@ impl Bench {
             at_end: false,
             output: None,
             ends_with: row.ends_with.clone(),
-            timeout: Some(self.patience(machine) + Duration::from_secs(PACE * row.lasts)),
+            timeout: Some(self.patience(row, machine) + Duration::from_secs(PACE * row.lasts)),
             console: dir.join("console.txt"),
             log: dir.join("log.txt"),
         })?;
@@ -183,7 +189,8 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-fn boot_of(row: &Row) -> Boot {
+/// What a row without a check boots.
+pub fn boot_of(row: &Row) -> Boot {
     match &row.guest {
         Some(name) => Boot::Efi {
             program: artefacts::test_guest(name),

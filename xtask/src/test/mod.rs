@@ -42,6 +42,9 @@ pub struct Args {
     /// Also those that take very long, and more repetitions
     #[arg(long)]
     long: bool,
+    /// What random tests begin with; a failure says which it was
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Print the emulator tests and do nothing
     #[arg(long)]
     list: bool,
@@ -88,6 +91,7 @@ pub fn command(args: &Args) -> Result<u8> {
         artefacts,
         guest,
         long: args.long,
+        seed: args.seed.unwrap_or_else(|| fastrand::u32(..).into()),
     };
     let emulated = run_all(&bench, &jobs)?;
     tally.passed += emulated.passed;

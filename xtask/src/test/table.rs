@@ -12,7 +12,7 @@ use crate::paths;
 use crate::stage::Damage;
 
 /// One row.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
     pub name: String,
@@ -85,8 +85,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Row>> {
     let rows = toml::from_str::<Table>(text)?.test;
     for (at, row) in rows.iter().enumerate() {
         let what = [&row.guest, &row.exec, &row.check];
+        let is_soak = row.check.as_deref() == Some("soak") && row.exec.is_some();
         ensure!(
-            what.into_iter().flatten().count() == 1,
+            what.into_iter().flatten().count() == 1 + usize::from(is_soak),
             "test `{}` needs one of guest, exec, check",
             row.name
         );

@@ -112,7 +112,7 @@ impl Trouble {
 fn advise(absent: NotPresent) -> String {
     let advice = match absent {
         NotPresent::Nothing | NotPresent::Other(_) => {
-            "; boot this machine through underlay.efi, which says on the console why if it cannot start (with more than one CPU it does not yet), and see that underlay.conf does not say `presence = hidden`"
+            "; boot this machine through underlay.efi, which says on the console why if it cannot start, and see that underlay.conf does not say `presence = hidden`"
         }
         NotPresent::Unanswered(_) => {
             "; leave out --instruction to use the one that this CPU has, and see that underlay.conf does not say `presence = hidden`"

@@ -14,6 +14,7 @@ mod walk;
 
 use super::line;
 use super::session::TEXT_MAX;
+use crate::counted::{self, Counted};
 use crate::text::Text;
 use crate::vm::{Cpu, Vm};
 use machine::{Memory, Vcpu};
@@ -106,10 +107,10 @@ macro_rules! commands {
 commands! {
     help "help" "" "lists the commands";
     info "info" "" "tells what there is beneath";
-    cpus "cpus" "" "tells which CPUs there are, and which this is";
+    cpus "cpus" "" "tells which CPUs there are, what each does, and which this is";
     registers "regs" "" "shows the registers of who calls, as they are at this call";
-    statistics "stat" "" "tells what the exits of this CPU cost, and what was odd on any";
-    trace "trace" " [COUNT]" "shows the newest exits of this CPU, 16 if no count is given";
+    statistics "stat" " [CPU]" "tells what the exits of a CPU cost, this one if none is named, and what was odd on any";
+    trace "trace" " [COUNT [CPU]]" "shows the newest exits of a CPU, this one if none is named; 16 if no count is given";
     dump "dump" " [-p] ADDRESS [BYTES]" "shows memory: linear with a kernel's rights here, or guest-physical with -p";
     walk "walk" " ADDRESS" "shows each step of an address' translation, and the nested tables' last";
     control_block "vmcs" " [NAME]" "shows the fields of VT-x whose names contain NAME";
@@ -126,6 +127,40 @@ impl<'a, V, M> Asked<'a, V, M> {
             place,
             command,
             arguments,
+        }
+    }
+}
+
+impl<V, M> Asked<'_, V, M> {
+    /// The CPU that the argument with this number names, or this one if it names
+    /// none: its number, and what is counted there.
+    fn cpu(&self, argument: usize) -> Result<(u64, Counted), Wrong> {
+        let (vm, cpu) = (self.place.vm, self.place.cpu);
+        let number = match self.arguments.get(argument) {
+            None | Some(&"") => cpu.number.into(),
+            Some(word) => line::number(word).ok_or(Wrong::Usage)?,
+        };
+        let counted = counted::of(vm, cpu, number).ok_or(Wrong::Cpu(number))?;
+        Ok((number, counted))
+    }
+}
+
+/// What is wrong with an argument.
+enum Wrong {
+    /// It is none.
+    Usage,
+    /// There is no CPU with this number.
+    Cpu(u64),
+}
+
+impl Wrong {
+    fn tell(self, command: &str, out: &mut Out) -> Next {
+        match self {
+            Self::Usage => usage(command, out),
+            Self::Cpu(number) => {
+                out.say(format_args!("there is no cpu{number}; `cpus` lists them"));
+                Next::Done
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use core::fmt;
 use machine::{Memory, Vcpu};
 use x86::control::{Cr0, Cr4, Efer};
 use x86::exception::page_fault;
-use x86::walk::{Denied, Entries, Intent, Paging, Translation, walk};
+use x86::walk::{Denied, Entries, Intent, Paging, Translation, walk_each};
 use x86::{Gpa, Gva};
 
 /// Levels of the deepest walk.
@@ -40,7 +40,7 @@ impl<'a, M: Memory> View<'a, M> {
     /// Where `gva` lies.
     pub fn translate(&self, gva: Gva) -> Result<Translation, Denied> {
         self.found.set(0);
-        walk(&self.paging, Intent::default(), gva, self)
+        walk_each(&self.paging, Intent::default(), gva, self)
     }
 
     /// Entry number `number` of the last walk, from the root on: its level,

@@ -15,9 +15,13 @@ fn machine() -> Vm<FakeMemory> {
 }
 
 /// A CPU of the owner's that runs these exits, the last of which is a call
-/// with these registers.
+/// with these registers, about itself.
 fn runs(vm: &Vm<FakeMemory>, cpu: &mut Cpu<FakeVtx>, exits: &[Exit], number: u64, third: u64) {
-    let at = OWNER.at_call(number, [BUFFER, ROOM, third, 0, 0]);
+    let arguments = match number {
+        call::STATISTICS_RESET => [0; 5],
+        _ => [BUFFER, ROOM, third, 0, 0],
+    };
+    let at = OWNER.at_call(number, arguments);
     cpu.vcpu.registers = at.registers;
     cpu.vcpu.cpl = at.cpl;
     cpu.vcpu.exits = exits.iter().copied().chain([Exit::Hypercall]).collect();
@@ -141,14 +145,14 @@ fn the_trace_is_switched_where_there_is_one() {
     let vm = machine();
     let mut cpu = traced(8);
     for (on, before) in [(0, 1), (0, 0), (1, 0), (1, 1)] {
-        assert_eq!(trace::switch(&cpu, on), Ok(before.into()));
+        assert_eq!(trace::switch(&vm, &cpu, on, 0), Ok(before.into()));
         assert_eq!(cpu.trace.is_on(), on == 1);
     }
     let wrong = Err(Failure::Refused(Errno::InvalidArgument));
-    assert_eq!(trace::switch(&cpu, 2), wrong);
+    assert_eq!(trace::switch(&vm, &cpu, 2, 0), wrong);
     cpu = traced(0);
     assert_eq!(
-        trace::switch(&cpu, 1),
+        trace::switch(&vm, &cpu, 1, 0),
         Err(Failure::Refused(Errno::NoService))
     );
     runs(&vm, &mut cpu, &[], call::TRACE_READ, 0);
@@ -166,6 +170,7 @@ fn what_is_counted_is_the_owners() {
         call::STATISTICS_RESET,
         call::TRACE_READ,
         call::TRACE_SWITCH,
+        call::CPUS_READ,
     ] {
         let arguments = [BUFFER, ROOM, 0, 0, 0];
         let cpu = PROGRAM.calls(&vm, number, arguments);

@@ -139,7 +139,7 @@ fn instructions() {
         (0x70, Instruction::Flow(0x70)),
         (0x71, Instruction::Flow(0x71)),
         (0x73, Instruction::Rsm),
-        (0x74, Instruction::Flow(0x74)),
+        (0x74, Instruction::Iret),
         (0x75, Instruction::Flow(0x75)),
         (0x76, Instruction::Invd),
         (0x77, Instruction::Pause),

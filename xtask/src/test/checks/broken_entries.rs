@@ -36,7 +36,10 @@ pub fn run(bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
     if row.cpu.contains_key(&machine) {
         compare(&lines(&log, &["VMRUN: ", "VMRUN(): "]), &amd())
     } else {
-        compare(&lines(&log, &["VMFAIL: ", "VMENTER FAIL: "]), &intel())
+        let mut refusals = lines(&log, &["VMFAIL: ", "VMENTER FAIL: "]);
+        // By this one Underlay learns that it has to launch.
+        refusals.retain(|line| !line.contains("non-launched"));
+        compare(&refusals, &intel())
     }
 }
 

@@ -4,6 +4,7 @@ mod broken_entries;
 mod differences;
 mod no_periodic_exits;
 mod same_as_native;
+mod soak;
 pub mod transcript;
 mod whole_trace;
 
@@ -21,6 +22,7 @@ pub fn run(name: &str, bench: &Bench, row: &Row, machine: Machine) -> Result<()>
         "no-periodic-exits" => no_periodic_exits::run(bench, row, machine),
         "whole-trace" => whole_trace::run(bench, row, machine),
         "same-as-native" => same_as_native::run(bench, row, machine),
+        "soak" => soak::run(bench, row, machine),
         _ => bail!("there is no check called `{name}` in xtask/src/test/checks"),
     }
 }

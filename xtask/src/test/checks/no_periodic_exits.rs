@@ -36,7 +36,7 @@ pub fn run(bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
         ensure!(
             short == long,
             "{kind}: {short} exits in 1 s of rest, {long} in 20 s{}",
-            tables[3].table.text(None)
+            views::statistics::text(&[(tables[3].table.clone(), None)])
         );
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! What Linux reports of CPU and memory, with Underlay against without: only
-//! differences that must be are allowed.
+//! What Linux reports of CPUs and memory, with Underlay against without: only
+//! differences that must be are allowed. And each CPU calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,9 @@ use crate::test::case::{Bench, Variant, judge};
 use crate::test::table::Row;
 
 const COMMAND: &str = "cat /proc/cpuinfo; echo ====; cat /proc/iomem";
+const CALLS: &str = "grep ^processor /proc/cpuinfo | while read -r _ _ cpu; do
+    taskset -c $cpu underlayctl ping >/dev/null || exit 1
+done && ";
 
 /// Flags that Linux derives from VMX and SVM; and of the debug store with its
 /// sampling, which writes where nested paging does not reach in time: a record
@@ -53,7 +56,7 @@ const HIDDEN_LINES: [&str; 3] = ["cpu MHz", "bogomips", "vmx flags"];
 
 /// Boots both ways and compares.
 pub fn run(bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
-    let boot = |name, native| -> Result<String> {
+    let boot = |name, native, calls| -> Result<String> {
         let report = bench.boot(
             row,
             machine,
@@ -61,13 +64,13 @@ pub fn run(bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
                 debugger: GO_ON,
                 name,
                 native,
-                boot: Boot::exec(COMMAND),
+                boot: Boot::exec(&format!("{calls}{COMMAND}")),
             },
         )?;
         judge(row, machine, &report)?;
         Ok(String::from_utf8_lossy(&report.output).into_owned())
     };
-    let (native, ours) = (boot("native", true)?, boot("underlay", false)?);
+    let (native, ours) = (boot("native", true, "")?, boot("underlay", false, CALLS)?);
     let (native_cpu, native_memory) = native.split_once("====\n").context("no iomem")?;
     let (our_cpu, our_memory) = ours.split_once("====\n").context("no iomem")?;
     compare_cpuinfo(native_cpu, our_cpu)?;

@@ -1,6 +1,7 @@
 //! The commands: one file each, and one line in [`COMMANDS`].
 
 mod call;
+mod cpus;
 mod hello;
 mod info;
 mod list;
@@ -65,6 +66,7 @@ pub const COMMANDS: &[&Command] = &[
     &ping::COMMAND,
     &info::COMMAND,
     &list::COMMAND,
+    &cpus::COMMAND,
     &log::COMMAND,
     &stat::COMMAND,
     &trace::COMMAND,

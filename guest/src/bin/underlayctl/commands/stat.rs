@@ -2,34 +2,35 @@
 
 use super::{Choice, Command, JSON, Use};
 use crate::arguments::Given;
-use crate::cpus;
+use crate::cpus::{self, CPU};
 use crate::screen::Screen;
 use crate::trouble::Trouble;
-use abi::record::{ExitsRecord, OddityRecord};
+use abi::record::{CpuRecord, ExitsRecord, OddityRecord};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
 use underlay::Underlay;
 use views::Table;
-use views::statistics::Earlier;
+use views::statistics::{self, Earlier};
 
 pub const COMMAND: Command = Command {
     name: "stat",
     uses: &[
         Use {
-            takes: "[--watch] [--json]",
+            takes: "[--cpu N] [--watch] [--json]",
             does: "show what exits cost on each CPU (owner)",
         },
         Use {
-            takes: "reset",
+            takes: "reset [--cpu N]",
             does: "count from 0 again (owner)",
         },
         Use {
-            takes: "write",
+            takes: "write [--cpu N]",
             does: "make it write the same to its log (owner)",
         },
     ],
     options: &[
+        CPU,
         Choice {
             name: "watch",
             short: None,
@@ -54,10 +55,12 @@ pub const COMMAND: Command = Command {
 An exit is one way from the guest to the hypervisor and back. The table has a
 row for each kind: how many there were, the ticks of the time-stamp counter that
 the guest waited for them, their share of all of these, the mean, the most, and
-how they are spread: a bar for each power of two.
+how they are spread: a bar for each power of two. Where there are several CPUs
+each has its table, and before them stands one with their counts and the sum.
 
 Examples:
   underlayctl stat
+  underlayctl stat --cpu 1
   underlayctl stat --watch --every 0.5
   underlayctl stat --json
 ",
@@ -77,8 +80,8 @@ fn run(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
     match words.as_slice() {
         [] if given.has("watch") => watch(given, out),
         [] => show(given, out),
-        ["reset"] => reset(given.underlay()?, out),
-        ["write"] => write(given.underlay()?),
+        ["reset"] => reset(given, out),
+        ["write"] => write(given),
         _ => Err(Trouble::usage(
             "`stat` takes nothing, or `reset`, or `write`",
         )),
@@ -86,15 +89,19 @@ fn run(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
 }
 
 fn show(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
-    let told = ask(given.underlay()?)?;
+    let (underlay, cpus) = cpus::chosen(given)?;
+    let told = ask(underlay, &cpus)?;
     match given.has("json") {
-        true => {
-            let tables: Value = told.iter().map(|told| told.table().json()).collect();
-            writeln!(out, "{}", json!({ "cpus": tables }))?;
-        }
+        true => writeln!(out, "{}", json(&told))?,
         false => out.write_all(text(&told, None).as_bytes())?,
     }
     Ok(())
+}
+
+fn json(told: &[Told]) -> Value {
+    let tables: Vec<Table<'_>> = told.iter().map(Told::table).collect();
+    let cpus: Value = tables.iter().map(Table::json).collect();
+    json!({ "cpus": cpus, "all": statistics::sum_json(&tables) })
 }
 
 fn watch(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
@@ -103,16 +110,16 @@ fn watch(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
     }
     let span = given.seconds("every")?.unwrap_or(Duration::from_secs(1));
     let times = given.number("times")?.unwrap_or(u64::MAX);
-    let underlay = given.underlay()?;
+    let (underlay, cpus) = cpus::chosen(given)?;
     // What is refused is known before the screen changes.
-    let (mut told, mut at) = (ask(underlay)?, Instant::now());
+    let (mut told, mut at) = (ask(underlay, &cpus)?, Instant::now());
     let mut screen = Screen::open(out, [0, 1])?;
     screen.show(&text(&told, None))?;
     for _ in 1..times {
         if !screen.wait(span) {
             break;
         }
-        let earlier = std::mem::replace(&mut told, ask(underlay)?);
+        let earlier = std::mem::replace(&mut told, ask(underlay, &cpus)?);
         let seconds = at.elapsed().as_secs_f64();
         at = Instant::now();
         screen.show(&text(&told, Some((&earlier, seconds))))?;
@@ -120,29 +127,36 @@ fn watch(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn reset(underlay: Underlay, out: &mut dyn Write) -> Result<(), Trouble> {
-    let exits = cpus::each(|| Ok(underlay.statistics_reset()?))?;
-    let exits: u64 = exits.iter().sum();
+fn reset(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
+    let (underlay, cpus) = cpus::chosen(given)?;
+    let mut exits = 0;
+    for cpu in cpus {
+        exits += underlay.statistics_reset(cpu.number)?;
+    }
     writeln!(out, "{exits} exits had been counted")?;
     Ok(())
 }
 
-fn write(underlay: Underlay) -> Result<(), Trouble> {
-    cpus::each(|| Ok(underlay.statistics()?)).map(drop)
+fn write(given: &Given) -> Result<(), Trouble> {
+    let (underlay, cpus) = cpus::chosen(given)?;
+    for cpu in cpus {
+        underlay.statistics(cpu.number)?;
+    }
+    Ok(())
 }
 
-fn ask(underlay: Underlay) -> Result<Vec<Told>, Trouble> {
+fn ask(underlay: Underlay, cpus: &[CpuRecord]) -> Result<Vec<Told>, Trouble> {
     let hz = underlay.info()?.ticks_per_second;
     let oddities = underlay.oddities()?;
-    cpus::each(|| {
-        let (exits, cpu) = underlay.exits()?;
+    let told = cpus.iter().map(|cpu| {
         Ok(Told {
-            cpu,
+            cpu: cpu.number,
             hz,
-            exits,
+            exits: underlay.exits(cpu.number)?,
             oddities: oddities.clone(),
         })
-    })
+    });
+    told.collect()
 }
 
 impl Told {
@@ -159,21 +173,16 @@ impl Told {
     }
 }
 
+/// Each CPU is compared with itself.
 fn text(told: &[Told], earlier: Option<(&[Told], f64)>) -> String {
-    let of = |told: &Told| {
-        let (all, seconds) = earlier?;
-        let same = all.iter().find(|earlier| earlier.cpu == told.cpu)?;
-        Some((same.table(), seconds))
-    };
-    let texts = told.iter().map(|told| {
-        let earlier = of(told);
-        let earlier = earlier.as_ref().map(|(table, seconds)| Earlier {
-            table,
-            seconds: *seconds,
-        });
-        told.table().text(earlier)
+    let (before, seconds) = earlier.unwrap_or((&[], 0.0));
+    let before: Vec<Table<'_>> = before.iter().map(Told::table).collect();
+    let tables = told.iter().map(|told| {
+        let table = before.iter().find(|table| table.cpu == told.cpu);
+        let earlier = table.map(|table| Earlier { table, seconds });
+        (told.table(), earlier)
     });
-    texts.collect()
+    statistics::text(&tables.collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -202,14 +211,17 @@ mod tests {
     fn each_cpu_is_compared_with_itself() {
         let (earlier, later) = ([told(1, 5), told(0, 10)], [told(0, 20), told(1, 6)]);
         let text = text(&later, Some((&earlier, 2.0)));
-        let rows: Vec<&str> = text
-            .lines()
-            .filter(|line| line.starts_with("cpuid"))
-            .collect();
+        let rows = text.lines().filter(|line| line.starts_with("cpuid"));
+        let rows: Vec<&str> = rows.collect();
+        let counts: Vec<&str> = rows[0].split_whitespace().collect();
+        assert_eq!(counts, ["cpuid", "20", "6", "26"], "of each and of all");
         assert!(
-            rows[0].contains(" 5.0 ") && rows[1].contains(" 0.5 "),
+            rows[1].contains(" 5.0 ") && rows[2].contains(" 0.5 "),
             "{text}"
         );
+        let value = json(&later);
+        assert_eq!(value["cpus"][1]["exits"][0]["count"], 6);
+        assert_eq!(value["all"]["exits"][0]["count"], 26);
         assert!(
             !text.contains("rdmsr"),
             "what did not happen is no row: {text}"
@@ -220,6 +232,7 @@ mod tests {
     fn wrong_words_are_known_before_anything_is_called() {
         for line in [
             "stat on",
+            "stat --cpu one",
             "stat --watch --json",
             "stat --watch --every soon",
         ] {

@@ -1,14 +1,26 @@
-//! `stat`: what the exits of this CPU cost, and what was odd.
+//! `stat`: what the exits of a CPU cost, and what was odd.
 
-use super::{Asked, Next, Out, State};
-use machine::{Memory, Vcpu, percpu};
+use super::{Asked, Next, Out, State, usage};
+use machine::{Memory, Vcpu};
 
 /// The next kind that happened.
 pub fn step<V: Vcpu, M: Memory>(asked: &Asked<V, M>, state: &mut State, out: &mut Out) -> Next {
-    let (vm, statistics) = (asked.place.vm, asked.place.cpu.statistics);
+    let vm = asked.place.vm;
+    let [_, extra, _] = asked.arguments;
+    if !extra.is_empty() {
+        return usage(asked.command, out);
+    }
+    let (number, statistics) = match asked.cpu(0) {
+        Ok((number, counted)) => (number, counted.statistics),
+        Err(wrong) => return wrong.tell(asked.command, out),
+    };
     if state.step == 0 {
-        let (number, total) = (percpu::number(), statistics.total());
-        out.say(format_args!("cpu{number}: {total} exits before this call"));
+        let total = statistics.total();
+        let what = match number == u64::from(asked.place.cpu.number) {
+            true => "before this call",
+            false => "so far",
+        };
+        out.say(format_args!("cpu{number}: {total} exits {what}"));
         return Next::More;
     }
     let at = state.at as usize;

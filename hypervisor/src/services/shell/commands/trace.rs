@@ -1,20 +1,23 @@
-//! `trace`: the newest exits of this CPU.
+//! `trace`: the newest exits of a CPU.
 
 use super::{Asked, Next, Out, State, usage};
 use crate::services::shell::line;
 use crate::trace::ring::Reader;
-use machine::{Memory, Vcpu, percpu};
+use machine::{Memory, Vcpu};
 
 /// Records that are shown if nobody says how many.
 const COUNT: u64 = 16;
 
 /// One of them.
 pub fn step<V: Vcpu, M: Memory>(asked: &Asked<V, M>, state: &mut State, out: &mut Out) -> Next {
-    let trace = asked.place.cpu.trace;
+    let (number, trace) = match asked.cpu(1) {
+        Ok((number, counted)) => (number, counted.trace),
+        Err(wrong) => return wrong.tell(asked.command, out),
+    };
     if state.step == 0 {
         let count = match asked.arguments {
             ["", ..] => Some(COUNT),
-            [count, "", ..] => line::number(count),
+            [count, _, ""] => line::number(count),
             _ => None,
         };
         let Some(count) = count else {
@@ -38,7 +41,7 @@ pub fn step<V: Vcpu, M: Memory>(asked: &Asked<V, M>, state: &mut State, out: &mu
         next: state.at,
         lost: 0,
     };
-    let record = trace.read(&mut reader, percpu::number());
+    let record = trace.read(&mut reader, number as u32);
     let Some(record) = record.filter(|record| record.number < state.end) else {
         return Next::Done;
     };

@@ -4,9 +4,10 @@ mod recorder;
 
 use super::{Choice, Command, Use};
 use crate::arguments::Given;
-use crate::cpus;
+use crate::cpus::{self, CPU};
 use crate::interrupts;
 use crate::trouble::Trouble;
+use abi::record::CpuRecord;
 use recorder::Recorder;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -14,11 +15,15 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 use underlay::Underlay;
-use views::trace::{json, summary};
+use views::trace::{json, list, summary};
 
 pub const COMMAND: Command = Command {
     name: "trace",
     uses: &[
+        Use {
+            takes: "[--last N]",
+            does: "show the newest recorded exits of all CPUs (owner)",
+        },
         Use {
             takes: "record FILE [--seconds N | -- COMMAND...]",
             does: "write recorded exits to a file for Perfetto (owner)",
@@ -32,25 +37,40 @@ pub const COMMAND: Command = Command {
             does: "make it write them to the port of its log (owner)",
         },
     ],
-    options: &[Choice {
-        name: "seconds",
-        short: None,
-        value: Some("N"),
-        about: "record from now on, for so long or until Ctrl-C",
-    }],
+    options: &[
+        CPU,
+        Choice {
+            name: "last",
+            short: None,
+            value: Some("N"),
+            about: "how many of them to show [16]",
+        },
+        Choice {
+            name: "seconds",
+            short: None,
+            value: Some("N"),
+            about: "record from now on, for so long or until Ctrl-C",
+        },
+    ],
     more: "\
 The hypervisor records its exits if underlay.conf says `trace = on` (or how much
-memory they may take). `record` writes what is there, or what happens within
-some seconds or while a command runs, to a file for ui.perfetto.dev or
-chrome://tracing, and shows which exits took most of the time.
+memory they may take), those of each CPU for itself. Alone it shows the newest
+of all CPUs in the order of their times. `record` writes what is there, or what
+happens within some seconds or while a command runs, to a file for
+ui.perfetto.dev or chrome://tracing, and shows which exits took the most time.
 
 Examples:
+  underlayctl trace --last 100
+  underlayctl trace --cpu 1
   underlayctl trace record boot.json
   underlayctl trace record ten.json --seconds 10
   underlayctl trace record copy.json -- dd if=/dev/zero of=/tmp/file count=9
 ",
     run,
 };
+
+/// Exits that are shown if nobody says how many.
+const LAST: u64 = 16;
 
 /// How often a recording looks for new records.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -61,21 +81,43 @@ const ATTEMPTS: u32 = 100;
 
 fn run(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
     let words = given.words();
+    let alone = words.is_empty();
     match words.as_slice() {
         ["record", path, command @ ..] => record(given, path, command, out),
         _ if given.has("seconds") => Err(Trouble::usage("--seconds belongs to `trace record`")),
-        ["start"] => switch(given.underlay()?, true).map(drop),
-        ["stop"] => switch(given.underlay()?, false).map(drop),
-        ["write"] => write(given.underlay()?),
+        _ if given.has("last") && !alone => Err(Trouble::usage("--last belongs to `trace` alone")),
+        [] => show(given, out),
+        ["start"] => switch(given, true),
+        ["stop"] => switch(given, false),
+        ["write"] => write(given),
         _ => Err(Trouble::usage(
-            "`trace` needs one of `record FILE`, start, stop, write",
+            "`trace` takes nothing, or one of `record FILE`, start, stop, write",
         )),
     }
 }
 
-/// Starts or stops it on every CPU. Returns where it ran.
-fn switch(underlay: Underlay, on: bool) -> Result<Vec<bool>, Trouble> {
-    cpus::each(|| Ok(underlay.trace_switch(on)?))
+/// Shows the newest exits.
+fn show(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
+    let last = given.number("last")?.unwrap_or(LAST);
+    let (underlay, cpus) = cpus::chosen(given)?;
+    let mut recorder = Recorder::new(underlay, &cpus);
+    recorder.catch_up()?;
+    let trace = recorder.trace(underlay.info()?.ticks_per_second);
+    let last = usize::try_from(last).unwrap_or(usize::MAX);
+    out.write_all(list::text(&trace, last).as_bytes())?;
+    Ok(())
+}
+
+/// Starts or stops it.
+fn switch(given: &Given, on: bool) -> Result<(), Trouble> {
+    let (underlay, cpus) = cpus::chosen(given)?;
+    switch_on(underlay, &cpus, on).map(drop)
+}
+
+/// The same on these CPUs. Returns where it ran.
+fn switch_on(underlay: Underlay, cpus: &[CpuRecord], on: bool) -> Result<Vec<bool>, Trouble> {
+    let switched = cpus.iter().map(|cpu| underlay.trace_switch(on, cpu.number));
+    Ok(switched.collect::<Result<_, _>>()?)
 }
 
 /// What a recording waits for.
@@ -89,16 +131,17 @@ fn record(given: &Given, path: &str, command: &[&str], out: &mut dyn Write) -> R
     if seconds.is_some() && !command.is_empty() {
         return Err(Trouble::usage("--seconds or a command, not both"));
     }
-    let underlay = given.underlay()?;
-    let mut recorder = Recorder::new(underlay);
+    let (underlay, cpus) = cpus::chosen(given)?;
+    let mut recorder = Recorder::new(underlay, &cpus);
     recorder.catch_up()?;
     let file = File::create(path).map_err(|error| Trouble::file(path, &error))?;
     if seconds.is_some() || !command.is_empty() {
         recorder.forget();
-        let ran = switch(underlay, true)?;
+        let ran = switch_on(underlay, &cpus, true)?;
         let done = start(seconds, command).and_then(|end| during(&mut recorder, end));
-        let mut ran = ran.into_iter();
-        cpus::each(|| Ok(underlay.trace_switch(ran.next().unwrap_or(false))?))?;
+        for (cpu, ran) in cpus.iter().zip(ran) {
+            underlay.trace_switch(ran, cpu.number)?;
+        }
         done?;
     }
     let trace = recorder.trace(underlay.info()?.ticks_per_second);
@@ -141,17 +184,19 @@ fn during(recorder: &mut Recorder, mut end: End) -> Result<(), Trouble> {
     }
 }
 
-/// Has each CPU's records written.
-fn write(underlay: Underlay) -> Result<(), Trouble> {
-    cpus::each(|| write_this_cpu(underlay)).map(drop)
+/// Has the records of each CPU written.
+fn write(given: &Given) -> Result<(), Trouble> {
+    let (underlay, cpus) = cpus::chosen(given)?;
+    cpus.iter()
+        .try_for_each(|cpu| write_one(underlay, cpu.number))
 }
 
 /// Writes what is there, in as many calls as it takes. The calls may be traced
 /// themselves, but each adds less than it writes.
-fn write_this_cpu(underlay: Underlay) -> Result<(), Trouble> {
+fn write_one(underlay: Underlay, cpu: u32) -> Result<(), Trouble> {
     let (mut left, mut in_vain) = (u64::MAX, 0);
     while left > 0 {
-        let now = underlay.trace_write()?;
+        let now = underlay.trace_write(cpu)?;
         in_vain = if now < left { 0 } else { in_vain + 1 };
         if in_vain == ATTEMPTS {
             return Err(Trouble::other(format!(
@@ -171,8 +216,11 @@ mod tests {
     #[test]
     fn wrong_words_are_known_before_anything_is_called() {
         for line in [
-            "trace",
             "trace of",
+            "trace --last many",
+            "trace --cpu one",
+            "trace start --last 3",
+            "trace --seconds 3",
             "trace start now",
             "trace stop --seconds 3",
             "trace record file --seconds 3 -- true",

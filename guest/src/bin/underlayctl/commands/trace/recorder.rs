@@ -1,10 +1,8 @@
-//! Collects the records of all CPUs before they are overwritten.
+//! Collects the records of some CPUs before they are overwritten.
 
-use crate::cpus;
 use crate::trouble::Trouble;
 use abi::call::TRANSFER_MAX;
-use abi::record::TraceRecord;
-use std::collections::BTreeMap;
+use abi::record::{CpuRecord, TraceRecord};
 use underlay::Underlay;
 use underlay::records::Record;
 use underlay::services::Traced;
@@ -14,41 +12,43 @@ use views::trace::{Cpu, Trace};
 pub struct Recorder {
     underlay: Underlay,
     buffer: Vec<u8>,
-    /// In the order in which CPUs are visited.
     cpus: Vec<Collected>,
 }
 
 /// What was collected of one CPU.
 #[derive(Default)]
 struct Collected {
+    cpu: u32,
     next: u64,
     lost: u64,
     records: Vec<TraceRecord>,
 }
 
 impl Recorder {
-    /// A recorder that has nothing yet.
-    pub fn new(underlay: Underlay) -> Self {
+    /// A recorder of these CPUs that has nothing yet.
+    pub fn new(underlay: Underlay, cpus: &[CpuRecord]) -> Self {
+        let cpus = cpus.iter().map(|cpu| Collected {
+            cpu: cpu.number,
+            ..Collected::default()
+        });
         Self {
             underlay,
             buffer: vec![0; TRANSFER_MAX],
-            cpus: Vec::new(),
+            cpus: cpus.collect(),
         }
     }
 
     /// Takes what has come on every CPU.
     pub fn catch_up(&mut self) -> Result<(), Trouble> {
-        let mut number = 0;
-        cpus::each(|| {
-            if number == self.cpus.len() {
-                self.cpus.push(Collected::default());
-            }
-            let cpu = &mut self.cpus[number];
-            number += 1;
-            while cpu.take(self.underlay.trace_read(&mut self.buffer, cpu.next)?) {}
-            Ok(())
-        })
-        .map(drop)
+        for cpu in &mut self.cpus {
+            let mut part = || {
+                let (next, number) = (cpu.next, cpu.cpu);
+                let part = self.underlay.trace_read(&mut self.buffer, next, number);
+                part.map(|part| cpu.take(part))
+            };
+            while part()? {}
+        }
+        Ok(())
     }
 
     /// Begins anew behind what was taken.
@@ -62,13 +62,10 @@ impl Recorder {
     /// All that was collected, by CPUs whose clocks have this many ticks a
     /// second.
     pub fn trace(&self, hz: u64) -> Trace<'_> {
-        let cpus = self.cpus.iter().zip(0..);
-        let cpus = cpus.map(|(collected, order)| {
-            let number = collected.records.first().map_or(order, |record| record.cpu);
-            (number, collected.cpu(hz))
-        });
+        let cpus = self.cpus.iter();
+        let cpus = cpus.map(|collected| (collected.cpu, collected.shown(hz)));
         Trace {
-            cpus: cpus.collect::<BTreeMap<_, _>>(),
+            cpus: cpus.collect(),
         }
     }
 }
@@ -84,7 +81,7 @@ impl Collected {
         self.records.len() - before == TRANSFER_MAX / <TraceRecord as Record>::SIZE
     }
 
-    fn cpu(&self, hz: u64) -> Cpu<'_> {
+    fn shown(&self, hz: u64) -> Cpu<'_> {
         Cpu {
             hz,
             records: self.records.iter().map(Into::into).collect(),
