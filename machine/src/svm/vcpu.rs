@@ -4,7 +4,7 @@ use super::block::{IO_MAP_PAGES, MSR_MAP_PAGES, MsrMap, segment};
 use super::checks;
 use super::child::{self, Own};
 use super::enter::{self, Frame};
-use super::nmis::{Nmis, Stepped, hold_for_call, hold_for_nmi};
+use super::nmis::{Nmis, hold_for_call, hold_for_nmi};
 use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
@@ -508,66 +508,6 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
 }
 
 impl<const CHILD: bool> SvmCpu<CHILD> {
-    /// An exit while the guest's IRET was stepped over: behind it, an NMI that
-    /// waited is due, but after the guest's own trap there.
-    #[cold]
-    fn stepped(&mut self, exit: Exit) -> Exit {
-        let (nmis, vmcb) = self.nmis_and_vmcb();
-        match nmis.stepped(vmcb, exit) {
-            Stepped::Not | Stepped::Fault => exit,
-            Stepped::Over => Exit::NmiWindow,
-            Stepped::Trap => {
-                self.percpu.hold_for(noted::NMI);
-                exit
-            }
-        }
-    }
-
-    /// The guest was not entered. What was to be injected is still to be, as if
-    /// its delivery had been broken off.
-    #[cold]
-    fn held(&mut self) -> Exit {
-        if CHILD {
-            return self.turned_away();
-        }
-        let held_for = self.percpu.noted.load(Ordering::Acquire);
-        if held_for == noted::BEHIND {
-            return self.enter_with_nmi_behind();
-        }
-        let control = &mut self.vmcb_mut().control;
-        control.exit_event = control.entry_event;
-        control.entry_event = 0;
-        if held_for & noted::CALL != 0 {
-            Exit::PreemptionTimer
-        } else {
-            Exit::NmiWindow
-        }
-    }
-
-    /// A child was not entered, as the guest is to see to something first. What
-    /// was to be injected into the child stays so.
-    fn turned_away(&mut self) -> Exit {
-        self.vmcb_mut().control.exit_event = 0;
-        Exit::PreemptionTimer
-    }
-
-    /// AMD-V has no window that opens behind an injected event: an NMI that this
-    /// CPU sends itself makes the guest exit there. Without a local APIC the
-    /// guest's NMI waits for the next exit.
-    fn enter_with_nmi_behind(&mut self) -> Exit {
-        setup::hold_nmis();
-        self.percpu.seen_to(noted::BEHIND);
-        self.percpu.call_self();
-        let exit = self.enter();
-        self.percpu.hold_for(noted::NMI);
-        exit
-    }
-
-    fn nmis_and_vmcb(&mut self) -> (&mut Nmis, &mut Vmcb) {
-        // SAFETY: as for `vmcb_mut`.
-        (&mut self.nmis, unsafe { self.vmcb.as_mut() })
-    }
-
     fn check_before_entry(&mut self) {
         self.checked.entries += 1;
         let mut checked = self.checked;

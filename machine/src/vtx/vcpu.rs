@@ -16,7 +16,6 @@ use crate::vcpu::{CodeSize, Vcpu};
 use crate::{guarded, instructions, percpu};
 use abi::refusal::Refusal;
 use core::arch::asm;
-use core::fmt::Write;
 use x86::control::{Cr0, Cr4, DR6_RESET, DR7_RESET, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
@@ -75,7 +74,7 @@ impl VtxCpu {
             ept: memory.nested_root().0 | EPTP_WALK,
         };
         setup::fill(&vmcs, boot, &support, &pointers, frame);
-        boot.percpu.set_describe(describe);
+        boot.percpu.set_describe(checks::describe);
         boot.percpu.set_on_nmi(open_nmi_window);
         boot.percpu.set_on_call(leave_at_once);
         let mut cpu = Self {
@@ -155,26 +154,6 @@ fn merge_behind_handler(vmcs: &Vmcs, percpu: &PerCpu) {
     if vmcs.read(field::GUEST_INTERRUPTIBILITY) & BLOCKED_BY_NMI != 0 {
         percpu.merge_nmis();
     }
-}
-
-fn describe(out: &mut dyn Write) {
-    // SAFETY: named for reports only once a VMCS is current.
-    let vmcs = unsafe { Vmcs::current() };
-    let _ = writeln!(
-        out,
-        "guest: exit reason {:#x} qualification {:#x} cs:rip {:x}:{:#x} cr0 {:#x} cr3 {:#x} cr4 {:#x} instruction error {}",
-        vmcs.read(field::EXIT_REASON),
-        vmcs.read(field::EXIT_QUALIFICATION),
-        vmcs.read(field::GUEST_CS),
-        vmcs.read(field::GUEST_RIP),
-        vmcs.read(field::GUEST_CR0),
-        vmcs.read(field::GUEST_CR3),
-        vmcs.read(field::GUEST_CR4),
-        vmcs.read(field::INSTRUCTION_ERROR),
-    );
-    checks::broken(&vmcs, &checks::capabilities(), &mut |broken| {
-        let _ = writeln!(out, "broken rule {broken}");
-    });
 }
 
 impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
