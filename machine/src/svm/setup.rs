@@ -46,8 +46,8 @@ pub(crate) fn save(host: u64) {
 
 /// Holds NMIs back until the next exit.
 pub(crate) fn hold_nmis() {
-    // SAFETY: SVM is on. The exit stub sets the flag again, whether or not it
-    // entered the guest.
+    // SAFETY: SVM is on. `enter` sets the flag again, whether or not the
+    // guest was entered.
     unsafe { asm!("clgi", options(nomem, nostack)) };
 }
 
