@@ -173,8 +173,10 @@ impl<const CHILD: bool> SvmCpu<CHILD> {
     }
 
     /// The guest was not entered. What was to be injected is still to be, as if
-    /// its delivery had been broken off.
+    /// its delivery had been broken off. Never a part of `enter`, which it calls
+    /// and which is to be a part of the loop.
     #[cold]
+    #[inline(never)]
     pub(super) fn held(&mut self) -> Exit {
         if CHILD {
             return self.turned_away();

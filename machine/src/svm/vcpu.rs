@@ -116,7 +116,7 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
         self.seat = Seat::new(EVERYWHERE);
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter(&mut self) -> Exit {
         if CHECKS_ENTRIES && !self.checked.paused {
             self.check_before_entry();
