@@ -96,6 +96,25 @@ fn who_does_not_come_is_called_again_before_the_machine_stops() {
 }
 
 #[test]
+fn who_was_out_is_addressed_as_it_is_by_then() {
+    let vm = &vm(2);
+    thread::scope(|scope| {
+        let other = scope.spawn(move || {
+            let mut other = cpu(1);
+            FakeVtx::write_apic(x86::apic::register::ID, 7 << 24);
+            while vm.peers.gate.load(Acquire) < 2 {
+                serve(vm, &mut other);
+            }
+        });
+        alone(vm, &mut cpu(0), |_| {
+            let address = vm.peers.all[1].address();
+            assert!(address.is_meant(Destination::Physical(7), false));
+        });
+        other.join().expect("it comes out");
+    });
+}
+
+#[test]
 fn a_cpu_starts_once_where_the_first_of_two_senders_says() {
     for round in 0..200u32 {
         let vm = &vm(3);
@@ -137,6 +156,11 @@ fn signals_go_to_whom_they_are_for_and_call_them() {
     vm.peers
         .send::<FakeVtx>(1, Signal::Init, Destination::Others);
     assert_eq!(crate::fake::CALLED.take(), [0, 2, 3]);
+    vm.peers
+        .send::<FakeVtx>(1, Signal::Init, Destination::Others);
+    vm.peers
+        .send::<FakeVtx>(2, Signal::Startup(1), Destination::Physical(1));
+    assert_eq!(crate::fake::CALLED.take(), [], "they were called for it");
     vm.peers
         .send::<FakeVtx>(1, Signal::Init, Destination::Physical(9));
     vm.peers
