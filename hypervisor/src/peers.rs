@@ -83,6 +83,13 @@ impl Peer {
         self.x2.store(address.x2, Release);
     }
 
+    /// INIT takes it away at once, and the next signal is judged by that before
+    /// the CPU has taken up this one. In x2APIC mode it follows from the number.
+    fn lose_logical_number(&self) {
+        self.logical.store(0, Release);
+        self.format.store(u32::MAX, Release);
+    }
+
     fn state(&self) -> State {
         State::from_word(self.state.load(Acquire))
     }
@@ -188,6 +195,9 @@ impl Peers {
         for (number, peer) in self.numbered() {
             if peer.address().is_meant(destination, number == sender) {
                 let changes = peer.signal(signal);
+                if signal == Signal::Init {
+                    peer.lose_logical_number();
+                }
                 if changes && number != sender {
                     peer.call::<V>(number);
                 }

@@ -96,6 +96,22 @@ fn who_does_not_come_is_called_again_before_the_machine_stops() {
 }
 
 #[test]
+fn an_init_takes_the_logical_number_away_before_it_is_taken_up() {
+    let vm = vm(2);
+    let address = Address {
+        id: 1,
+        logical: 2 << 24,
+        format: u32::MAX,
+        x2: false,
+    };
+    vm.peers.note_address(1, address);
+    let to_it = Destination::Logical(2);
+    vm.peers.send::<FakeVtx>(0, Signal::Init, to_it);
+    vm.peers.send::<FakeVtx>(0, Signal::Startup(9), to_it);
+    assert_eq!(vm.peers.all[1].state(), State::Init);
+}
+
+#[test]
 fn who_was_out_is_addressed_as_it_is_by_then() {
     let vm = &vm(2);
     thread::scope(|scope| {
