@@ -354,6 +354,9 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
             ..Address::default()
         }
     }
+    fn adopt_address() -> Address {
+        Self::apic_address()
+    }
     fn read_apic(offset: u16) -> u32 {
         APIC.with_borrow(|apic| apic.get(&offset).copied().unwrap_or(0))
     }

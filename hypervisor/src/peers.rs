@@ -76,6 +76,20 @@ impl Peer {
         }
     }
 
+    fn note_address(&self, address: Address) {
+        self.id.store(address.id, Release);
+        self.logical.store(address.logical, Release);
+        self.format.store(address.format, Release);
+        self.x2.store(address.x2, Release);
+    }
+
+    /// INIT takes it away at once, and the next signal is judged by that before
+    /// the CPU has taken up this one. In x2APIC mode it follows from the number.
+    fn lose_logical_number(&self) {
+        self.logical.store(0, Release);
+        self.format.store(u32::MAX, Release);
+    }
+
     fn state(&self) -> State {
         State::from_word(self.state.load(Acquire))
     }
@@ -88,9 +102,12 @@ impl Peer {
         State::from_word(before.unwrap_or_else(|word| word))
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Returns whether that changes anything: the CPU was called for what it did
+    /// before.
+    fn signal(&self, signal: Signal) -> bool {
         let boot = self.boot.load(Acquire);
-        self.change(|state| state.signal(signal, boot));
+        let before = self.change(|state| state.signal(signal, boot));
+        before.signal(signal, boot) != before
     }
 
     fn take(&self) -> Due {
@@ -151,10 +168,7 @@ impl Peers {
     /// Notes how CPU `number`, which calls this, is addressed.
     pub fn note_address(&self, number: u32, address: Address) {
         if let Some(peer) = self.peer(number) {
-            peer.id.store(address.id, Release);
-            peer.logical.store(address.logical, Release);
-            peer.format.store(address.format, Release);
-            peer.x2.store(address.x2, Release);
+            peer.note_address(address);
         }
     }
 
@@ -180,8 +194,11 @@ impl Peers {
         }
         for (number, peer) in self.numbered() {
             if peer.address().is_meant(destination, number == sender) {
-                peer.signal(signal);
-                if number != sender {
+                let changes = peer.signal(signal);
+                if signal == Signal::Init {
+                    peer.lose_logical_number();
+                }
+                if changes && number != sender {
                     peer.call::<V>(number);
                 }
             }
@@ -255,7 +272,7 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
             Due::Reset | Due::Restart | Due::Start(_) => {
                 cpu.vcpu.reset();
                 cpu.vcpu.reset_apic();
-                vm.peers.note_address(cpu.number, V::apic_address());
+                vm.peers.note_address(cpu.number, V::adopt_address());
                 outcome = Outcome::Moved;
             }
         }
@@ -272,6 +289,9 @@ fn wait_outside<V: Vcpu>(peers: &Peers, peer: &Peer, vcpu: &mut V) {
         if gate.is_multiple_of(2) {
             return;
         }
+        // Nobody has seen changes of it while APICs were not watched; who closed
+        // the gate may send by it once this CPU is out.
+        peer.note_address(V::adopt_address());
         peer.out.store(gate, Release);
         while peers.gate.load(Acquire) == gate {
             spin_loop();
@@ -291,12 +311,13 @@ pub fn receive_init<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome
 
 /// An INIT signal has reached this CPU itself: nobody watched its sender.
 fn hear_init<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) {
-    let what = format_args!("by its hardware");
-    vm.oddities.note(Oddity::Init, what);
     if let Some(peer) = vm.peers.peer(cpu.number) {
         peer.signal(Signal::Init);
     }
+    // Before anything that takes its time: start-up IPIs are on their way.
     watch::adjust(vm, cpu);
+    let what = format_args!("by its hardware");
+    vm.oddities.note(Oddity::Init, what);
 }
 
 /// Does `change` while no other CPU is in the guest. They forget what came from

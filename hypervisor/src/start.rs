@@ -134,7 +134,7 @@ fn guest(
     vm.sleep = boot.handoff.sleep;
     vm.ticks_per_second = boot.handoff.tsc_hz;
     vm.peers = Peers::new(boot.handoff.cpus);
-    vm.peers.watch.may_end = vm.peers.are_several() && watch_may_end(boot);
+    vm.peers.watch.may_end = vm.peers.are_several() && watch_may_end(boot, presence);
     vm.cpus = vm.peers.count();
     vm.gib_pages = gib_pages;
     vm
@@ -168,15 +168,16 @@ fn slot<V: Vcpu>(boot: &mut Boot) -> Result<&'static Slot<V>, Refusal> {
 }
 
 /// Where this machine is a virtual one, an INIT that nobody expected may do more
-/// than exit: QEMU resets the CPU in spite of the intercept.
-fn watch_may_end(boot: &Boot) -> bool {
+/// than exit: QEMU resets the CPU in spite of the intercept. Where the guest sees
+/// itself in one, Linux takes CPUs down without writing their caches back.
+fn watch_may_end(boot: &Boot, presence: Presence) -> bool {
     let code = boot.handoff.startup_watch;
     match StartupWatch::from_code(code).unwrap_or_default() {
         StartupWatch::Always => false,
         StartupWatch::UntilUp => true,
         StartupWatch::Auto => {
             let features = instructions::cpuid(cpuid::FEATURES, 0);
-            features.ecx & cpuid::ECX1_HYPERVISOR == 0
+            features.ecx & cpuid::ECX1_HYPERVISOR == 0 && presence != Presence::Bit
         }
     }
 }

@@ -5,7 +5,9 @@
 /// States out of which the machine comes back beneath Underlay: S1, which keeps
 /// the CPUs as they are, and S4 and S5, after which the firmware starts it anew.
 /// S2 and S3 forget the CPUs, and go on where an operating system says.
-const HARMLESS: [&[u8; 4]; 3] = [b"_S1_", b"_S4_", b"_S5_"];
+const HARMLESS: [&[u8; 4]; 3] = [b"_S1_", b"_S4_", OFF];
+const OFF: &[u8; 4] = b"_S5_";
+const DEEP: [&[u8; 4]; 2] = [b"_S2_", b"_S3_"];
 
 const NAME_OP: u8 = 0x08;
 const ROOT: u8 = b'\\';
@@ -14,17 +16,29 @@ const PACKAGE_OP: u8 = 0x12;
 /// The sleep types that `tables`, the bodies of DSDT and SSDTs, name for harmless
 /// states, as bits: of the first register and of the second. The states are looked
 /// for as constants, as an interpreter would be needed for more; one that is not
-/// found is not harmless. ACPI specification, "\_Sx (System States)".
+/// found is not harmless. But where switching off is not found and deeper sleep
+/// is, everything but that is let through: the machine has to end. ACPI
+/// specification, "\_Sx (System States)".
 pub fn harmless<'a>(tables: impl IntoIterator<Item = &'a [u8]>) -> [u8; 2] {
-    let mut types = [0; 2];
+    let (mut harmless, mut deep) = ([0; 2], [0; 2]);
+    let mut ends = false;
     for table in tables {
-        let found = HARMLESS.iter().filter_map(|state| constants(table, state));
-        for [first, second] in found {
-            types[0] |= bit(first);
-            types[1] |= bit(second);
-        }
+        add(&mut harmless, table, &HARMLESS);
+        add(&mut deep, table, &DEEP);
+        ends |= constants(table, OFF).is_some();
     }
-    types
+    if ends || deep == [0; 2] {
+        return harmless;
+    }
+    deep.map(|types| !types)
+}
+
+/// The types of those of `states` that `table` has.
+fn add(types: &mut [u8; 2], table: &[u8], states: &[&[u8; 4]]) {
+    for [first, second] in states.iter().filter_map(|state| constants(table, state)) {
+        types[0] |= bit(first);
+        types[1] |= bit(second);
+    }
 }
 
 /// The field for it has three bits.

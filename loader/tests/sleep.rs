@@ -46,3 +46,9 @@ proptest! {
         let _ = harmless([table.as_slice()]);
     }
 }
+
+#[test]
+fn where_switching_off_is_not_found_all_but_deep_sleep_is_let_through() {
+    let table = b"\x08_S3_\x12\x08\x04\x0a\x05\x0a\x06\x00\x00\x14\x0c_S5_\x00\xa4\x12\x06\x04\x00\x00\x00\x00";
+    assert_eq!(harmless([&table[..]]), [!(1 << 5), !(1 << 6)]);
+}

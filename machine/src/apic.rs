@@ -5,8 +5,8 @@
 use crate::guarded;
 use crate::instructions::{read_msr, write_msr};
 use x86::apic::{
-    Address, BASE_ENABLED, BASE_X2, COMMAND_BUSY, COMMAND_NMI, COMMAND_TO_OTHERS, PAGE, X2_COMMAND,
-    X2_FIRST, register,
+    Address, BASE_ENABLED, BASE_X2, COMMAND_BUSY, COMMAND_NMI, COMMAND_TO_OTHERS, X2_COMMAND,
+    X2_FIRST, is_usual, register,
 };
 use x86::msr;
 
@@ -32,7 +32,7 @@ pub fn is_x2() -> bool {
 /// one CPU may switch it off, or move it.
 pub(crate) fn is_reachable() -> bool {
     let base = base();
-    base & BASE_ENABLED != 0 && (base & BASE_X2 != 0 || base & !0xfff == PAGE)
+    is_usual(base) || (base & BASE_ENABLED != 0 && base & BASE_X2 != 0)
 }
 
 /// Reads the register at `offset` of the page.

@@ -64,15 +64,20 @@ impl From<Exhausted> for Refusal {
     }
 }
 
+/// How this CPU virtualises, if it does.
+pub(crate) fn vendor() -> Option<Vendor> {
+    if cpuid(cpuid::FEATURES, 0).ecx & cpuid::ECX1_VMX != 0 {
+        return Some(Vendor::Intel);
+    }
+    let extended = cpuid(0x8000_0000, 0).eax >= cpuid::SVM;
+    let svm = extended && cpuid(cpuid::AMD_FEATURES, 0).ecx & cpuid::AMD_ECX_SVM != 0;
+    svm.then_some(Vendor::Amd)
+}
+
 impl Boot {
     /// How this CPU virtualises, if it does.
     pub fn vendor(&self) -> Option<Vendor> {
-        if cpuid(cpuid::FEATURES, 0).ecx & cpuid::ECX1_VMX != 0 {
-            return Some(Vendor::Intel);
-        }
-        let extended = cpuid(0x8000_0000, 0).eax >= cpuid::SVM;
-        let svm = extended && cpuid(cpuid::AMD_FEATURES, 0).ecx & cpuid::AMD_ECX_SVM != 0;
-        svm.then_some(Vendor::Amd)
+        vendor()
     }
 
     /// Bytes of the region that are used.

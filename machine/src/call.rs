@@ -5,7 +5,7 @@
 //! judges then: looking for a failure before the flag is taken would let a
 //! failing CPU find the flag still set, send nothing, and never be heard of.
 
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use core::sync::atomic::Ordering::{AcqRel, Acquire};
 use core::sync::atomic::{AtomicBool, AtomicU32};
 
 /// Another CPU wants this one to look around. Set by who then sends an NMI,
@@ -37,9 +37,10 @@ impl Call {
     }
 
     /// The same where an NMI is sent in any case: the flag comes first, so that
-    /// a spare one is no NMI of the guest's.
+    /// a spare one is no NMI of the guest's. An exchange, because in x2APIC mode
+    /// sending may overtake a mere store.
     pub(crate) fn insist(&self) {
-        self.0.store(true, Release);
+        self.0.swap(true, AcqRel);
     }
 
     /// An NMI arrived. The CPU looks around after this, so that what it was

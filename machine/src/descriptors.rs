@@ -1,7 +1,9 @@
 //! GDT, TSS and IDT of one CPU.
 
-use crate::exceptions;
+use crate::boot::vendor;
+use crate::exceptions::{self, Stacks};
 use crate::region::{Exhausted, Region};
+use x86::cpuid::Vendor;
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
 use x86_64::instructions::tables::load_tss;
@@ -46,9 +48,9 @@ impl Descriptors {
         let data = gdt.append(Descriptor::kernel_data_segment());
         let task = gdt.append(Descriptor::tss_segment(tss));
         let idt = region.place(InterruptDescriptorTable::new())?;
-        exceptions::fill(idt, code, true);
+        exceptions::fill(idt, code, handler_stacks());
         let early = region.place(InterruptDescriptorTable::new())?;
-        exceptions::fill(early, code, false);
+        exceptions::fill(early, code, Stacks::None);
         Ok(Self {
             gdt,
             idt,
@@ -93,5 +95,12 @@ impl Descriptors {
             idt_base: core::ptr::from_ref(self.idt) as u64,
             tss_base: core::ptr::from_ref(self.tss) as u64,
         }
+    }
+}
+
+fn handler_stacks() -> Stacks {
+    match vendor() {
+        Some(Vendor::Amd) => Stacks::AllButNmi,
+        _ => Stacks::All,
     }
 }

@@ -20,10 +20,36 @@ const SECURITY: u64 = 30;
 
 /// Stacks of the TSS, by what runs on them: an exception can hit the entry
 /// stub while its stack pointer is not a stack, so each kind that can gets one.
-const NMI_STACK: u16 = 0;
-const DOUBLE_FAULT_STACK: u16 = 1;
-const MACHINE_CHECK_STACK: u16 = 2;
-const FAULT_STACK: u16 = 3;
+const NMI_STACK: Option<u16> = Some(0);
+const DOUBLE_FAULT_STACK: Option<u16> = Some(1);
+const MACHINE_CHECK_STACK: Option<u16> = Some(2);
+const FAULT_STACK: Option<u16> = Some(3);
+/// The one in use. #SX comes at any time, within other handlers and itself; it
+/// is AMD-V's, whose stub has the global interrupt flag clear.
+const HERE: Option<u16> = None;
+
+/// Which handlers have stacks of their own. The others run on the one in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stacks {
+    /// None, until there is a TSS to name those.
+    None,
+    /// All but that of NMIs. Under AMD-V none comes where there is no stack, and
+    /// #SX, which may interrupt their handler, lets the next one in when it
+    /// returns.
+    AllButNmi,
+    /// All.
+    All,
+}
+
+impl Stacks {
+    fn have(self, stack: u16) -> bool {
+        match self {
+            Self::None => false,
+            Self::AllButNmi => Some(stack) != NMI_STACK,
+            Self::All => true,
+        }
+    }
+}
 
 /// What the stubs push, lowest address first.
 #[repr(C)]
@@ -75,18 +101,17 @@ macro_rules! vectors {
     ($($vector:literal $field:ident $stub:ident $stack:ident $($error:literal)?;)*) => {
         $(stub!($stub, $vector, $($error)?);)*
 
-        /// Fills `idt` with the handlers, which run in `code`: on stacks of their
-        /// own, or until there is a TSS to name those, on the one in use.
+        /// Fills `idt` with the handlers, which run in `code`.
         pub(crate) fn fill(
             idt: &mut InterruptDescriptorTable,
             code: SegmentSelector,
-            own_stacks: bool,
+            stacks: Stacks,
         ) {
             $(
                 let at = VirtAddr::new($stub as *const () as u64);
                 // SAFETY: the stub handles its vector and returns by IRETQ.
                 let options = unsafe { idt.$field.set_handler_addr(at) };
-                settle(options, code, own_stacks.then_some($stack));
+                settle(options, code, $stack.filter(|stack| stacks.have(*stack)));
             )*
         }
 
@@ -128,7 +153,7 @@ vectors! {
     21 cp_protection_exception stub_21 FAULT_STACK;
     28 hv_injection_exception stub_28 FAULT_STACK "push 0";
     29 vmm_communication_exception stub_29 FAULT_STACK;
-    30 security_exception stub_30 FAULT_STACK;
+    30 security_exception stub_30 HERE;
 }
 
 extern "C" fn handle(frame: &mut Frame) {

@@ -359,6 +359,15 @@ pub(crate) fn current() -> Option<&'static PerCpu> {
     unsafe { (base as *const PerCpu).as_ref() }
 }
 
+/// Reads how this CPU's local APIC is addressed, and has it called by that.
+pub fn adopt_address() -> x86::apic::Address {
+    let address = apic::address();
+    if let Some(percpu) = current() {
+        percpu.set_apic(address.id);
+    }
+    address
+}
+
 /// The number of the CPU that runs this.
 pub fn number() -> u32 {
     current().map_or(0, |percpu| percpu.number)

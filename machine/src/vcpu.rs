@@ -167,6 +167,10 @@ pub trait Vcpu: Sized + 'static {
     fn apic_address() -> Address {
         apic::address()
     }
+    /// The same, and how it is called from now on.
+    fn adopt_address() -> Address {
+        percpu::adopt_address()
+    }
     /// Reads a register of the local APIC, by its offset in the page.
     fn read_apic(offset: u16) -> u32 {
         apic::read(offset)

@@ -50,7 +50,7 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         _ => Outcome::Pass,
     };
     match outcome {
-        Outcome::Done | Outcome::Emulated { .. } => {
+        Outcome::Done | Outcome::Emulated { .. } | Outcome::Again => {
             watch::note(vm, cpu, Sign::Alive);
             match peers::serve(vm, cpu) {
                 Outcome::Moved => Outcome::Moved,

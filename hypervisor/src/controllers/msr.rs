@@ -351,7 +351,10 @@ fn read<V: Vcpu>(vcpu: &V, number: u32) -> Option<u64> {
         Some(Policy::MiscEnable) => {
             Some(vcpu.read_msr(number)? | msr::MISC_ENABLE_NO_BTS | msr::MISC_ENABLE_NO_PEBS)
         }
-        Some(Policy::VmCr) => Some(vcpu.read_msr(number)? | msr::VM_CR_SVMDIS | msr::VM_CR_LOCK),
+        Some(Policy::VmCr) => {
+            let real = vcpu.read_msr(number)? & !msr::VM_CR_R_INIT;
+            Some(real | msr::VM_CR_SVMDIS | msr::VM_CR_LOCK)
+        }
         _ => vcpu.read_msr(number),
     }
 }
@@ -393,7 +396,7 @@ fn write_apic_base<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, value: u64)
     }
     let written = cpu.vcpu.write_msr(msr::APIC_BASE, value);
     if written && vm.peers.are_several() {
-        vm.peers.note_address(cpu.number, V::apic_address());
+        vm.peers.note_address(cpu.number, V::adopt_address());
         let boot = value & apic::BASE_BOOT != 0;
         vm.peers.note_boot(cpu.number, boot);
     }

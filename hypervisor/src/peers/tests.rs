@@ -96,6 +96,41 @@ fn who_does_not_come_is_called_again_before_the_machine_stops() {
 }
 
 #[test]
+fn an_init_takes_the_logical_number_away_before_it_is_taken_up() {
+    let vm = vm(2);
+    let address = Address {
+        id: 1,
+        logical: 2 << 24,
+        format: u32::MAX,
+        x2: false,
+    };
+    vm.peers.note_address(1, address);
+    let to_it = Destination::Logical(2);
+    vm.peers.send::<FakeVtx>(0, Signal::Init, to_it);
+    vm.peers.send::<FakeVtx>(0, Signal::Startup(9), to_it);
+    assert_eq!(vm.peers.all[1].state(), State::Init);
+}
+
+#[test]
+fn who_was_out_is_addressed_as_it_is_by_then() {
+    let vm = &vm(2);
+    thread::scope(|scope| {
+        let other = scope.spawn(move || {
+            let mut other = cpu(1);
+            FakeVtx::write_apic(x86::apic::register::ID, 7 << 24);
+            while vm.peers.gate.load(Acquire) < 2 {
+                serve(vm, &mut other);
+            }
+        });
+        alone(vm, &mut cpu(0), |_| {
+            let address = vm.peers.all[1].address();
+            assert!(address.is_meant(Destination::Physical(7), false));
+        });
+        other.join().expect("it comes out");
+    });
+}
+
+#[test]
 fn a_cpu_starts_once_where_the_first_of_two_senders_says() {
     for round in 0..200u32 {
         let vm = &vm(3);
@@ -137,6 +172,11 @@ fn signals_go_to_whom_they_are_for_and_call_them() {
     vm.peers
         .send::<FakeVtx>(1, Signal::Init, Destination::Others);
     assert_eq!(crate::fake::CALLED.take(), [0, 2, 3]);
+    vm.peers
+        .send::<FakeVtx>(1, Signal::Init, Destination::Others);
+    vm.peers
+        .send::<FakeVtx>(2, Signal::Startup(1), Destination::Physical(1));
+    assert_eq!(crate::fake::CALLED.take(), [], "they were called for it");
     vm.peers
         .send::<FakeVtx>(1, Signal::Init, Destination::Physical(9));
     vm.peers

@@ -85,7 +85,7 @@ pub fn adjust<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) {
     if !vm.peers.all_are_up() {
         watch.needed.store(now, Release);
         if !is_on {
-            alone(vm, cpu, |cpu| turn(vm, cpu));
+            turn(vm, cpu);
         }
     } else if is_on {
         let needed = watch.needed.load(Acquire);
@@ -93,27 +93,31 @@ pub fn adjust<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) {
             // The guest has set the counter back.
             watch.needed.store(now, Release);
         } else if now - needed > vm.ticks_per_second / QUIET {
-            alone(vm, cpu, |cpu| turn(vm, cpu));
+            turn(vm, cpu);
         }
     }
 }
 
-/// What the states of all say, while nobody can change them.
+/// Has the watch as the states of all want it.
 fn turn<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) {
+    if let Some(on) = alone(vm, cpu, |cpu| turn_alone(vm, cpu)) {
+        let state = if on { "on" } else { "off" };
+        log::debug!("CPU {} turns the watch on start-up {state}", cpu.number);
+    }
+}
+
+/// The same, while nobody can change them. Returns what it was turned to.
+fn turn_alone<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Option<bool> {
     let on = !vm.peers.all_are_up();
     if vm.peers.watch.on.swap(on, AcqRel) == on {
-        return;
+        return None;
     }
-    log::debug!(
-        "CPU {} turns the watch on start-up {}",
-        cpu.number,
-        if on { "on" } else { "off" }
-    );
     vm.memory.let_writes_through(!on);
     cpu.vcpu.flush_nested();
     if let Some(peer) = vm.peers.peer(cpu.number) {
         follow(&vm.peers, peer, &mut cpu.vcpu);
     }
+    Some(on)
 }
 
 /// This CPU's own part: its registers in x2APIC mode. One that is to show that

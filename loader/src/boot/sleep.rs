@@ -10,26 +10,35 @@ use loader::sleep::harmless;
 use uefi::system;
 use uefi::table::cfg::ConfigTableEntry;
 
-/// Nothing, where there are no tables: no operating system can sleep then.
+use super::console::say;
+
+/// Nothing, where there are no tables: no operating system can sleep then. One
+/// may be able to read tables that this reader refuses.
 pub(super) fn survey() -> [Sleep; 2] {
-    tables().map(|tables| read(&tables)).unwrap_or_default()
+    let Some(root) = root() else {
+        return Default::default();
+    };
+    // SAFETY: the firmware names this address for the tables' root, and maps all
+    // memory where it is.
+    let tables = unsafe { AcpiTables::from_rsdp(Identity, root) };
+    tables.and_then(|tables| read(&tables)).unwrap_or_else(|error| {
+        say!(
+            "the ACPI tables cannot be read ({error:?}): a machine that sleeps in memory (S3) would wake without Underlay"
+        );
+        Default::default()
+    })
 }
 
-fn tables() -> Option<AcpiTables<Identity>> {
-    let root = system::with_config_table(|all| {
+fn root() -> Option<usize> {
+    system::with_config_table(|all| {
         let of = |guid| all.iter().find(|entry| entry.guid == guid);
         let entry = of(ConfigTableEntry::ACPI2_GUID).or_else(|| of(ConfigTableEntry::ACPI_GUID));
         entry.map(|entry| entry.address as usize)
-    })?;
-    // SAFETY: the firmware names this address for the tables' root, and maps all
-    // memory where it is.
-    unsafe { AcpiTables::from_rsdp(Identity, root) }.ok()
+    })
 }
 
-fn read(tables: &AcpiTables<Identity>) -> [Sleep; 2] {
-    let Ok(fixed) = tables.find_table::<Fadt>() else {
-        return Default::default();
-    };
+fn read(tables: &AcpiTables<Identity>) -> AcpiResult<[Sleep; 2]> {
+    let fixed = tables.find_table::<Fadt>()?;
     let code = tables.dsdt().into_iter().chain(tables.ssdts());
     let harmless = harmless(code.map(|table| body(&table)));
     let control = [
@@ -40,11 +49,11 @@ fn read(tables: &AcpiTables<Identity>) -> [Sleep; 2] {
         port(fixed.pm1a_event_block().map(Some)),
         port(fixed.pm1b_event_block()),
     ];
-    [0, 1].map(|index| Sleep {
+    Ok([0, 1].map(|index| Sleep {
         control: control[index],
         status: status[index],
         harmless: harmless[index].into(),
-    })
+    }))
 }
 
 fn body(table: &AmlTable) -> &'static [u8] {

@@ -13,6 +13,14 @@ for driver in /lib/driver-*.ko; do
     [ ! -f "$driver" ] || insmod "$driver"
 done
 
+# Linux finds two disks in any order. The one that the machine booted from has a
+# partition, the other has none.
+if [ -f "$driver" ]; then
+    until [ -d /sys/block/sda ] && [ -d /sys/block/sdb ] && ls -d /sys/block/sd?/sd?1 >/dev/null 2>&1
+    do usleep 20000; done
+    [ -d /sys/block/sda/sda1 ] && ln -s sdb /dev/scratch || ln -s sda /dev/scratch
+fi
+
 if [ -f /exec ]; then
     stty -F /dev/ttyS2 raw -echo 115200
     exec 3>/dev/ttyS2

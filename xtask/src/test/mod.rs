@@ -102,13 +102,7 @@ pub fn command(args: &Args) -> Result<u8> {
 
 fn list(rows: &[Row]) {
     for row in rows {
-        let long = if row.long { ", with --long" } else { "" };
-        println!(
-            "{} ({}{long})\n    {}",
-            row.name,
-            machines(row),
-            row.sentence
-        );
+        println!("{} ({})\n    {}", row.name, machines(row), row.sentence);
     }
 }
 
@@ -120,12 +114,13 @@ fn jobs<'a>(rows: &'a [Row], args: &Args) -> Result<Vec<(&'a Row, Machine)>> {
         ensure!(known, "no test is called `{name}`; --list shows them");
     }
     let named = |row: &&Row| args.names.is_empty() || args.names.contains(&row.name);
-    let wanted = |row: &&Row| !row.long || args.long || !args.names.is_empty();
+    let is_any_long = args.long || !args.names.is_empty();
     let mut jobs = Vec::new();
     for machine in [Machine::Vtx, Machine::Svm] {
         if args.machine.is_none_or(|m| m == machine) {
-            let rows = rows.iter().filter(named).filter(wanted);
+            let rows = rows.iter().filter(named);
             let rows = rows.filter(|row| row.machines.contains(&machine));
+            let rows = rows.filter(|row| is_any_long || !row.long.is_on(machine));
             jobs.extend(rows.map(|row| (row, machine)));
         }
     }
@@ -144,7 +139,15 @@ fn jobs<'a>(rows: &'a [Row], args: &Args) -> Result<Vec<(&'a Row, Machine)>> {
 
 /// On which machines `row` runs.
 fn machines(row: &Row) -> String {
-    let names: Vec<_> = row.machines.iter().map(|m| m.name()).collect();
+    let named = |machine: &Machine| {
+        let long = row.long.is_on(*machine);
+        format!(
+            "{}{}",
+            machine.name(),
+            if long { " with --long" } else { "" }
+        )
+    };
+    let names: Vec<_> = row.machines.iter().map(named).collect();
     names.join(", ")
 }
 

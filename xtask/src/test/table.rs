@@ -65,7 +65,30 @@ pub struct Row {
     #[serde(default)]
     pub lasts: u64,
     #[serde(default)]
-    pub long: bool,
+    pub long: Long,
+}
+
+/// On which machines a row is only run with `--long`.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Long {
+    All(bool),
+    Some(Vec<Machine>),
+}
+
+impl Default for Long {
+    fn default() -> Self {
+        Self::All(false)
+    }
+}
+
+impl Long {
+    pub fn is_on(&self, machine: Machine) -> bool {
+        match self {
+            Self::All(all) => *all,
+            Self::Some(machines) => machines.contains(&machine),
+        }
+    }
 }
 
 #[derive(Deserialize)]

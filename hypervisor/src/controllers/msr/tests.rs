@@ -55,7 +55,10 @@ fn vmx_looks_locked_off() {
 
 #[test]
 fn svm_looks_locked_off() {
-    let mut cpu: FakeSvm = with(&[(msr::AMD_VM_CR, 0), (msr::AMD_VM_HSAVE_PA, 0x1000)]);
+    let mut cpu: FakeSvm = with(&[
+        (msr::AMD_VM_CR, msr::VM_CR_R_INIT),
+        (msr::AMD_VM_HSAVE_PA, 0x1000),
+    ]);
     assert_eq!(read(&cpu, msr::AMD_VM_CR), Some(0x18));
     assert_eq!(read(&cpu, msr::AMD_VM_HSAVE_PA), None);
     assert!(!write(&vm(), &mut cpu, msr::AMD_VM_HSAVE_PA, 0));

@@ -44,20 +44,20 @@ pub fn underlay() -> u64 {
 
 /// Calls, and what came of them.
 #[derive(Default)]
-struct Outcomes {
+pub struct Outcomes {
     done: u64,
     failed: u64,
     wrong: u64,
 }
 
 impl Outcomes {
-    fn add(&mut self, succeeded: bool, right: bool) {
+    pub fn add(&mut self, succeeded: bool, right: bool) {
         self.done += u64::from(succeeded);
         self.failed += u64::from(!succeeded);
         self.wrong += u64::from(!right);
     }
 
-    fn tell(self, report: &mut Report, what: &str, found: Option<[u64; 2]>) {
+    pub fn tell(self, report: &mut Report, what: &str, found: Option<[u64; 2]>) {
         let Self {
             done,
             failed,
