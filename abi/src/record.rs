@@ -401,7 +401,7 @@ records! {
         port: u32, "The port, or the MSR's number";
         address: u64, "The child's physical address; of an entry that failed and of other exits, the reason";
         data: u64, "What is written; a call's RAX; CPUID's EAX; of an entry that failed and of other exits, what the CPU says beside";
-        values: [u64; 5], "A call's RBX, RCX, RDX, RSI and RDI; CPUID's ECX is the second";
+        values: [u64; 5], "A call's RBX, RCX, RDX, RSI and RDI; of CPUID, ECX, and EAX, EBX, ECX and EDX as they would be answered if the program had not asked";
         rip: u64, "Where the vCPU goes on";
     }
     /// The registers of a vCPU. Arrays of segments are in the order ES, CS, SS,

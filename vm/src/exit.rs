@@ -69,6 +69,9 @@ pub struct Cpuid {
     pub leaf: u32,
     /// ECX.
     pub subleaf: u32,
+    /// EAX, EBX, ECX and EDX as Underlay would have answered: what the CPU says,
+    /// without what no VM has.
+    pub offer: [u32; 4],
 }
 
 /// RDMSR or WRMSR.
@@ -100,7 +103,8 @@ impl From<&VmExit> for Exit {
             }),
             kind::CPUID => Self::Cpuid(Cpuid {
                 leaf: record.data as u32,
-                subleaf: record.values[1] as u32,
+                subleaf: record.values[0] as u32,
+                offer: std::array::from_fn(|number| record.values[number + 1] as u32),
             }),
             kind::MSR => Self::Msr(Msr {
                 number: record.port,

@@ -62,6 +62,12 @@ impl Memory {
         Ok(memory)
     }
 
+    /// Where it is in this program, for as long as this value lives. What reads
+    /// or writes there must expect that the VM does so at the same time.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.at.as_ptr()
+    }
+
     /// Its size in bytes.
     pub fn size(&self) -> usize {
         self.size

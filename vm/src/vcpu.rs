@@ -2,7 +2,7 @@
 
 use crate::exit::Exit;
 use crate::vm::{Error, Handle, patiently};
-use abi::child::entry;
+use abi::child::{entry, exit};
 use abi::record::{VmEntry, VmRegisters};
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ pub struct Vcpu {
     handle: Arc<Handle>,
     number: u64,
     entry: VmEntry,
+    /// Flags of the last exit.
+    flags: u32,
 }
 
 /// What can be raised in a vCPU.
@@ -51,6 +53,7 @@ impl Vcpu {
             handle,
             number,
             entry,
+            flags: 0,
         }
     }
 
@@ -72,7 +75,7 @@ impl Vcpu {
     ///
     /// If a register cannot hold what it is to hold.
     pub fn set_registers(&mut self, registers: &VmRegisters) -> Result<(), Error> {
-        self.entry = IDLE;
+        (self.entry, self.flags) = (IDLE, 0);
         let Handle { underlay, number } = *self.handle;
         patiently(|| underlay.vm_registers_write(number, self.number, registers))?;
         Ok(())
@@ -117,6 +120,17 @@ impl Vcpu {
         self.entry.flags |= entry::EVENT;
     }
 
+    /// Whether an event can be raised now: none is yet.
+    pub fn takes_events(&self) -> bool {
+        let is_raised = self.entry.flags & (entry::EVENT | entry::FAULT) != 0;
+        !is_raised && self.flags & exit::EVENT_DUE == 0
+    }
+
+    /// Whether it can be an interrupt, as the last exit said.
+    pub fn takes_interrupts(&self) -> bool {
+        self.takes_events() && self.flags & exit::INTERRUPTIBLE != 0
+    }
+
     /// Makes its next run end as soon as it can take an interrupt.
     pub fn await_window(&mut self) {
         self.entry.flags |= entry::WINDOW;
@@ -136,7 +150,11 @@ impl Vcpu {
     pub fn run(&mut self) -> Result<Exit, Error> {
         let entry = std::mem::replace(&mut self.entry, IDLE);
         let Handle { underlay, number } = *self.handle;
-        let exit = underlay.vm_run(number, self.number, &entry)?;
+        let exit = patiently(|| underlay.vm_run(number, self.number, &entry))?;
+        self.flags = exit.flags;
+        if exit.flags & exit::NOT_RAISED != 0 {
+            return Err(Error::NotRaised);
+        }
         Ok(Exit::from(&exit))
     }
 }

@@ -24,6 +24,8 @@ pub enum Error {
     Refused(underlay::Error),
     /// The memory could not be mapped.
     Memory(io::Error),
+    /// The vCPU cannot take the event that was to be raised, and did not go on.
+    NotRaised,
 }
 
 impl fmt::Display for Error {
@@ -33,6 +35,7 @@ impl fmt::Display for Error {
             Self::NotOwner(why) => why.fmt(f),
             Self::Refused(why) => why.fmt(f),
             Self::Memory(why) => write!(f, "/dev/mem: {why}"),
+            Self::NotRaised => f.write_str("the vCPU cannot take this event"),
         }
     }
 }
@@ -172,6 +175,15 @@ impl Vm {
     pub fn record(&self) -> Result<VmRecord, Error> {
         let Handle { underlay, number } = *self.handle;
         Ok(patiently(|| underlay.vm_query(number))?)
+    }
+
+    /// Ticks of the time-stamp counter a second, which is the VM's as well.
+    ///
+    /// # Errors
+    ///
+    /// If Underlay does not tell.
+    pub fn ticks_per_second(&self) -> Result<u64, Error> {
+        Ok(self.handle.underlay.info()?.ticks_per_second)
     }
 
     /// The instruction by which the VM calls its program.

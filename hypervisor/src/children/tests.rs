@@ -228,8 +228,8 @@ fn a_call_brings_its_registers_and_takes_rax() {
 fn cpuid_and_msrs_are_the_programs_only_if_it_asks() {
     let (vm, handle) = child();
     let cpuid = Exit::Cpuid {
-        leaf: 1,
-        subleaf: 0,
+        leaf: 4,
+        subleaf: 2,
     };
     let msr = Exit::ReadMsr { number: 0x1b };
     let exit = enter(&vm, handle, &IDLE, &[cpuid, msr, Exit::Nmi]).unwrap();
@@ -239,7 +239,11 @@ fn cpuid_and_msrs_are_the_programs_only_if_it_asks() {
         ..IDLE
     };
     let exit = enter(&vm, handle, &said, &[cpuid]).unwrap();
-    assert_eq!((exit.kind, exit.data), (kind::CPUID, 1));
+    assert_eq!((exit.kind, exit.data), (kind::CPUID, 4));
+    let [subleaf, offer @ ..] = exit.values;
+    assert_eq!(subleaf, 2);
+    let seen = FakeCpu::default().cpuid(4, 2);
+    assert_eq!(offer, [seen.eax, seen.ebx, seen.ecx, seen.edx].map(u64::from));
     let exit = enter(&vm, handle, &said, &[msr]).unwrap();
     assert_eq!((exit.kind, exit.port), (kind::MSR, 0x1b));
 }

@@ -6,7 +6,7 @@ use super::Findings;
 use super::sources::{Crate, Source, Sources};
 
 /// Each package, and those of ours that it may import.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("abi", &[]),
     ("x86", &[]),
     // The handoff's layout is data that starts the machine half as much as the
@@ -17,6 +17,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("views", &["abi"]),
     ("underlay", &["abi", "x86", "views"]),
     ("underlay-vm", &["abi", "underlay"]),
+    ("underlay-run", &["underlay-vm"]),
     ("mixed-load", &[]),
     ("call-load", &["abi", "underlay"]),
     ("tests", &["abi", "x86"]),

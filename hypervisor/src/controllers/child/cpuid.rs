@@ -35,9 +35,10 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         }
         Some(Answer::Fault) => return Outcome::Fault(Exception::GeneralProtection(0)),
         None if cpu.program.wants(entry::CPUID) => {
+            let Leaf { eax, ebx, ecx, edx } = policy(vm, cpu, leaf, subleaf);
             let record = VmExit {
                 data: u64::from(leaf),
-                values: [0, u64::from(subleaf), 0, 0, 0],
+                values: [subleaf, eax, ebx, ecx, edx].map(u64::from),
                 ..plain(kind::CPUID)
             };
             cpu.program.ask(exit, record);

@@ -1,0 +1,177 @@
+//! The VM's devices: which of them an access means, and how the VM ends.
+
+use crate::clock::Clock;
+use crate::end::End;
+use crate::interrupts::Interrupts;
+use crate::layout::{self, input};
+use std::convert::Infallible;
+use std::io::Stdout;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use underlay_vm::Access;
+use vm_superio::Trigger;
+use vm_superio::serial::{Serial, SerialEvents};
+
+/// An input of the I/O APIC, as a device sees it.
+pub struct Line {
+    interrupts: Arc<Interrupts>,
+    input: u8,
+}
+
+impl Trigger for Line {
+    type E = Infallible;
+    fn trigger(&self) -> Result<(), Infallible> {
+        self.interrupts.pulse(self.input);
+        Ok(())
+    }
+}
+
+/// Tells the keyboard's thread that there is room for more.
+#[derive(Default)]
+struct Room(Condvar);
+
+impl SerialEvents for Room {
+    fn buffer_read(&self) {
+        self.0.notify_all();
+    }
+    fn out_byte(&self) {}
+    fn tx_lost_byte(&self) {}
+    fn in_buffer_empty(&self) {}
+}
+
+type Port = Serial<Line, Arc<Room>, Stdout>;
+
+/// All of them.
+pub struct Devices {
+    /// The interrupt controllers.
+    pub interrupts: Arc<Interrupts>,
+    serial: Mutex<Port>,
+    room: Arc<Room>,
+    clock: Mutex<Clock>,
+    end: Mutex<Option<End>>,
+    ended: Condvar,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All ones: nobody is there.
+fn nothing(size: u32) -> u64 {
+    u64::MAX >> (64 - 8 * size.clamp(1, 8))
+}
+
+impl Devices {
+    /// Those of a VM that begins.
+    pub fn new(interrupts: Interrupts) -> Self {
+        let interrupts = Arc::new(interrupts);
+        let room = Arc::new(Room::default());
+        let line = Line {
+            interrupts: interrupts.clone(),
+            input: input::SERIAL,
+        };
+        let serial = Serial::with_events(line, room.clone(), std::io::stdout());
+        Self {
+            interrupts,
+            serial: Mutex::new(serial),
+            room,
+            clock: Mutex::default(),
+            end: Mutex::new(None),
+            ended: Condvar::new(),
+        }
+    }
+
+    /// The VM is over; the first reason counts.
+    pub fn end(&self, why: End) {
+        lock(&self.end).get_or_insert(why);
+        self.interrupts.end();
+        self.ended.notify_all();
+    }
+
+    /// Waits until it is.
+    pub fn wait(&self) -> End {
+        let mut end = lock(&self.end);
+        loop {
+            match &*end {
+                Some(why) => return why.clone(),
+                None => end = self.ended.wait(end).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    /// Types `bytes`, and waits while the serial port has no room for them.
+    pub fn type_in(&self, mut bytes: &[u8]) {
+        let mut serial = lock(&self.serial);
+        while !bytes.is_empty() {
+            match serial.enqueue_raw_bytes(bytes) {
+                Ok(taken) if taken > 0 => bytes = &bytes[taken..],
+                // Full, or in its loop, where nobody hears what is typed.
+                _ => {
+                    let waited = self.room.0.wait(serial);
+                    serial = waited.unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// What a port reads, or None if it was written.
+    pub fn port(&self, access: &Access) -> Option<u64> {
+        let Ok(port) = u16::try_from(access.address) else {
+            return Some(nothing(access.size));
+        };
+        match access.written {
+            None => Some(self.read_port(port, access.size)),
+            Some(value) => {
+                self.write_port(port, value as u8);
+                None
+            }
+        }
+    }
+
+    fn read_port(&self, port: u16, size: u32) -> u64 {
+        let byte = match port {
+            layout::SERIAL..0x400 => lock(&self.serial).read((port - layout::SERIAL) as u8),
+            layout::CLOCK..0x72 => lock(&self.clock).read(port - layout::CLOCK),
+            layout::TIMER | layout::SLEEP_CONTROL | layout::SLEEP_STATUS => 0,
+            _ => return nothing(size),
+        };
+        u64::from(byte) | nothing(size) & !0xff
+    }
+
+    fn write_port(&self, port: u16, byte: u8) {
+        /// SLP_EN with the type that `_S5` names. ACPI specification, "Sleep Control Register".
+        const OFF: u8 = 1 << 5;
+        const KEYBOARD_RESET: u8 = 0xfe;
+        match port {
+            layout::SERIAL..0x400 => {
+                // A terminal that is gone takes no output; the VM goes on.
+                let _ = lock(&self.serial).write((port - layout::SERIAL) as u8, byte);
+            }
+            layout::CLOCK..0x72 => lock(&self.clock).write(port - layout::CLOCK, byte),
+            layout::SLEEP_CONTROL if byte & OFF != 0 => self.end(End::Off),
+            layout::RESET => self.end(End::Reset),
+            layout::KEYBOARD if byte == KEYBOARD_RESET => self.end(End::Reset),
+            _ => {}
+        }
+    }
+
+    /// What a register in memory reads for vCPU `number`, or None if it was
+    /// written.
+    pub fn memory(&self, number: usize, access: &Access) -> Option<u64> {
+        let offset = access.address % layout::REGISTERS;
+        let apics = &self.interrupts;
+        match (access.address - offset, access.written) {
+            (layout::LOCAL_APIC, None) => Some(apics.read_local(number, offset).into()),
+            (layout::LOCAL_APIC, Some(value)) => {
+                apics.write_local(number, offset, value as u32);
+                None
+            }
+            (layout::IO_APIC, None) => Some(apics.read_io(offset).into()),
+            (layout::IO_APIC, Some(value)) => {
+                apics.write_io(offset, value as u32);
+                None
+            }
+            (_, None) => Some(nothing(access.size)),
+            (_, Some(_)) => None,
+        }
+    }
+}
