@@ -1,6 +1,7 @@
 //! The VM's devices: which of them an access means, and how the VM ends.
 
 use crate::clock::Clock;
+use crate::disk::Disk;
 use crate::end::End;
 use crate::interrupts::Interrupts;
 use crate::layout::{self, input};
@@ -47,6 +48,7 @@ pub struct Devices {
     serial: Mutex<Port>,
     room: Arc<Room>,
     clock: Mutex<Clock>,
+    disk: Option<Mutex<Disk>>,
     end: Mutex<Option<End>>,
     ended: Condvar,
 }
@@ -62,7 +64,7 @@ fn nothing(size: u32) -> u64 {
 
 impl Devices {
     /// Those of a VM that begins.
-    pub fn new(interrupts: Interrupts) -> Self {
+    pub fn new(interrupts: Interrupts, disk: Option<Disk>) -> Self {
         let interrupts = Arc::new(interrupts);
         let room = Arc::new(Room::default());
         let line = Line {
@@ -75,6 +77,7 @@ impl Devices {
             serial: Mutex::new(serial),
             room,
             clock: Mutex::default(),
+            disk: disk.map(Mutex::new),
             end: Mutex::new(None),
             ended: Condvar::new(),
         }
@@ -170,8 +173,20 @@ impl Devices {
                 apics.write_io(offset, value as u32);
                 None
             }
+            (layout::DISK, written) if self.disk.is_some() => self.disk(offset, written),
             (_, None) => Some(nothing(access.size)),
             (_, Some(_)) => None,
         }
+    }
+
+    fn disk(&self, offset: u64, written: Option<u64>) -> Option<u64> {
+        let mut disk = lock(self.disk.as_ref()?);
+        let Some(value) = written else {
+            return Some(disk.read(offset).into());
+        };
+        if disk.write(offset, value as u32) {
+            self.interrupts.pulse(input::DISK);
+        }
+        None
     }
 }

@@ -10,6 +10,7 @@ mod boot;
 mod clock;
 mod cpuid;
 mod devices;
+mod disk;
 mod end;
 mod interrupts;
 mod layout;
@@ -23,6 +24,7 @@ mod vcpu;
 use anyhow::{Context, Result};
 use boot::Boot;
 use devices::Devices;
+use disk::Disk;
 use end::End;
 use interrupts::Interrupts;
 use options::{HELP, Options};
@@ -55,7 +57,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<End> {
     let mut vm = Vm::new(&options.name).context("no VM")?;
     let ticks_per_second = vm.ticks_per_second()?;
-    let ram = Ram::new(&mut vm, options.memory << 20)?;
+    let ram = Arc::new(Ram::new(&mut vm, options.memory << 20)?);
     let boot = Boot {
         kernel: options.kernel.clone(),
         initrd: options.initrd.clone(),
@@ -63,7 +65,9 @@ fn run(options: &Options) -> Result<End> {
     };
     let entry = boot.load(&ram, options.cpus, options.disk.is_some())?;
     let interrupts = Interrupts::new(options.cpus, ticks_per_second);
-    let devices = Arc::new(Devices::new(interrupts));
+    let disk = options.disk.as_deref();
+    let disk = disk.map(|path| Disk::new(path, ram.clone())).transpose()?;
+    let devices = Arc::new(Devices::new(interrupts, disk));
 
     interrupts::runner::prepare();
     terminal::end_at_signals(&devices);
