@@ -15,6 +15,12 @@ use crate::linux::Entry;
 const INIT: &str = include_str!("guest/init.sh");
 const PROFILE: &str = include_str!("guest/profile.sh");
 
+/// Programs of the guest's own shell, which boot Linux in a VM of the guest's.
+const SCRIPTS: [(&str, &str); 2] = [
+    ("child-initrd", include_str!("guest/child-initrd.sh")),
+    ("child-linux", include_str!("guest/child-linux.sh")),
+];
+
 /// Who there is: root, and one who is not.
 const USERS: &str = "\
 root:x:0:0::/root:/bin/sh
@@ -77,6 +83,9 @@ pub fn build(contents: &Contents<'_>) -> Result<Vec<u8>> {
     archive.entry("etc/passwd", FILE | 0o644, USERS.as_bytes())?;
     archive.entry("etc/profile", FILE | 0o644, PROFILE.as_bytes())?;
     archive.entry("init", FILE | 0o755, INIT.as_bytes())?;
+    for (name, script) in SCRIPTS {
+        archive.entry(&format!("bin/{name}"), FILE | 0o755, script.as_bytes())?;
+    }
     let scripts = [("exec", contents.exec), ("at-end", contents.at_end)];
     for (name, command) in scripts {
         if let Some(command) = command {

@@ -16,6 +16,9 @@ use crate::machine::Machine;
 use crate::paths;
 use crate::setup::Guest;
 
+/// What it takes to boot Linux in a VM of the guest's.
+const FOR_CHILDREN: [&str; 2] = ["underlay-run", "vmlinuz.efi"];
+
 /// What boots behind the loader.
 pub enum Boot {
     /// Debian's kernel or another, with our initramfs or another.
@@ -155,12 +158,12 @@ impl Stage {
         };
         esp.add_file("vmlinuz.efi", kernel.as_deref().unwrap_or(&guest.kernel))?;
         let mut files: Vec<&Entry> = artefacts.linux.iter().collect();
-        files.extend(wanted(exec.as_deref(), &artefacts.call_tests));
+        files.extend(self.wanted(exec.as_deref(), &artefacts.call_tests));
         let own = [Entry {
             name: "root/vmlinuz.efi".to_owned(),
             file: guest.kernel.clone(),
         }];
-        files.extend(wanted(exec.as_deref(), &own));
+        files.extend(self.wanted(exec.as_deref(), &own));
         let ours = initramfs::build(&initramfs::Contents {
             busybox: &guest.busybox,
             files: &files,
@@ -187,6 +190,28 @@ impl Stage {
         esp.add("initrd.img", archive);
         let ours_is_init = initrd.is_none() || exec.is_some();
         Ok((r"\vmlinuz.efi", self.kernel_line(ours_is_init, append)))
+    }
+
+    /// Those of `files` that `command` names, or a person at the console wants,
+    /// where there is memory for VMs of the guest's: they would make every boot
+    /// longer.
+    fn wanted<'a>(
+        &self,
+        command: Option<&'a str>,
+        files: &'a [Entry],
+    ) -> impl Iterator<Item = &'a Entry> {
+        let has_pool = self.conf.iter().any(|(key, _)| key == "pool");
+        let is_named = move |file: &&Entry| {
+            let name = file.name.rsplit('/').next().unwrap_or_default();
+            match command {
+                Some(command) if command.contains("child-linux") => {
+                    FOR_CHILDREN.contains(&name) || command.contains(name)
+                }
+                Some(command) => command.contains(name),
+                None => has_pool && FOR_CHILDREN.contains(&name),
+            }
+        };
+        files.iter().filter(is_named)
     }
 
     fn kernel_line(&self, ours_is_init: bool, append: &str) -> String {
@@ -218,17 +243,6 @@ impl Stage {
         }
         Ok(Some(bytes))
     }
-}
-
-/// Those of `files` that `command` names: they would make every boot longer.
-fn wanted<'a>(command: Option<&'a str>, files: &'a [Entry]) -> impl Iterator<Item = &'a Entry> {
-    let is_named = move |file: &&Entry| {
-        let name = file.name.rsplit('/').next();
-        command
-            .zip(name)
-            .is_some_and(|(command, name)| command.contains(name))
-    };
-    files.iter().filter(is_named)
 }
 
 /// The config file as it ships.
