@@ -60,7 +60,7 @@ impl Moment {
             0x32 => self.year / 100,
             _ => 0,
         };
-        (value / 10 << 4 | value % 10) as u8
+        (value / 10 * 16 + value % 10) as u8
     }
 }
 

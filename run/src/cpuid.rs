@@ -24,6 +24,8 @@ const HYPERVISOR: u32 = 1 << 31;
 /// Leaf 1 EDX: a local APIC; several logical processors.
 const APIC: u32 = 1 << 9;
 const SEVERAL: u32 = 1 << 28;
+/// Leaf 1 EDX: what the CPU does when it is hot.
+const HEAT: u32 = 1 << 22 | 1 << 29;
 /// Leaf 6 EAX: the timer goes on while the CPU sleeps.
 const TIMER_GOES_ON: u32 = 1 << 2;
 /// Leaf 0x80000001 ECX: instruction sampling, watchdog, topology, performance
@@ -43,7 +45,7 @@ pub fn answer(asking: Asking, cpuid: &Cpuid) -> [u32; 4] {
                 eax,
                 ebx & 0xffff | own,
                 ecx | DEADLINE | HYPERVISOR,
-                edx & !SEVERAL | APIC | several,
+                edx & !(SEVERAL | HEAT) | APIC | several,
             ]
         }
         // Each core has its own caches, but for the last.
@@ -70,7 +72,12 @@ fn topology(asking: Asking, subleaf: u32) -> [u32; 4] {
     let Asking { number, count, .. } = asking;
     match subleaf {
         0 => [0, 1, THREAD << 8, number],
-        1 => [count.next_power_of_two().ilog2(), count, CORE << 8 | 1, number],
+        1 => [
+            count.next_power_of_two().ilog2(),
+            count,
+            CORE << 8 | 1,
+            number,
+        ],
         _ => [0, 0, subleaf & 0xff, number],
     }
 }

@@ -63,7 +63,7 @@ fn run(options: &Options) -> Result<End> {
         initrd: options.initrd.clone(),
         command_line: options.command_line(ticks_per_second),
     };
-    let entry = boot.load(&ram, options.cpus, options.disk.is_some())?;
+    let entry = boot.load(&ram.view, options.cpus, options.disk.is_some())?;
     let interrupts = Interrupts::new(options.cpus, ticks_per_second);
     let disk = options.disk.as_deref();
     let disk = disk.map(|path| Disk::new(path, ram.clone())).transpose()?;

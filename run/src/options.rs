@@ -56,7 +56,9 @@ pub struct Options {
 
 impl Options {
     /// Understands `arguments`; None if help is wanted.
-    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>, lexopt::Error> {
+    pub fn parse(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Option<Self>, lexopt::Error> {
         let mut options = Self {
             name: "linux".to_owned(),
             cpus: 1,
@@ -116,15 +118,28 @@ mod tests {
     fn options_are_what_they_say() {
         let line = "--kernel k --initrd=i --cpus 2 --memory 64 --name n --append a=1 --disk d";
         let options = parse(line).unwrap().unwrap();
-        assert_eq!((options.cpus, options.memory, options.name.as_str()), (2, 64, "n"));
+        assert_eq!(
+            (options.cpus, options.memory, options.name.as_str()),
+            (2, 64, "n")
+        );
         assert_eq!(options.initrd, Some(PathBuf::from("i")));
         assert_eq!(options.disk, Some(PathBuf::from("d")));
-        assert!(options.command_line(50_000_000).ends_with("tsc_early_khz=50000 a=1"));
+        assert!(
+            options
+                .command_line(50_000_000)
+                .ends_with("tsc_early_khz=50000 a=1")
+        );
     }
 
     #[test]
     fn what_cannot_be_is_refused() {
-        for line in ["", "--kernel k --cpus 0", "--kernel k --memory 63", "--kernel k x", "--what"] {
+        for line in [
+            "",
+            "--kernel k --cpus 0",
+            "--kernel k --memory 63",
+            "--kernel k x",
+            "--what",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
         assert_eq!(parse("--help").unwrap(), None);

@@ -1,6 +1,5 @@
 //! The VM's memory, as the crates for device models want it.
 
-use crate::layout;
 use anyhow::{Context, Result};
 use underlay_vm::{Memory, Rights, Vm};
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
@@ -10,7 +9,7 @@ pub struct Ram {
     /// For device models.
     pub view: GuestMemoryMmap,
     /// What `view` looks at. Dropped behind it.
-    memory: Memory,
+    _memory: Memory,
 }
 
 impl Ram {
@@ -26,11 +25,9 @@ impl Ram {
         let region = GuestRegionMmap::new(region, GuestAddress(0));
         let region = region.context("memory beyond the address space")?;
         let view = GuestMemoryMmap::from_regions(vec![region])?;
-        Ok(Self { view, memory })
-    }
-
-    /// Its size in bytes.
-    pub fn size(&self) -> u64 {
-        (self.memory.size() as u64).min(layout::MEMORY_END)
+        Ok(Self {
+            view,
+            _memory: memory,
+        })
     }
 }

@@ -134,12 +134,20 @@ mod tests {
         let root = number::<8>(&tables, layout::TABLES + 24);
         let [fadt, madt] = [36, 44].map(|at| number::<8>(&tables, root + at));
         let dsdt = number::<8>(&tables, fadt + 140);
-        for (at, name) in [(root, b"XSDT"), (fadt, b"FACP"), (madt, b"APIC"), (dsdt, b"DSDT")] {
+        for (at, name) in [
+            (root, b"XSDT"),
+            (fadt, b"FACP"),
+            (madt, b"APIC"),
+            (dsdt, b"DSDT"),
+        ] {
             let begin = (at - layout::TABLES) as usize;
             let length = number::<4>(&tables, at + 4) as usize;
             let table = &tables[begin..begin + length];
             assert_eq!(&table[..4], name);
-            assert_eq!(table.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)), 0);
+            assert_eq!(
+                table.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)),
+                0
+            );
         }
     }
 
@@ -148,7 +156,10 @@ mod tests {
         const HEADER: usize = 44;
         let madt = bytes(&madt(2));
         let [first, second] = [0, 8].map(|at| &madt[HEADER + at..HEADER + at + 8]);
-        assert_eq!((first, second), (&[0, 8, 0, 0, 1, 0, 0, 0][..], &[0, 8, 1, 1, 1, 0, 0, 0][..]));
+        assert_eq!(
+            (first, second),
+            (&[0, 8, 0, 0, 1, 0, 0, 0][..], &[0, 8, 1, 1, 1, 0, 0, 0][..])
+        );
         let names_disk = |has| bytes(&dsdt(has)).windows(8).any(|word| word == b"LNRO0005");
         assert!(names_disk(true) && !names_disk(false));
     }

@@ -4,6 +4,7 @@
 use crate::cpuid::{self, Asking};
 use crate::devices::Devices;
 use crate::end::End;
+use crate::interrupts::alarm::Alarm;
 use crate::interrupts::runner::this_thread;
 use crate::interrupts::{Next, Takes};
 use crate::msrs::Msrs;
@@ -47,6 +48,7 @@ impl Runner {
     fn rounds(&mut self) -> Result<(), Error> {
         let reset = self.vcpu.registers()?;
         let thread = this_thread();
+        let mut alarm = Alarm::new();
         loop {
             let takes = Takes {
                 interrupts: self.vcpu.takes_interrupts(),
@@ -63,7 +65,8 @@ impl Runner {
                     self.msrs = Msrs::new(self.number);
                     self.vcpu.set_registers(&registers)?;
                 }
-                Next::Run { raise, window } => {
+                Next::Run { raise, window, due } => {
+                    alarm.set(due, |ticks| self.devices.interrupts.time(ticks));
                     if let Some(event) = raise {
                         self.vcpu.raise(event);
                     }
@@ -100,7 +103,9 @@ impl Runner {
                 self.crash(&format!("the CPU refuses it ({reason}, {detail:#x})"));
             }
             Exit::Other { reason, detail } => {
-                self.crash(&format!("an exit that is not known ({reason:#x}, {detail:#x})"));
+                self.crash(&format!(
+                    "an exit that is not known ({reason:#x}, {detail:#x})"
+                ));
             }
         }
         Ok(())

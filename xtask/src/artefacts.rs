@@ -38,7 +38,13 @@ pub struct Artefacts {
 pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
     let _progress = Progress::start("building Underlay");
     cargo_build(UEFI, &["--package", "loader", "--bin", "underlay"])?;
-    let packages = ["underlay", "underlay-vm", "underlay-run", "mixed-load", "call-load"];
+    let packages = [
+        "underlay",
+        "underlay-vm",
+        "underlay-run",
+        "mixed-load",
+        "call-load",
+    ];
     let packages = packages.iter().flat_map(|name| ["--package", name]);
     let tools: Vec<&str> = packages.chain(["--bins", "--examples"]).collect();
     cargo_build(LINUX, &tools)?;
@@ -57,7 +63,14 @@ pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
         firmware_tables: test_guest(FIRMWARE_TABLES),
         linux: linux::build(&setup::guest().headers, &programs)?,
         call_tests: linux::programs(
-            &["call-load", "call-attack", "next-kernel", "child-test", "underlay-run"].map(in_bin),
+            &[
+                "call-load",
+                "call-attack",
+                "next-kernel",
+                "child-test",
+                "underlay-run",
+            ]
+            .map(in_bin),
         )?,
     })
 }

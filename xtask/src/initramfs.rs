@@ -33,11 +33,12 @@ const LINK: u32 = 0o120_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
 /// All of them, each behind the one that it is in.
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 11] = [
     "bin",
     "dev",
     "etc",
     "lib",
+    "lib/child",
     "lib/modules",
     "proc",
     "root",

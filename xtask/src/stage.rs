@@ -16,8 +16,11 @@ use crate::machine::Machine;
 use crate::paths;
 use crate::setup::Guest;
 
-/// What it takes to boot Linux in a VM of the guest's.
+/// What boots Linux in a VM of the guest's, what that takes, and the folder of the
+/// VM's drivers.
+const BOOTS_CHILD: &str = "child-linux";
 const FOR_CHILDREN: [&str; 2] = ["underlay-run", "vmlinuz.efi"];
+const CHILD_DRIVERS: &str = "lib/child";
 
 /// What boots behind the loader.
 pub enum Boot {
@@ -158,12 +161,9 @@ impl Stage {
         };
         esp.add_file("vmlinuz.efi", kernel.as_deref().unwrap_or(&guest.kernel))?;
         let mut files: Vec<&Entry> = artefacts.linux.iter().collect();
-        files.extend(self.wanted(exec.as_deref(), &artefacts.call_tests));
-        let own = [Entry {
-            name: "root/vmlinuz.efi".to_owned(),
-            file: guest.kernel.clone(),
-        }];
-        files.extend(self.wanted(exec.as_deref(), &own));
+        let own = for_children(guest);
+        let on_demand = artefacts.call_tests.iter().chain(&own);
+        files.extend(on_demand.filter(|file| self.is_wanted(file, exec.as_deref())));
         let ours = initramfs::build(&initramfs::Contents {
             busybox: &guest.busybox,
             files: &files,
@@ -192,26 +192,17 @@ impl Stage {
         Ok((r"\vmlinuz.efi", self.kernel_line(ours_is_init, append)))
     }
 
-    /// Those of `files` that `command` names, or a person at the console wants,
-    /// where there is memory for VMs of the guest's: they would make every boot
-    /// longer.
-    fn wanted<'a>(
-        &self,
-        command: Option<&'a str>,
-        files: &'a [Entry],
-    ) -> impl Iterator<Item = &'a Entry> {
-        let has_pool = self.conf.iter().any(|(key, _)| key == "pool");
-        let is_named = move |file: &&Entry| {
-            let name = file.name.rsplit('/').next().unwrap_or_default();
-            match command {
-                Some(command) if command.contains("child-linux") => {
-                    FOR_CHILDREN.contains(&name) || command.contains(name)
-                }
-                Some(command) => command.contains(name),
-                None => has_pool && FOR_CHILDREN.contains(&name),
+    /// Whether `command` names `file`, or VMs of the guest's need it, which the
+    /// command boots or a person may: all files would make every boot longer.
+    fn is_wanted(&self, file: &Entry, command: Option<&str>) -> bool {
+        let (folder, name) = file.name.rsplit_once('/').unwrap_or_default();
+        let is_for_children = folder == CHILD_DRIVERS || FOR_CHILDREN.contains(&name);
+        match command {
+            Some(command) => {
+                command.contains(name) || is_for_children && command.contains(BOOTS_CHILD)
             }
-        };
-        files.iter().filter(is_named)
+            None => is_for_children && self.conf.iter().any(|(key, _)| key == "pool"),
+        }
     }
 
     fn kernel_line(&self, ours_is_init: bool, append: &str) -> String {
@@ -243,6 +234,21 @@ impl Stage {
         }
         Ok(Some(bytes))
     }
+}
+
+/// The kernel and drivers for a VM of the guest's.
+fn for_children(guest: &Guest) -> Vec<Entry> {
+    let entry = |folder: &str, file: &PathBuf| Entry {
+        name: format!(
+            "{folder}/{}",
+            file.file_name().unwrap_or_default().display()
+        ),
+        file: file.clone(),
+    };
+    let drivers = guest.child_drivers.iter();
+    let mut entries: Vec<_> = drivers.map(|file| entry(CHILD_DRIVERS, file)).collect();
+    entries.push(entry("root", &guest.kernel));
+    entries
 }
 
 /// The config file as it ships.

@@ -243,7 +243,10 @@ fn cpuid_and_msrs_are_the_programs_only_if_it_asks() {
     let [subleaf, offer @ ..] = exit.values;
     assert_eq!(subleaf, 2);
     let seen = FakeCpu::default().cpuid(4, 2);
-    assert_eq!(offer, [seen.eax, seen.ebx, seen.ecx, seen.edx].map(u64::from));
+    assert_eq!(
+        offer,
+        [seen.eax, seen.ebx, seen.ecx, seen.edx].map(u64::from)
+    );
     let exit = enter(&vm, handle, &said, &[msr]).unwrap();
     assert_eq!((exit.kind, exit.port), (kind::MSR, 0x1b));
 }

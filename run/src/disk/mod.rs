@@ -95,7 +95,11 @@ impl Disk {
     pub fn write(&mut self, offset: u64, value: u32) -> bool {
         let queue = &mut self.queue;
         let is_upper = offset & 4 != 0;
-        let (low, high) = if is_upper { (None, Some(value)) } else { (Some(value), None) };
+        let (low, high) = if is_upper {
+            (None, Some(value))
+        } else {
+            (Some(value), None)
+        };
         match offset {
             register::OFFERED_SELECT => self.is_second_half = value == 1,
             register::QUEUE_SELECT => self.queue_selected = value,

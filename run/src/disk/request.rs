@@ -69,7 +69,13 @@ impl Blocks {
         Some(result.written + 1)
     }
 
-    fn act(&mut self, memory: &GuestMemoryMmap, kind: u32, block: u64, data: &[Descriptor]) -> Result {
+    fn act(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        kind: u32,
+        block: u64,
+        data: &[Descriptor],
+    ) -> Result {
         let writes = kind == READ || kind == NAME;
         let done = match kind {
             _ if data.iter().any(|part| part.is_write_only() != writes) => None,
@@ -138,7 +144,12 @@ mod tests {
     fn blocks(name: &str) -> Blocks {
         let name = format!("underlay-run-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        let options = File::options().read(true).write(true).create(true).truncate(true).clone();
+        let options = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .clone();
         let mut file = options.open(&path).unwrap();
         std::fs::remove_file(path).unwrap();
         file.write_all(&[1; 512]).unwrap();
@@ -150,8 +161,16 @@ mod tests {
         GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x4000)]).unwrap()
     }
 
-    fn ask(blocks: &mut Blocks, memory: &GuestMemoryMmap, kind: u32, block: u32, data: Descriptor) -> (Option<u32>, u8) {
-        memory.write_obj([kind, 0, block, 0], GuestAddress(HEADER)).unwrap();
+    fn ask(
+        blocks: &mut Blocks,
+        memory: &GuestMemoryMmap,
+        kind: u32,
+        block: u32,
+        data: Descriptor,
+    ) -> (Option<u32>, u8) {
+        memory
+            .write_obj([kind, 0, block, 0], GuestAddress(HEADER))
+            .unwrap();
         memory.write_obj(0xffu8, GuestAddress(STATUS)).unwrap();
         let header = Descriptor::new(HEADER, 16, FOR_THE_DEVICE, 0);
         let status = Descriptor::new(STATUS, 1, BY_THE_DEVICE, 0);
@@ -179,10 +198,19 @@ mod tests {
         let room = Descriptor::new(DATA, 1024, BY_THE_DEVICE, 0);
         assert_eq!(ask(&mut blocks, &memory, READ, 1, room), (Some(1), FAILED));
         let nowhere = Descriptor::new(1 << 40, 512, BY_THE_DEVICE, 0);
-        assert_eq!(ask(&mut blocks, &memory, READ, 0, nowhere), (Some(1), FAILED));
+        assert_eq!(
+            ask(&mut blocks, &memory, READ, 0, nowhere),
+            (Some(1), FAILED)
+        );
         let wrong_way = Descriptor::new(DATA, 512, FOR_THE_DEVICE, 0);
-        assert_eq!(ask(&mut blocks, &memory, READ, 0, wrong_way), (Some(1), FAILED));
-        assert_eq!(ask(&mut blocks, &memory, 77, 0, wrong_way), (Some(1), UNKNOWN));
+        assert_eq!(
+            ask(&mut blocks, &memory, READ, 0, wrong_way),
+            (Some(1), FAILED)
+        );
+        assert_eq!(
+            ask(&mut blocks, &memory, 77, 0, wrong_way),
+            (Some(1), UNKNOWN)
+        );
     }
 
     #[test]

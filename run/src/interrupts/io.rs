@@ -53,9 +53,9 @@ impl IoApic {
             (0, selected) => selected.into(),
             (0x10, 0) => u32::from(self.id) << 24,
             (0x10, 1) => VERSION,
-            (0x10, selected) => self
-                .entry(selected)
-                .map_or(0, |number| (self.entries[number] >> (selected % 2 * 32)) as u32),
+            (0x10, selected) => self.entry(selected).map_or(0, |number| {
+                (self.entries[number] >> (selected % 2 * 32)) as u32
+            }),
             _ => 0,
         }
     }
@@ -142,7 +142,10 @@ mod tests {
     fn a_pulse_behind_the_mask_comes_when_it_is_lifted_and_once() {
         let mut apic = IoApic::new(0);
         assert_eq!(apic.pulse(4), None);
-        assert_eq!(set(&mut apic, 4, 0x31).map(|message| message.vector), Some(0x31));
+        assert_eq!(
+            set(&mut apic, 4, 0x31).map(|message| message.vector),
+            Some(0x31)
+        );
         assert_eq!(set(&mut apic, 4, 0x31), None);
         assert_eq!(apic.pulse(24), None);
     }

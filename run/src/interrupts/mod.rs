@@ -1,6 +1,7 @@
 //! The interrupt controllers of the VM: a local APIC for each vCPU and the I/O
 //! APIC, all under one lock, and how a vCPU's thread hears of what arrives.
 
+pub mod alarm;
 mod io;
 mod local;
 pub mod runner;
@@ -51,6 +52,8 @@ pub enum Next {
         raise: Option<Event>,
         /// And wants to know when an interrupt can be taken.
         window: bool,
+        /// And comes back when its timer is due.
+        due: Option<u64>,
     },
     /// It has the vCPU start at this page, in real mode.
     Start(u8),
@@ -200,7 +203,11 @@ impl Interrupts {
     pub fn halt(&self, number: usize, takes_interrupts: bool) -> bool {
         let mut state = self.state();
         state.vcpus[number].halted = true;
-        takes_interrupts || state.vcpus.iter().any(|vcpu| vcpu.life == Life::Runs && !vcpu.halted)
+        takes_interrupts
+            || state
+                .vcpus
+                .iter()
+                .any(|vcpu| vcpu.life == Life::Runs && !vcpu.halted)
     }
 
     /// Waits until there may be something for vCPU `number`.
@@ -217,7 +224,8 @@ impl Interrupts {
         }
     }
 
-    fn time(&self, ticks: u64) -> Duration {
+    /// How long so many ticks of the time-stamp counter last.
+    pub fn time(&self, ticks: u64) -> Duration {
         let nanoseconds = u128::from(ticks) * 1_000_000_000 / u128::from(self.ticks_per_second);
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
@@ -239,7 +247,7 @@ impl Vcpu {
             }
             Life::Runs => {}
         }
-        let vector = self.local.pending();
+        let (vector, due) = (self.local.pending(), self.local.timer.due());
         let wakes = self.nmi || takes.interrupts && vector.is_some();
         if self.halted && !wakes {
             return Next::Sleep;
@@ -250,6 +258,7 @@ impl Vcpu {
             return Next::Run {
                 raise: Some(Event::Nmi),
                 window: vector.is_some(),
+                due,
             };
         }
         let raise = vector.filter(|_| takes.interrupts);
@@ -259,6 +268,7 @@ impl Vcpu {
         Next::Run {
             raise: raise.map(Event::Interrupt),
             window: vector.is_some() && raise.is_none(),
+            due,
         }
     }
 }

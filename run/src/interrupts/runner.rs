@@ -9,7 +9,8 @@
 use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering::SeqCst;
 
-const SIGNAL: libc::c_int = libc::SIGUSR1;
+/// Interrupts a thread that has its vCPU run.
+pub const SIGNAL: libc::c_int = libc::SIGUSR1;
 
 /// One thread. Which it is says the thread itself.
 #[derive(Debug, Default)]

@@ -16,6 +16,7 @@ fn run(raise: Option<Event>) -> Next {
     Next::Run {
         raise,
         window: false,
+        due: None,
     }
 }
 
@@ -54,7 +55,11 @@ fn a_vcpu_starts_by_init_and_startup_and_once() {
     command(&interrupts, 0, 1, 0x4609);
     assert_eq!(interrupts.next(1, 0, EITHER), run(None));
     command(&interrupts, 0, 1, 0x8500);
-    assert_eq!(interrupts.next(1, 0, EITHER), run(None), "INIT's end is no INIT");
+    assert_eq!(
+        interrupts.next(1, 0, EITHER),
+        run(None),
+        "INIT's end is no INIT"
+    );
     command(&interrupts, 0, 1, 0x4500);
     assert_eq!(interrupts.next(1, 0, EITHER), Next::Sleep);
 }
@@ -66,6 +71,7 @@ fn an_interrupt_waits_until_its_vcpu_can_take_it() {
     let waits = Next::Run {
         raise: None,
         window: true,
+        due: None,
     };
     assert_eq!(interrupts.next(1, 0, NO_INTERRUPTS), waits);
     let taken = run(Some(Event::Interrupt(0x41)));
@@ -76,7 +82,11 @@ fn an_interrupt_waits_until_its_vcpu_can_take_it() {
 #[test]
 fn shorthands_mean_oneself_all_and_all_others() {
     let interrupts = two();
-    for (word, taken) in [(0x4_0041, [true, false]), (0x8_0042, [true; 2]), (0xc_0043, [false, true])] {
+    for (word, taken) in [
+        (0x4_0041, [true, false]),
+        (0x8_0042, [true; 2]),
+        (0xc_0043, [false, true]),
+    ] {
         interrupts.write_local(0, register::COMMAND, word);
         for (number, taken) in taken.into_iter().enumerate() {
             let raise = taken.then_some(Event::Interrupt(word as u8));
@@ -97,6 +107,7 @@ fn an_nmi_wakes_a_vcpu_that_takes_no_interrupts() {
     let woken = Next::Run {
         raise: Some(Event::Nmi),
         window: true,
+        due: None,
     };
     assert_eq!(interrupts.next(1, 0, NO_INTERRUPTS), woken);
 }
@@ -114,7 +125,10 @@ fn a_devices_pulse_reaches_whom_its_input_names() {
     route(&interrupts, 4, 1, 0x31);
     interrupts.pulse(4);
     assert_eq!(interrupts.next(0, 0, EITHER), run(None));
-    assert_eq!(interrupts.next(1, 0, EITHER), run(Some(Event::Interrupt(0x31))));
+    assert_eq!(
+        interrupts.next(1, 0, EITHER),
+        run(Some(Event::Interrupt(0x31)))
+    );
     for number in 0..2 {
         interrupts.write_local(number, register::LOGICAL, 1 << (24 + number));
         interrupts.write_local(number, register::END, 0);
@@ -123,7 +137,10 @@ fn a_devices_pulse_reaches_whom_its_input_names() {
     route(&interrupts, 4, 3, LOWEST_OF_A_SET | 0x32);
     interrupts.pulse(4);
     assert_eq!(interrupts.next(1, 0, EITHER), run(None));
-    assert_eq!(interrupts.next(0, 0, EITHER), run(Some(Event::Interrupt(0x32))));
+    assert_eq!(
+        interrupts.next(0, 0, EITHER),
+        run(Some(Event::Interrupt(0x32)))
+    );
 }
 
 #[test]
@@ -131,10 +148,18 @@ fn the_timer_is_looked_at_before_each_turn() {
     let interrupts = two();
     interrupts.write_local(0, register::TIMER, 2 << 17 | 0x50);
     interrupts.set_deadline(0, u64::MAX);
-    assert_eq!(interrupts.next(0, 0, EITHER), run(None));
+    let waits = Next::Run {
+        raise: None,
+        window: false,
+        due: Some(u64::MAX),
+    };
+    assert_eq!(interrupts.next(0, 0, EITHER), waits);
     interrupts.came_back(0);
     interrupts.set_deadline(0, 1);
-    assert_eq!(interrupts.next(0, 0, EITHER), run(Some(Event::Interrupt(0x50))));
+    assert_eq!(
+        interrupts.next(0, 0, EITHER),
+        run(Some(Event::Interrupt(0x50)))
+    );
     assert_eq!(interrupts.deadline(0), 0);
 }
 

@@ -180,7 +180,14 @@ mod tests {
     #[test]
     fn the_rate_is_divided_as_the_register_says() {
         let mut timer = Timer::new(1);
-        for (value, by) in [(0, 2), (1, 4), (3, 16), (0b1000, 32), (0b1010, 128), (0b1011, 1)] {
+        for (value, by) in [
+            (0, 2),
+            (1, 4),
+            (3, 16),
+            (0b1000, 32),
+            (0b1010, 128),
+            (0b1011, 1),
+        ] {
             timer.set_divide(value);
             timer.start(10, 0);
             assert_eq!(timer.due(), Some(10 * by), "{value:#b}");

@@ -1,15 +1,16 @@
 #!/bin/busybox sh
 # Writes an initrd for a VM of this guest's to its output: the guest's own
-# busybox and init.
+# busybox and init, and drivers for the VM's disk.
 set -e
 root=$(mktemp -d)
 cd "$root"
-mkdir bin dev etc proc root sys tmp
+mkdir bin dev etc lib proc root sys tmp
 cp -p /bin/busybox bin
 for applet in $(busybox --list); do
     [ "$applet" = busybox ] || ln -s busybox "bin/$applet"
 done
 cp -p /init .
+cp -rp /lib/child lib/virtio
 cp -p /etc/passwd /etc/profile etc
 # The kernel opens it for init before anything is mounted.
 mknod dev/console c 5 1

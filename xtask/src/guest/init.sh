@@ -21,6 +21,11 @@ if [ -f "$driver" ]; then
     [ -d /sys/block/sda/sda1 ] && ln -s sdb /dev/scratch || ln -s sda /dev/scratch
 fi
 
+# In a VM of a guest's, for its disk.
+for driver in virtio virtio_ring virtio_mmio virtio_blk; do
+    [ ! -f /lib/virtio/$driver.ko ] || insmod /lib/virtio/$driver.ko
+done
+
 if [ -f /exec ]; then
     stty -F /dev/ttyS2 raw -echo 115200
     exec 3>/dev/ttyS2

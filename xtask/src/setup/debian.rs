@@ -41,6 +41,14 @@ const DRIVERS: [&str; 5] = [
     "ata/ata_piix.ko",
 ];
 
+/// Those for the disk of a VM of the guest's, in the same way.
+const CHILD_DRIVERS: [&str; 4] = [
+    "virtio/virtio.ko",
+    "virtio/virtio_ring.ko",
+    "virtio/virtio_mmio.ko",
+    "block/virtio_blk.ko",
+];
+
 const BUSYBOX_PACKAGE: &str = "busybox-static";
 
 /// Root's downloads into a folder that apt's own user cannot write would draw
@@ -92,13 +100,17 @@ pub fn guest() -> Guest {
         busybox: guest_dir().join("busybox"),
         headers: guest_dir().join("headers"),
         drivers: DRIVERS.map(|driver| guest_dir().join(driver)).to_vec(),
+        child_drivers: CHILD_DRIVERS
+            .map(|driver| guest_dir().join(driver))
+            .to_vec(),
     }
 }
 
 /// Whether the guest's parts have yet to be downloaded.
 pub fn guest_is_missing() -> bool {
     let guest = guest();
-    let files = guest.drivers.iter().chain([&guest.kernel, &guest.busybox]);
+    let drivers = guest.drivers.iter().chain(&guest.child_drivers);
+    let files = drivers.chain([&guest.kernel, &guest.busybox]);
     let mut missing = files.into_iter().filter(|file| !file.is_file());
     missing.next().is_some() || !guest.headers.is_dir()
 }
@@ -149,7 +161,8 @@ fn keep_drivers(unpacked: &Path) -> Result<()> {
     let versions = paths::files(&unpacked.join("lib/modules"), "-amd64")?;
     let version = versions.first();
     let version = version.context("the kernel's package holds no modules")?;
-    for (driver, kept) in DRIVERS.iter().zip(guest().drivers) {
+    let all = [guest().drivers, guest().child_drivers].concat();
+    for (driver, kept) in DRIVERS.iter().chain(&CHILD_DRIVERS).zip(all) {
         let folder = kept.parent().context("a driver without a folder")?;
         paths::create_dir(folder)?;
         fs::copy(version.join("kernel/drivers").join(driver), kept)?;

@@ -30,6 +30,8 @@ pub struct Guest {
     pub headers: PathBuf,
     /// The kernel's drivers for disks, each behind those that it needs.
     pub drivers: Vec<PathBuf>,
+    /// Those for the disk of a VM of the guest's.
+    pub child_drivers: Vec<PathBuf>,
 }
 
 /// One thing that can be missing.
