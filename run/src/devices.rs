@@ -6,7 +6,7 @@ use crate::end::End;
 use crate::interrupts::Interrupts;
 use crate::layout::{self, input};
 use std::convert::Infallible;
-use std::io::Stdout;
+use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use underlay_vm::Access;
 use vm_superio::Trigger;
@@ -39,7 +39,7 @@ impl SerialEvents for Room {
     fn in_buffer_empty(&self) {}
 }
 
-type Port = Serial<Line, Arc<Room>, Stdout>;
+type Port = Serial<Line, Arc<Room>, Box<dyn Write + Send>>;
 
 /// All of them.
 pub struct Devices {
@@ -63,15 +63,15 @@ fn nothing(size: u32) -> u64 {
 }
 
 impl Devices {
-    /// Those of a VM that begins.
-    pub fn new(interrupts: Interrupts, disk: Option<Disk>) -> Self {
+    /// Those of a VM that begins, whose serial port writes to `output`.
+    pub fn new(interrupts: Interrupts, disk: Option<Disk>, output: Box<dyn Write + Send>) -> Self {
         let interrupts = Arc::new(interrupts);
         let room = Arc::new(Room::default());
         let line = Line {
             interrupts: interrupts.clone(),
             input: input::SERIAL,
         };
-        let serial = Serial::with_events(line, room.clone(), std::io::stdout());
+        let serial = Serial::with_events(line, room.clone(), output);
         Self {
             interrupts,
             serial: Mutex::new(serial),
@@ -188,5 +188,89 @@ impl Devices {
             self.interrupts.pulse(input::DISK);
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices() -> Devices {
+        let output = Box::new(std::io::sink());
+        Devices::new(Interrupts::new(2, 1_000_000), None, output)
+    }
+
+    fn access(address: u64, size: u32, written: Option<u64>) -> Access {
+        Access {
+            address,
+            size,
+            written,
+            string: false,
+        }
+    }
+
+    #[test]
+    fn where_nobody_is_all_bits_are_ones() {
+        let devices = devices();
+        assert_eq!(devices.port(&access(0xcf8, 4, None)), Some(0xffff_ffff));
+        let memory = access(layout::DISK, 8, None);
+        assert_eq!(devices.memory(0, &memory), Some(u64::MAX));
+        let timer = access(layout::TIMER.into(), 1, None);
+        assert_eq!(devices.port(&timer), Some(0));
+    }
+
+    #[test]
+    fn typed_bytes_are_read_at_the_serial_port_in_their_order() {
+        const LINE_STATUS: u64 = layout::SERIAL as u64 + 5;
+        let devices = devices();
+        devices.type_in(b"ab");
+        let read = |port| devices.port(&access(port, 1, None)).unwrap();
+        assert_eq!(read(LINE_STATUS) & 1, 1);
+        assert_eq!([0, 0].map(|_| read(layout::SERIAL.into())), [0x61, 0x62]);
+        assert_eq!(read(LINE_STATUS) & 1, 0);
+    }
+
+    #[test]
+    fn each_way_to_end_has_its_word() {
+        let write = |port: u16, value| {
+            let devices = devices();
+            devices.port(&access(port.into(), 1, Some(value)));
+            devices.end(End::Left);
+            devices.wait()
+        };
+        assert_eq!(write(layout::SLEEP_CONTROL, 0x20), End::Off);
+        assert_eq!(write(layout::SLEEP_CONTROL, 0), End::Left);
+        assert_eq!(write(layout::RESET, 1), End::Reset);
+        assert_eq!(write(layout::KEYBOARD, 0xfe), End::Reset);
+    }
+
+    /// Numbers that look like none. George Marsaglia, "Xorshift RNGs".
+    fn random(state: &mut u64) -> u64 {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state
+    }
+
+    #[test]
+    fn no_access_of_a_vcpu_ends_this_program() {
+        const PLACES: [u64; 3] = [layout::LOCAL_APIC, layout::IO_APIC, layout::DISK];
+        let devices = devices();
+        let mut state = 1;
+        for round in 0..100_000 {
+            let [place, offset, value, choice] = [0; 4].map(|_| random(&mut state));
+            let written = (choice & 1 != 0).then_some(value >> (choice >> 8 & 63));
+            let size = 1 << (choice >> 4 & 3);
+            let at = PLACES[(place % 3) as usize] + offset % layout::REGISTERS;
+            devices.memory((choice >> 1 & 1) as usize, &access(at, size, written));
+            devices.port(&access(offset & 0xffff, size, written));
+            if round % 8 == 0 {
+                let takes = crate::interrupts::Takes {
+                    interrupts: choice & 0x40 != 0,
+                    events: true,
+                };
+                devices.interrupts.next((place & 1) as usize, 0, takes);
+            }
+        }
     }
 }

@@ -67,17 +67,17 @@ fn run(options: &Options) -> Result<End> {
     let interrupts = Interrupts::new(options.cpus, ticks_per_second);
     let disk = options.disk.as_deref();
     let disk = disk.map(|path| Disk::new(path, ram.clone())).transpose()?;
-    let devices = Arc::new(Devices::new(interrupts, disk));
+    let devices = Arc::new(Devices::new(interrupts, disk, Box::new(std::io::stdout())));
 
     interrupts::runner::prepare();
     terminal::end_at_signals(&devices);
     let mut threads = Vec::new();
     for number in 0..options.cpus {
-        let mut vcpu = vm.vcpu()?;
+        let vcpu = vm.vcpu()?;
+        let mut runner = vcpu::Runner::new(number, vcpu, devices.clone(), ticks_per_second)?;
         if number == 0 {
-            boot::prepare(&mut vcpu, entry)?;
+            runner.begin_at(entry)?;
         }
-        let runner = vcpu::Runner::new(number, vcpu, devices.clone(), ticks_per_second);
         threads.push(thread::spawn(move || runner.run()));
     }
     terminal::make_raw();

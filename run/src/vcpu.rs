@@ -1,6 +1,7 @@
 //! A vCPU's thread: it has the vCPU run, again and again, and does what it needs
 //! of this program in between.
 
+use crate::boot;
 use crate::cpuid::{self, Asking};
 use crate::devices::Devices;
 use crate::end::End;
@@ -9,7 +10,9 @@ use crate::interrupts::runner::this_thread;
 use crate::interrupts::{Next, Takes};
 use crate::msrs::Msrs;
 use std::sync::Arc;
-use underlay_vm::{Error, Exit, Vcpu};
+use underlay_vm::{Error, Event, Exit, Vcpu, VmRegisters};
+
+const INVALID_OPCODE: u8 = 6;
 
 /// A vCPU with what its thread needs.
 pub struct Runner {
@@ -18,24 +21,37 @@ pub struct Runner {
     devices: Arc<Devices>,
     msrs: Msrs,
     asking: Asking,
+    /// Its registers after INIT.
+    reset: VmRegisters,
 }
 
 impl Runner {
-    /// For vCPU `number`.
-    pub fn new(number: u8, vcpu: Vcpu, devices: Arc<Devices>, ticks_per_second: u64) -> Self {
+    /// For vCPU `number`, which is as after a reset.
+    pub fn new(
+        number: u8,
+        vcpu: Vcpu,
+        devices: Arc<Devices>,
+        ticks_per_second: u64,
+    ) -> Result<Self, Error> {
         let asking = Asking {
             number: number.into(),
             count: devices.interrupts.count() as u32,
             ticks_per_second,
         };
         let number = number.into();
-        Self {
+        Ok(Self {
             number,
+            reset: vcpu.registers()?,
             vcpu,
             devices,
             msrs: Msrs::new(number),
             asking,
-        }
+        })
+    }
+
+    /// Has it begin in the kernel that is entered at `entry`.
+    pub fn begin_at(&mut self, entry: u64) -> anyhow::Result<()> {
+        boot::prepare(&mut self.vcpu, entry)
     }
 
     /// Runs it until the VM is over.
@@ -46,7 +62,6 @@ impl Runner {
     }
 
     fn rounds(&mut self) -> Result<(), Error> {
-        let reset = self.vcpu.registers()?;
         let thread = this_thread();
         let mut alarm = Alarm::new();
         loop {
@@ -58,7 +73,7 @@ impl Runner {
                 Next::End => return Ok(()),
                 Next::Sleep => self.devices.interrupts.sleep(self.number),
                 Next::Start(page) => {
-                    let mut registers = reset;
+                    let mut registers = self.reset;
                     registers.selectors[1] = u64::from(page) << 8;
                     registers.bases[1] = u64::from(page) << 12;
                     registers.rip = 0;
@@ -94,8 +109,9 @@ impl Runner {
                 Some(value) => self.vcpu.answer(value),
                 None => self.vcpu.refuse(),
             },
-            // As on a machine whose processor knows no such call.
-            Exit::Call(_) => self.vcpu.answer(u64::MAX),
+            // There is nobody to call: the instruction is as unknown as on a CPU
+            // without virtualisation.
+            Exit::Call(_) => self.vcpu.raise(Event::Exception(INVALID_OPCODE, None)),
             Exit::Halt => self.halt(),
             Exit::Interrupted | Exit::Window => {}
             Exit::Shutdown => self.crash("a triple fault"),

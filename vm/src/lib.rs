@@ -32,6 +32,7 @@ mod memory;
 mod vcpu;
 mod vm;
 
+pub use abi::record::VmRegisters;
 pub use exit::{Access, Call, Cpuid, Exit, Msr};
 pub use memory::Memory;
 pub use underlay::call::Instruction;

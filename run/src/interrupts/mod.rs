@@ -226,7 +226,8 @@ impl Interrupts {
 
     /// How long so many ticks of the time-stamp counter last.
     pub fn time(&self, ticks: u64) -> Duration {
-        let nanoseconds = u128::from(ticks) * 1_000_000_000 / u128::from(self.ticks_per_second);
+        let nanoseconds =
+            u128::from(ticks) * 1_000_000_000 / u128::from(self.ticks_per_second.max(1));
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 }
