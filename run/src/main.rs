@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<End> {
-    let mut vm = Vm::new(&options.name).context("no VM")?;
+    let mut vm = Vm::new(&options.name).context("the VM")?;
     let ticks_per_second = vm.ticks_per_second()?;
     let ram = Arc::new(Ram::new(&mut vm, options.memory << 20)?);
     let boot = Boot {

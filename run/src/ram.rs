@@ -15,7 +15,7 @@ pub struct Ram {
 impl Ram {
     /// Gives `vm` `bytes` of memory.
     pub fn new(vm: &mut Vm, bytes: u64) -> Result<Self> {
-        let memory = vm.memory(bytes).context("no memory for the VM")?;
+        let memory = vm.memory(bytes).context("memory for the VM")?;
         vm.map(0, &memory, Rights::ALL)?;
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
         let (at, size) = (memory.as_ptr(), memory.size());

@@ -33,6 +33,13 @@ impl fmt::Display for Error {
         match self {
             Self::NotPresent(why) => why.fmt(f),
             Self::NotOwner(why) => why.fmt(f),
+            Self::Refused(why) if why.is(Errno::NoService) => {
+                f.write_str("no memory is set aside for VMs: underlay.conf needs `pool = SIZE`")
+            }
+            Self::Refused(why) if why.is(Errno::NoSpace) => {
+                f.write_str("there is no more memory for VMs, or there are too many")
+            }
+            Self::Refused(why) if why.is(Errno::Exists) => f.write_str("there is one of this name"),
             Self::Refused(why) => why.fmt(f),
             Self::Memory(why) => write!(f, "/dev/mem: {why}"),
             Self::NotRaised => f.write_str("the vCPU cannot take this event"),

@@ -22,7 +22,7 @@ if [ -f "$driver" ]; then
 fi
 
 # In a VM of a guest's, for its disk.
-for driver in virtio virtio_ring virtio_mmio virtio_blk; do
+for driver in virtio_ring virtio virtio_mmio virtio_blk; do
     [ ! -f /lib/virtio/$driver.ko ] || insmod /lib/virtio/$driver.ko
 done
 

@@ -41,10 +41,11 @@ const DRIVERS: [&str; 5] = [
     "ata/ata_piix.ko",
 ];
 
-/// Those for the disk of a VM of the guest's, in the same way.
+/// Those for the disk of a VM of the guest's, each behind those that it needs; its
+/// init names them, too.
 const CHILD_DRIVERS: [&str; 4] = [
-    "virtio/virtio.ko",
     "virtio/virtio_ring.ko",
+    "virtio/virtio.ko",
     "virtio/virtio_mmio.ko",
     "block/virtio_blk.ko",
 ];
