@@ -114,6 +114,8 @@ impl Runner {
             Exit::Call(_) => self.vcpu.raise(Event::Exception(INVALID_OPCODE, None)),
             Exit::Halt => self.halt(),
             Exit::Interrupted | Exit::Window => {}
+            // Looked at before each turn.
+            Exit::NotRaised => self.crash("an event that it cannot take"),
             Exit::Shutdown => self.crash("a triple fault"),
             Exit::EntryFailed { reason, detail } => {
                 self.crash(&format!("the CPU refuses it ({reason}, {detail:#x})"));

@@ -24,6 +24,8 @@ pub enum Exit {
     Interrupted,
     /// It can take an interrupt, which was waited for.
     Window,
+    /// The event that was to be raised could not be, and it did not go on.
+    NotRaised,
     /// The CPU refuses its registers; Underlay's log says why.
     EntryFailed {
         /// What kind of refusal it is.
@@ -112,6 +114,7 @@ impl From<&VmExit> for Exit {
             }),
             kind::HALT => Self::Halt,
             kind::SHUTDOWN => Self::Shutdown,
+            kind::INTERRUPTED if has(flags::NOT_RAISED) => Self::NotRaised,
             kind::INTERRUPTED => Self::Interrupted,
             kind::WINDOW => Self::Window,
             kind::ENTRY_FAILED => Self::EntryFailed { reason, detail },

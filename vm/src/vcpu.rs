@@ -113,8 +113,8 @@ impl Vcpu {
         self.entry.flags |= entry::FAULT;
     }
 
-    /// Raises `event` when it runs next. An interrupt that it cannot take then
-    /// makes [`Self::run`] fail.
+    /// Raises `event` when it runs next. If it cannot take it then, it does not go
+    /// on, and [`Exit::NotRaised`] says so.
     pub fn raise(&mut self, event: Event) {
         (self.entry.event, self.entry.error) = event.words();
         self.entry.flags |= entry::EVENT;
@@ -146,15 +146,12 @@ impl Vcpu {
     ///
     /// # Errors
     ///
-    /// If the VM was ended, or an event could not be raised.
+    /// If the VM was ended.
     pub fn run(&mut self) -> Result<Exit, Error> {
         let entry = std::mem::replace(&mut self.entry, IDLE);
         let Handle { underlay, number } = *self.handle;
         let exit = patiently(|| underlay.vm_run(number, self.number, &entry))?;
         self.flags = exit.flags;
-        if exit.flags & exit::NOT_RAISED != 0 {
-            return Err(Error::NotRaised);
-        }
         Ok(Exit::from(&exit))
     }
 }

@@ -24,8 +24,6 @@ pub enum Error {
     Refused(underlay::Error),
     /// The memory could not be mapped.
     Memory(io::Error),
-    /// The vCPU cannot take the event that was to be raised, and did not go on.
-    NotRaised,
 }
 
 impl fmt::Display for Error {
@@ -42,7 +40,6 @@ impl fmt::Display for Error {
             Self::Refused(why) if why.is(Errno::Exists) => f.write_str("there is one of this name"),
             Self::Refused(why) => why.fmt(f),
             Self::Memory(why) => write!(f, "/dev/mem: {why}"),
-            Self::NotRaised => f.write_str("the vCPU cannot take this event"),
         }
     }
 }
