@@ -584,7 +584,7 @@ struct underlay_vm_exit {
 	uint64_t address;
 	/* What is written; a call's RAX; CPUID's EAX; of an entry that failed and of other exits, what the CPU says beside. */
 	uint64_t data;
-	/* A call's RBX, RCX, RDX, RSI and RDI; CPUID's ECX is the second. */
+	/* A call's RBX, RCX, RDX, RSI and RDI; of CPUID, ECX, and EAX, EBX, ECX and EDX as they would be answered if the program had not asked. */
 	uint64_t values[5];
 	/* Where the vCPU goes on. */
 	uint64_t rip;

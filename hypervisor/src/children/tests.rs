@@ -242,7 +242,7 @@ fn cpuid_and_msrs_are_the_programs_only_if_it_asks() {
     assert_eq!((exit.kind, exit.data), (kind::CPUID, 4));
     let [subleaf, offer @ ..] = exit.values;
     assert_eq!(subleaf, 2);
-    let seen = FakeCpu::default().cpuid(4, 2);
+    let seen = FakeVtx::default().cpuid(4, 2);
     assert_eq!(
         offer,
         [seen.eax, seen.ebx, seen.ecx, seen.edx].map(u64::from)
