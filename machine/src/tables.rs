@@ -14,6 +14,10 @@ use x86::PAGE_SIZE;
 /// Guest-physical address 0 lies here in the hypervisor's linear space.
 pub const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
 
+/// From there on, so many bytes hold nothing else: no memory of the guest's, and
+/// no device, lies higher.
+pub const DIRECT_MAP_SIZE: u64 = 1 << 46;
+
 const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;
 /// PCD and PWT: entry 3 of the PAT, uncacheable.
