@@ -75,10 +75,10 @@ pub fn length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V) -> Result<u64, Excep
 #[inline(always)]
 fn kept_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Option<u64> {
     let lengths = vcpu.lengths()?;
-    let is_wide = vcpu.code_size() == CodeSize::Bits64;
-    is_wide
-        .then(|| lengths.find(vcpu.rip(), vcpu.cr3(), &vm.memory))
-        .flatten()
+    match vcpu.code_size() {
+        CodeSize::Bits64 => lengths.find(vcpu.rip(), vcpu.cr3(), &vm.memory),
+        CodeSize::Bits32 | CodeSize::Bits16 => None,
+    }
 }
 
 #[inline(never)]
@@ -96,7 +96,7 @@ fn new_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V) -> Result<u64, Excep
     Ok(found.length)
 }
 
-/// As [`length`], for who does not run the guest: nothing is kept.
+/// As [`length`], always by the decoder; nothing is kept.
 pub fn decoded_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Result<u64, Exception> {
     let fetched = fetch(&Caller::new(vm, vcpu), vcpu)?;
     let instruction = fetched.instruction.ok_or(Exception::InvalidOpcode)?;
