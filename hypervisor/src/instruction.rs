@@ -81,7 +81,7 @@ fn kept_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Option<u64> {
     }
 }
 
-#[inline(never)]
+#[cold]
 fn new_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V) -> Result<u64, Exception> {
     let Some(found) = in_a_word(vm, vcpu) else {
         return decoded_length(vm, vcpu);

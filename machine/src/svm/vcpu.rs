@@ -23,7 +23,7 @@ use x86::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, intercept4};
-use x86::svm::exit::{code, decode_frequent, decode_rare};
+use x86::svm::exit::{code, decode};
 use x86::svm::field::FIELDS;
 use x86::svm::vmcb::{Vmcb, blank};
 use x86::walk::Paging;
@@ -116,10 +116,15 @@ impl Vcpu for SvmCpu {
         // SAFETY: `new` enabled SVM and filled the VMCBs; the nested tables
         // leave out the hypervisor.
         unsafe { enter::enter(self.frame) };
-        match decode_frequent(&self.vmcb().control, &self.frame.registers) {
-            Some(exit) => exit,
-            None => self.exited_rarely(),
+        let mut exit = decode(&self.vmcb().control, &self.frame.registers);
+        let is_frequent = matches!(
+            exit,
+            Exit::Cpuid { .. } | Exit::Hypercall | Exit::ReadMsr { .. }
+        );
+        if !is_frequent {
+            self.look_at(&mut exit);
         }
+        exit
     }
 
     #[inline]
@@ -257,7 +262,7 @@ impl Vcpu for SvmCpu {
         let next = match control.exit_code {
             code::IO => control.exit_info2,
             _ if self.support.next_rip => control.next_rip,
-            _ => 0,
+            _ => return None,
         };
         (next != 0).then(|| next.wrapping_sub(self.rip()))
     }
@@ -267,12 +272,10 @@ impl Vcpu for SvmCpu {
         Some(&self.lengths)
     }
 
-    /// A guest may change between four levels of tables and five without an exit:
-    /// where there are five, nothing is kept. All CPUs with five have next-RIP
-    /// save.
+    /// A guest may change to five levels of tables without an exit: where there
+    /// are five, which no CPU without next-RIP save has, nothing is kept.
     fn lengths_mut(&mut self) -> Option<&mut Lengths> {
-        let has_five = self.capabilities.cr4 & Cr4::LA57.bits() != 0;
-        (!has_five).then_some(&mut self.lengths)
+        (self.capabilities.cr4 & Cr4::LA57.bits() == 0).then_some(&mut self.lengths)
     }
 
     #[inline]
@@ -502,20 +505,23 @@ impl Vcpu for SvmCpu {
 }
 
 impl SvmCpu {
-    /// What the guest exited for, if that is nothing frequent.
+    /// An exit that may be the hypervisor's own affair, as frequent ones never
+    /// are: what it is for the policy.
     #[inline(never)]
-    fn exited_rarely(&mut self) -> Exit {
-        let exit = decode_rare(&self.vmcb().control, &self.frame.registers);
-        if matches!(exit, Exit::PreemptionTimer) {
-            return self.held();
-        }
-        if let Exit::EntryFailed(failure) = exit {
-            checks::explain(self.vmcb(), &self.capabilities, failure);
+    fn look_at(&mut self, exit: &mut Exit) {
+        match *exit {
+            Exit::PreemptionTimer => {
+                *exit = self.held();
+                return;
+            }
+            Exit::EntryFailed(failure) => {
+                checks::explain(self.vmcb(), &self.capabilities, failure);
+            }
+            _ => {}
         }
         if self.nmis.are_stepping() {
-            return self.stepped(exit);
+            *exit = self.stepped(*exit);
         }
-        exit
     }
 
     /// An exit while the guest's IRET was stepped over: behind it, an NMI that
