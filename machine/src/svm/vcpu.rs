@@ -23,7 +23,7 @@ use x86::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, intercept4};
-use x86::svm::exit::{code, decode};
+use x86::svm::exit::{code, decode_frequent, decode_rare};
 use x86::svm::field::FIELDS;
 use x86::svm::vmcb::{Vmcb, blank};
 use x86::walk::Paging;
@@ -116,15 +116,8 @@ impl Vcpu for SvmCpu {
         // SAFETY: `new` enabled SVM and filled the VMCBs; the nested tables
         // leave out the hypervisor.
         unsafe { enter::enter(self.frame) };
-        let mut exit = decode(&self.vmcb().control, &self.frame.registers);
-        let is_frequent = matches!(
-            exit,
-            Exit::Cpuid { .. } | Exit::Hypercall | Exit::ReadMsr { .. }
-        );
-        if !is_frequent {
-            self.look_at(&mut exit);
-        }
-        exit
+        decode_frequent(&self.vmcb().control, &self.frame.registers)
+            .unwrap_or_else(|| self.exited_rarely())
     }
 
     #[inline]
@@ -506,22 +499,21 @@ impl Vcpu for SvmCpu {
 
 impl SvmCpu {
     /// An exit that may be the hypervisor's own affair, as frequent ones never
-    /// are: what it is for the policy.
+    /// are.
     #[inline(never)]
-    fn look_at(&mut self, exit: &mut Exit) {
-        match *exit {
-            Exit::PreemptionTimer => {
-                *exit = self.held();
-                return;
-            }
+    fn exited_rarely(&mut self) -> Exit {
+        let exit = decode_rare(&self.vmcb().control, &self.frame.registers);
+        match exit {
+            Exit::PreemptionTimer => return self.held(),
             Exit::EntryFailed(failure) => {
                 checks::explain(self.vmcb(), &self.capabilities, failure);
             }
             _ => {}
         }
         if self.nmis.are_stepping() {
-            *exit = self.stepped(*exit);
+            return self.stepped(exit);
         }
+        exit
     }
 
     /// An exit while the guest's IRET was stepped over: behind it, an NMI that
