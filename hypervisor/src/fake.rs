@@ -8,7 +8,7 @@ pub mod locked;
 
 use core::ops::Range;
 use machine::nested::{NestedEntry, OutOfTables};
-use machine::{CodeSize, Memory, Unreachable, Vcpu};
+use machine::{CodeSize, Lengths, Memory, Unreachable, Vcpu};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicU32;
@@ -52,6 +52,7 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub efer: Efer,
     pub size: CodeSize,
     pub length: Option<u64>,
+    pub lengths: Lengths,
     pub in_shadow: bool,
     pub single_step: bool,
     pub injected: Vec<Exception>,
@@ -97,6 +98,7 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             cr4: Cr4::empty(),
             efer: Efer::LME | Efer::LMA,
             size: CodeSize::Bits64,
+            lengths: Lengths::default(),
             length: if VENDOR == 0 { Some(2) } else { None },
             in_shadow: false,
             single_step: false,
@@ -240,6 +242,12 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn instruction_length(&self) -> Option<u64> {
         self.length
+    }
+    fn lengths(&self) -> Option<&Lengths> {
+        Some(&self.lengths)
+    }
+    fn lengths_mut(&mut self) -> Option<&mut Lengths> {
+        Some(&mut self.lengths)
     }
     fn clear_interrupt_shadow(&mut self) {
         self.in_shadow = false;

@@ -2,6 +2,7 @@
 //! register of the guest's costs what the vendor's hardware makes it cost, so
 //! each is read when somebody asks.
 
+use crate::lengths::Lengths;
 use crate::{apic, exceptions, guarded, instructions, percpu};
 use core::sync::atomic::AtomicU32;
 use x86::apic::Address;
@@ -82,11 +83,23 @@ pub trait Vcpu {
     fn paging(&self) -> Paging;
     /// Loads CR3, and in PAE mode the entries that the CPU keeps beside it.
     fn set_cr3(&mut self, cr3: u64, pdptes: Option<[u64; 4]>);
+    /// CR3.
+    fn cr3(&self) -> u64 {
+        self.paging().cr3
+    }
     /// How wide the running code is.
     fn code_size(&self) -> CodeSize;
 
     /// Bytes of the instruction that exited, where the hardware says so.
     fn instruction_length(&self) -> Option<u64>;
+    /// Lengths that were found before, where the hardware may not say them.
+    fn lengths(&self) -> Option<&Lengths> {
+        None
+    }
+    /// The same, to keep one that was found; None where nothing may be kept.
+    fn lengths_mut(&mut self) -> Option<&mut Lengths> {
+        None
+    }
     /// The guest is past the instruction after STI or MOV SS.
     fn clear_interrupt_shadow(&mut self);
     /// A single-step trap is due before the next instruction.

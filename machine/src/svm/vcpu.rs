@@ -8,6 +8,7 @@ use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
 use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
+use crate::lengths::Lengths;
 use crate::memory::GuestMemory;
 use crate::percpu::{PerCpu, noted};
 use crate::region::Page;
@@ -21,8 +22,8 @@ use x86::cpuid::Vendor;
 use x86::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
-use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP, intercept4};
-use x86::svm::exit::{code, decode};
+use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, intercept4};
+use x86::svm::exit::{code, decode_frequent, decode_rare};
 use x86::svm::field::FIELDS;
 use x86::svm::vmcb::{Vmcb, blank};
 use x86::walk::Paging;
@@ -46,6 +47,7 @@ pub struct SvmCpu {
     capabilities: Capabilities,
     checked: CheckedEntries,
     nmis: Nmis,
+    lengths: Lengths,
 }
 
 impl SvmCpu {
@@ -87,6 +89,7 @@ impl SvmCpu {
             capabilities: checks::capabilities(),
             checked: CheckedEntries::default(),
             nmis: Nmis::default(),
+            lengths: Lengths::default(),
         };
         cpu.deliver_nmi();
         Ok(cpu)
@@ -113,19 +116,8 @@ impl Vcpu for SvmCpu {
         // SAFETY: `new` enabled SVM and filled the VMCBs; the nested tables
         // leave out the hypervisor.
         unsafe { enter::enter(self.frame) };
-        let exit = decode(&self.vmcb().control, &self.frame.registers);
-        if matches!(exit, Exit::PreemptionTimer) {
-            return self.held();
-        }
-        self.vmcb_mut().control.tlb_control = TLB_KEEP;
-        self.vmcb_mut().control.entry_event = 0;
-        if let Exit::EntryFailed(failure) = exit {
-            checks::explain(self.vmcb(), &self.capabilities, failure);
-        }
-        if self.nmis.are_stepping() {
-            return self.stepped(exit);
-        }
-        exit
+        decode_frequent(&self.vmcb().control, &self.frame.registers)
+            .unwrap_or_else(|| self.exited_rarely())
     }
 
     #[inline]
@@ -214,7 +206,7 @@ impl Vcpu for SvmCpu {
         if efer.contains(Efer::SVME) || changes_mode || changes_active {
             return false;
         }
-        if !self.accepts_efer(efer) {
+        if !setup::accepts_efer(efer) {
             return false;
         }
         self.vmcb_mut().save.efer = (efer | Efer::SVME).bits();
@@ -234,6 +226,11 @@ impl Vcpu for SvmCpu {
             // With nested paging the CPU reads them from memory at each walk.
             pdptes: None,
         }
+    }
+
+    #[inline]
+    fn cr3(&self) -> u64 {
+        self.vmcb().save.cr3
     }
 
     fn set_cr3(&mut self, cr3: u64, _: Option<[u64; 4]>) {
@@ -258,9 +255,20 @@ impl Vcpu for SvmCpu {
         let next = match control.exit_code {
             code::IO => control.exit_info2,
             _ if self.support.next_rip => control.next_rip,
-            _ => 0,
+            _ => return None,
         };
         (next != 0).then(|| next.wrapping_sub(self.rip()))
+    }
+
+    #[inline]
+    fn lengths(&self) -> Option<&Lengths> {
+        Some(&self.lengths)
+    }
+
+    /// A guest may change to five levels of tables without an exit: where there
+    /// are five, which no CPU without next-RIP save has, nothing is kept.
+    fn lengths_mut(&mut self) -> Option<&mut Lengths> {
+        (self.capabilities.cr4 & Cr4::LA57.bits() == 0).then_some(&mut self.lengths)
     }
 
     #[inline]
@@ -490,6 +498,24 @@ impl Vcpu for SvmCpu {
 }
 
 impl SvmCpu {
+    /// An exit that may be the hypervisor's own affair, as frequent ones never
+    /// are.
+    #[inline(never)]
+    fn exited_rarely(&mut self) -> Exit {
+        let exit = decode_rare(&self.vmcb().control, &self.frame.registers);
+        match exit {
+            Exit::PreemptionTimer => return self.held(),
+            Exit::EntryFailed(failure) => {
+                checks::explain(self.vmcb(), &self.capabilities, failure);
+            }
+            _ => {}
+        }
+        if self.nmis.are_stepping() {
+            return self.stepped(exit);
+        }
+        exit
+    }
+
     /// An exit while the guest's IRET was stepped over: behind it, an NMI that
     /// waited is due, but after the guest's own trap there.
     #[cold]
@@ -561,20 +587,5 @@ impl SvmCpu {
     fn vmcb_mut(&mut self) -> &mut Vmcb {
         // SAFETY: as for `vmcb`, and `self` is borrowed mutably.
         unsafe { self.vmcb.as_mut() }
-    }
-
-    /// Whether the CPU takes these EFER bits: they are loaded into the
-    /// hypervisor's own EFER for a moment, where none of them but those of its
-    /// own mode, which stay, means anything to it.
-    fn accepts_efer(&self, efer: Efer) -> bool {
-        let own = Efer::LME | Efer::LMA | Efer::NXE | Efer::SVME | Efer::SCE;
-        // SAFETY: the own bits stay set; the register exists, and the second
-        // write puts back a value that was in force.
-        unsafe {
-            let before = instructions::read_msr(x86::msr::EFER);
-            let accepted = guarded::write_msr(x86::msr::EFER, (efer | own).bits());
-            instructions::write_msr(x86::msr::EFER, before);
-            accepted
-        }
     }
 }

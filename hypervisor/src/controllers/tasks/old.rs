@@ -67,7 +67,7 @@ fn state<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V, cause: &Cause) -> Result<Task
     let length = match (cause.is_instruction(), vcpu.instruction_length()) {
         (false, _) => 0,
         (true, Some(length)) => length,
-        (true, None) => instruction::length(vm, vcpu)?,
+        (true, None) => instruction::decoded_length(vm, vcpu)?,
     };
     let returned = match cause.source {
         TaskSource::Iret => Rflags::NT,
