@@ -46,6 +46,8 @@ pub struct SvmCpu {
     capabilities: Capabilities,
     checked: CheckedEntries,
     nmis: Nmis,
+    /// The newest exit, if it is no frequent one.
+    rare_exit: Exit,
 }
 
 impl SvmCpu {
@@ -87,6 +89,7 @@ impl SvmCpu {
             capabilities: checks::capabilities(),
             checked: CheckedEntries::default(),
             nmis: Nmis::default(),
+            rare_exit: Exit::TripleFault,
         };
         cpu.deliver_nmi();
         Ok(cpu)
@@ -106,7 +109,7 @@ impl Vcpu for SvmCpu {
     }
 
     #[inline]
-    fn enter(&mut self) -> Exit {
+    fn enter(&mut self) -> Option<Exit> {
         if CHECKS_ENTRIES && !self.checked.paused {
             self.check_before_entry();
         }
@@ -115,7 +118,8 @@ impl Vcpu for SvmCpu {
         unsafe { enter::enter(self.frame) };
         let exit = decode(&self.vmcb().control, &self.frame.registers);
         if matches!(exit, Exit::PreemptionTimer) {
-            return self.held();
+            self.rare_exit = self.held();
+            return None;
         }
         self.vmcb_mut().control.tlb_control = TLB_KEEP;
         self.vmcb_mut().control.entry_event = 0;
@@ -123,9 +127,25 @@ impl Vcpu for SvmCpu {
             checks::explain(self.vmcb(), &self.capabilities, failure);
         }
         if self.nmis.are_stepping() {
-            return self.stepped(exit);
+            self.rare_exit = self.stepped(exit);
+            return None;
         }
-        exit
+        match exit {
+            Exit::Cpuid { .. } | Exit::Hypercall | Exit::ReadMsr { .. } => Some(exit),
+            rare => {
+                self.rare_exit = rare;
+                None
+            }
+        }
+    }
+
+    fn access(&self) -> Option<Exit> {
+        let exit = self.rare_exit;
+        matches!(exit, Exit::Port(_) | Exit::NestedFault(_)).then_some(exit)
+    }
+
+    fn rare_exit(&mut self) -> Exit {
+        self.rare_exit
     }
 
     #[inline]
@@ -532,7 +552,7 @@ impl SvmCpu {
         self.percpu.call_self();
         let exit = self.enter();
         self.percpu.hold_for(noted::NMI);
-        exit
+        exit.unwrap_or_else(|| self.rare_exit())
     }
 
     fn nmis_and_vmcb(&mut self) -> (&mut Nmis, &mut Vmcb) {
