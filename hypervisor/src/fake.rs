@@ -45,7 +45,7 @@ thread_local! {
 pub struct FakeCpu<const VENDOR: u8> {
     pub exits: VecDeque<Exit>,
     /// The newest.
-    exit: Option<Exit>,
+    pub exit: Option<Exit>,
     pub registers: Registers,
     pub rip: u64,
     pub rflags: Rflags,
