@@ -76,7 +76,8 @@ chain! {
         port,
     }
 
-    /// Offers an access to ports to devices whose ports are often used.
+    /// Offers an access to ports to devices whose ports are often used. Who passes
+    /// is asked again in the whole list, so has done nothing.
     offer_port_at_once by handle_port(access: PortAccess) {
         print,
     }
