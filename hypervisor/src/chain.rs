@@ -1,7 +1,9 @@
-//! The chain: every controller, in the order in which an exit is offered. To
-//! add one, write its file and its line here: its name, and the word `watches`
-//! if it has a function of that name, in which it declares what it needs to
-//! see.
+//! The chain: every controller, in the order in which an exit is offered.
+//! Accesses to ports and accesses that the nested tables do not allow have lists
+//! of their own, so that a device is asked at once. To add a controller, write
+//! its file and its line in each list whose exits it handles: its name, and in
+//! one of them the word `watches` if it has a function of that name, in which it
+//! declares what it needs to see.
 
 #[cfg(feature = "breakable")]
 use crate::controllers::mirror;
@@ -16,58 +18,99 @@ use crate::watches::Watches;
 use machine::nested::OutOfTables;
 use machine::{Memory, Vcpu};
 use x86::Exit;
+use x86::exit::{NestedFault, PortAccess};
 
 macro_rules! chain {
-    ($($(#[$when:meta])? $controller:ident $($watches:ident)?,)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $offer:ident by $handle:ident($what:ident: $What:ty) {
+            $($(#[$when:meta])? $controller:ident $($watches:ident)?,)*
+        }
+    )*) => {
         /// Declares what each controller needs to see.
         pub fn declare<V: Vcpu, M: Memory>(
             vm: &Vm<M>,
             vcpu: &mut V,
         ) -> Result<(), OutOfTables> {
             let mut all = Watches::new(vm, vcpu);
-            $($(#[$when])? { $($controller::$watches(&mut all);)? })*
+            $($($(#[$when])? { $($controller::$watches(&mut all);)? })*)*
             all.finish()
         }
 
-        /// Offers `exit` to each controller until one takes it.
-        #[inline]
-        pub fn offer<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-            $(
-                $(#[$when])?
-                match $controller::handle(vm, cpu, exit) {
-                    Outcome::Pass => {}
-                    outcome => return outcome,
-                }
-            )*
-            Outcome::Pass
-        }
+        $(
+            $(#[$doc])*
+            #[inline(always)]
+            pub fn $offer<V: Vcpu, M: Memory>(
+                vm: &Vm<M>,
+                cpu: &mut Cpu<V>,
+                $what: $What,
+            ) -> Outcome {
+                $(
+                    $(#[$when])?
+                    match $controller::$handle(vm, cpu, $what) {
+                        Outcome::Pass => {}
+                        outcome => return outcome,
+                    }
+                )*
+                Outcome::Pass
+            }
+        )*
     };
 }
 
+/// Offers `exit` to each controller that is for such exits until one takes it.
+#[inline]
+pub fn offer<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
+    match exit {
+        Exit::Port(access) => offer_port(vm, cpu, *access),
+        Exit::NestedFault(fault) => offer_fault(vm, cpu, *fault),
+        other => offer_other(vm, cpu, other),
+    }
+}
+
 chain! {
-    cpuid,
-    hypercall,
-    apic watches,
-    signs watches,
-    msr watches,
-    print watches,
-    #[cfg(feature = "breakable")]
-    mirror,
-    nested_fault,
-    control_registers,
-    xsetbv,
-    interrupts,
-    startup,
-    caches,
-    virtualisation watches,
-    tasks,
-    sleep watches,
-    port,
-    exceptions,
-    debug_registers,
-    counters,
-    waiting,
-    translations,
-    shutdown,
-    unasked,
+    /// Offers an access to ports.
+    offer_port by handle_port(access: PortAccess) {
+        print watches,
+        sleep watches,
+        port,
+    }
+
+    /// Offers an access to ports to devices whose ports are often used. Who passes
+    /// is asked again in the whole list, so has done nothing.
+    offer_port_at_once by handle_port(access: PortAccess) {
+        print,
+    }
+
+    /// Offers an access that the nested tables do not allow.
+    offer_fault by handle_fault(fault: NestedFault) {
+        apic watches,
+        print,
+        #[cfg(feature = "breakable")]
+        mirror,
+        nested_fault,
+    }
+
+    /// Offers any other exit.
+    offer_other by handle(exit: &Exit) {
+        cpuid,
+        hypercall,
+        apic,
+        signs watches,
+        msr watches,
+        control_registers,
+        xsetbv,
+        interrupts,
+        startup,
+        caches,
+        virtualisation watches,
+        tasks,
+        exceptions,
+        debug_registers,
+        counters,
+        waiting,
+        translations,
+        shutdown,
+        unasked,
+    }
 }

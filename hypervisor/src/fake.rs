@@ -44,6 +44,8 @@ thread_local! {
 /// A vCPU. `VENDOR` 0 is Intel, 1 AMD.
 pub struct FakeCpu<const VENDOR: u8> {
     pub exits: VecDeque<Exit>,
+    /// The newest.
+    pub exit: Option<Exit>,
     pub registers: Registers,
     pub rip: u64,
     pub rflags: Rflags,
@@ -91,6 +93,7 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
     fn default() -> Self {
         Self {
             exits: VecDeque::new(),
+            exit: None,
             registers: Registers::default(),
             rip: 0x1000,
             rflags: Rflags::FIXED,
@@ -153,8 +156,21 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
 
     /// The next exit of the list; behind its end a triple fault, which ends
     /// the loop.
-    fn enter(&mut self) -> Exit {
-        self.exits.pop_front().unwrap_or(Exit::TripleFault)
+    fn enter(&mut self) -> Option<Exit> {
+        let exit = self.exits.pop_front().unwrap_or(Exit::TripleFault);
+        let is_frequent = matches!(
+            exit,
+            Exit::Cpuid { .. } | Exit::Hypercall | Exit::ReadMsr { .. }
+        );
+        self.exit = Some(exit);
+        self.exit.filter(|_| is_frequent)
+    }
+    fn access(&self) -> Option<Exit> {
+        let is_access = |exit: &Exit| matches!(exit, Exit::Port(_) | Exit::NestedFault(_));
+        self.exit.filter(is_access)
+    }
+    fn rare_exit(&mut self) -> Exit {
+        self.exit.expect("the guest exited")
     }
     fn registers(&self) -> &Registers {
         &self.registers

@@ -25,9 +25,12 @@ pub enum Outcome {
     Moved,
     /// Raise this exception at the instruction.
     Fault(Exception),
-    /// The guest cannot go on.
-    Stop(Stop),
+    /// The guest cannot go on, for the reason that its exit is.
+    Stop,
 }
+
+/// As small as this it is returned in registers.
+const _: () = assert!(size_of::<Outcome>() <= 16);
 
 impl Outcome {
     const NAMES: [&'static str; 8] = [
@@ -43,7 +46,7 @@ impl Outcome {
             Self::Again => 3,
             Self::Moved => 4,
             Self::Fault(_) => 5,
-            Self::Stop(_) => 6,
+            Self::Stop => 6,
             Self::Emulated { .. } => 7,
         }
     }
@@ -64,4 +67,15 @@ pub enum Stop {
     EntryFailed(EntryFailure),
     /// No controller knows this exit.
     Unhandled(Exit),
+}
+
+impl Stop {
+    /// Why a guest cannot go on after this outcome of `exit`.
+    pub const fn at(exit: Exit, outcome: Outcome) -> Self {
+        match (outcome, exit) {
+            (Outcome::Stop, Exit::EntryFailed(failure)) => Self::EntryFailed(failure),
+            (Outcome::Stop, _) => Self::Reset,
+            _ => Self::Unhandled(exit),
+        }
+    }
 }

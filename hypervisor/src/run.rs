@@ -30,7 +30,7 @@ pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
 #[inline(always)]
 fn round<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
     match cpu.vcpu.enter() {
-        Exit::Cpuid { leaf, subleaf } => {
+        Some(Exit::Cpuid { leaf, subleaf }) => {
             let answered = |vcpu: &mut V| {
                 cpuid::answer(vm, vcpu, leaf, subleaf);
                 true
@@ -39,18 +39,18 @@ fn round<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
                 answer(vm, cpu, Exit::Cpuid { leaf, subleaf })?;
             }
         }
-        Exit::Hypercall => {
+        Some(Exit::Hypercall) => {
             if !at_once(vm, cpu, Kind::Hypercall, |vcpu| hypercall::ping(vm, vcpu))? {
                 answer(vm, cpu, Exit::Hypercall)?;
             }
         }
-        Exit::ReadMsr { number } => {
+        Some(Exit::ReadMsr { number }) => {
             let answered = |vcpu: &mut V| msr::answer_read(vcpu, number);
             if !at_once(vm, cpu, Kind::ReadMsr, answered)? {
                 answer(vm, cpu, Exit::ReadMsr { number })?;
             }
         }
-        other => answer(vm, cpu, other)?,
+        _ => answer_rare(vm, cpu)?,
     }
     Ok(())
 }
@@ -73,6 +73,47 @@ fn at_once<V: Vcpu, M: Memory>(
     delivered.or_stop().map(|()| true)
 }
 
+/// What devices wait for goes to them without a detour.
+#[inline(never)]
+fn answer_rare<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
+    let is_answered = match cpu.vcpu.access() {
+        Some(Exit::Port(access)) if !access.string => by_device(vm, cpu, Kind::Port, |cpu| {
+            chain::offer_port_at_once(vm, cpu, access)
+        })?,
+        Some(Exit::NestedFault(fault)) => by_device(vm, cpu, Kind::NestedFault, |cpu| {
+            chain::offer_fault(vm, cpu, fault)
+        })?,
+        _ => false,
+    };
+    if is_answered {
+        return Ok(());
+    }
+    let exit = cpu.vcpu.rare_exit();
+    answer(vm, cpu, exit)
+}
+
+/// Applies what a device answers, and counts the exit. False: it answers nothing
+/// by which the guest could go on, or exits are traced; nothing has changed.
+#[inline(always)]
+fn by_device<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    kind: Kind,
+    does: impl FnOnce(&mut Cpu<V>) -> Outcome,
+) -> Result<bool, Stop> {
+    let begin = Moment::from(cpu.vcpu.ticks());
+    if cpu.trace.is_on() {
+        return Ok(false);
+    }
+    let outcome = does(cpu);
+    let Some(delivered) = apply(vm, &mut cpu.vcpu, outcome) else {
+        return Ok(false);
+    };
+    let end = Moment::from(cpu.vcpu.ticks());
+    cpu.statistics.add(kind, begin, end);
+    delivered.or_stop().map(|()| true)
+}
+
 /// Offers `exit` to the chain, applies the outcome, counts and records.
 #[inline(never)]
 fn answer<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: Exit) -> Result<(), Stop> {
@@ -80,7 +121,10 @@ fn answer<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: Exit) -> Resul
     let traced = cpu.trace.is_on();
     let before = traced.then(|| Before::new(&cpu.vcpu, &exit));
     let outcome = chain::offer(vm, cpu, &exit);
-    let applied = apply(vm, cpu, exit, outcome);
+    let applied = match apply(vm, &mut cpu.vcpu, outcome) {
+        Some(delivered) => delivered.or_stop(),
+        None => Err(Stop::at(exit, outcome)),
+    };
     let end = Moment::from(cpu.vcpu.ticks());
     cpu.statistics.add(exit.kind(), begin, end);
     if let Some(before) = before {
@@ -90,25 +134,25 @@ fn answer<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: Exit) -> Resul
     applied
 }
 
+/// Has the guest go on as `outcome` says; None if it does not.
 #[inline(always)]
-fn apply<V: Vcpu, M: Memory>(
-    vm: &Vm<M>,
-    cpu: &mut Cpu<V>,
-    exit: Exit,
-    outcome: Outcome,
-) -> Result<(), Stop> {
-    let vcpu = &mut cpu.vcpu;
-    let delivered = match outcome {
-        Outcome::Done => step_over(vm, vcpu),
-        Outcome::Emulated { length } => step(vcpu, u64::from(length)),
+fn apply<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, outcome: Outcome) -> Option<Delivered> {
+    match outcome {
+        Outcome::Done => Some(step_over(vm, vcpu)),
+        Outcome::Emulated { length } => Some(step(vcpu, u64::from(length))),
+        other => apply_rare(vcpu, other),
+    }
+}
+
+#[cold]
+fn apply_rare<V: Vcpu>(vcpu: &mut V, outcome: Outcome) -> Option<Delivered> {
+    Some(match outcome {
         Outcome::Again => repeat(vcpu),
         Outcome::Resume => redeliver(vcpu),
         Outcome::Moved => Delivered::Yes,
         Outcome::Fault(exception) => raise(vcpu, exception),
-        Outcome::Stop(stop) => return Err(stop),
-        Outcome::Pass => return Err(Stop::Unhandled(exit)),
-    };
-    delivered.or_stop()
+        Outcome::Pass | Outcome::Stop | Outcome::Done | Outcome::Emulated { .. } => return None,
+    })
 }
 
 /// What became of an exception, if there was one.

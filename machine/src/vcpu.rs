@@ -43,8 +43,16 @@ pub trait Vcpu {
     /// follows them.
     fn settle(&mut self) {}
 
-    /// Runs the guest until its next exit.
-    fn enter(&mut self) -> Exit;
+    /// Runs the guest until its next exit. CPUID, calls and RDMSR are told at once;
+    /// of others [`Self::access`] or else [`Self::rare_exit`] tells.
+    fn enter(&mut self) -> Option<Exit>;
+    /// The exit of which `enter` told nothing, if it is an access that a device
+    /// may be waiting for.
+    fn access(&self) -> Option<Exit> {
+        None
+    }
+    /// The exit of which `enter` told nothing. Asked once.
+    fn rare_exit(&mut self) -> Exit;
 
     /// The general-purpose registers but RSP.
     fn registers(&self) -> &Registers;

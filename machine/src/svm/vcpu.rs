@@ -48,6 +48,8 @@ pub struct SvmCpu {
     checked: CheckedEntries,
     nmis: Nmis,
     lengths: Lengths,
+    /// The newest exit, if it is no frequent one.
+    rare_exit: Exit,
 }
 
 impl SvmCpu {
@@ -90,6 +92,7 @@ impl SvmCpu {
             checked: CheckedEntries::default(),
             nmis: Nmis::default(),
             lengths: Lengths::default(),
+            rare_exit: Exit::TripleFault,
         };
         cpu.deliver_nmi();
         Ok(cpu)
@@ -109,15 +112,27 @@ impl Vcpu for SvmCpu {
     }
 
     #[inline]
-    fn enter(&mut self) -> Exit {
+    fn enter(&mut self) -> Option<Exit> {
         if CHECKS_ENTRIES && !self.checked.paused {
             self.check_before_entry();
         }
         // SAFETY: `new` enabled SVM and filled the VMCBs; the nested tables
         // leave out the hypervisor.
         unsafe { enter::enter(self.frame) };
-        decode_frequent(&self.vmcb().control, &self.frame.registers)
-            .unwrap_or_else(|| self.exited_rarely())
+        let frequent = decode_frequent(&self.vmcb().control, &self.frame.registers);
+        if frequent.is_none() {
+            self.rare_exit = self.exited_rarely();
+        }
+        frequent
+    }
+
+    fn access(&self) -> Option<Exit> {
+        let exit = self.rare_exit;
+        matches!(exit, Exit::Port(_) | Exit::NestedFault(_)).then_some(exit)
+    }
+
+    fn rare_exit(&mut self) -> Exit {
+        self.rare_exit
     }
 
     #[inline]
@@ -558,7 +573,7 @@ impl SvmCpu {
         self.percpu.call_self();
         let exit = self.enter();
         self.percpu.hold_for(noted::NMI);
-        exit
+        exit.unwrap_or_else(|| self.rare_exit())
     }
 
     fn nmis_and_vmcb(&mut self) -> (&mut Nmis, &mut Vmcb) {

@@ -22,7 +22,7 @@ use x86::msr::{DEBUG_CONTROL_BTF, LSTAR};
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::vtx::checks::Capabilities;
 use x86::vtx::control::{entry, pin, processor, secondary};
-use x86::vtx::exit::decode;
+use x86::vtx::exit::{decode, decode_access, decode_frequent};
 use x86::vtx::field::{self, Fields};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers};
@@ -53,6 +53,8 @@ pub struct VtxCpu {
     has_keys: bool,
     capabilities: Capabilities,
     checked: CheckedEntries,
+    /// Why the guest exited last, if that was no frequent exit.
+    rare_reason: u32,
 }
 
 impl VtxCpu {
@@ -85,6 +87,7 @@ impl VtxCpu {
             has_keys: boot.own.cr4 & Cr4::PKE.bits() != 0,
             capabilities: checks::capabilities(),
             checked: CheckedEntries::default(),
+            rare_reason: 0,
         };
         cpu.flush_nested();
         if cpu.percpu.has_nmi() {
@@ -171,14 +174,27 @@ impl Vcpu for VtxCpu {
     const VENDOR: Vendor = Vendor::Intel;
 
     #[inline]
-    fn enter(&mut self) -> Exit {
+    fn enter(&mut self) -> Option<Exit> {
         if CHECKS_ENTRIES && !self.checked.paused {
             self.check_before_entry();
         }
         // SAFETY: `new` made the VMCS current and led its host state to the
         // stub and this frame; the nested tables leave out the hypervisor.
         let reason = unsafe { enter::enter(self.frame) };
-        let exit = decode(reason, &self.frame.registers, &self.vmcs);
+        let frequent = decode_frequent(reason, &self.frame.registers);
+        if frequent.is_none() {
+            self.rare_reason = reason;
+        }
+        frequent
+    }
+
+    #[inline]
+    fn access(&self) -> Option<Exit> {
+        decode_access(self.rare_reason, &self.frame.registers, &self.vmcs)
+    }
+
+    fn rare_exit(&mut self) -> Exit {
+        let exit = decode(self.rare_reason, &self.frame.registers, &self.vmcs);
         if let Exit::EntryFailed(failure) = exit {
             checks::explain(&self.vmcs, &self.capabilities, failure);
         }
