@@ -1,7 +1,7 @@
 //! Services that tell what there is.
 
 use super::Failure;
-use crate::buffer::{Access, Buffer, write_records};
+use crate::buffer::{Access, Buffer, Pages, write_records};
 use crate::caller::Caller;
 use crate::reply::Reply;
 use crate::vm::{Cpu, Vm};
@@ -86,7 +86,14 @@ pub fn info<V: Vcpu, M: Memory>(
     address: u64,
     bytes: u64,
 ) -> Result<Reply, Failure> {
-    let buffer = Buffer::at_gva(caller, address, bytes.min(Info::SIZE as u64), Access::Write)?;
+    let mut pages = Pages::default();
+    let buffer = Buffer::at_gva(
+        &mut pages,
+        caller,
+        address,
+        bytes.min(Info::SIZE as u64),
+        Access::Write,
+    )?;
     buffer.write(0, &about(vm, cpu).to_bytes())?;
     Ok((Info::SIZE as u64).into())
 }
