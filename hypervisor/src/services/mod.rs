@@ -9,6 +9,7 @@ mod hello;
 mod info;
 mod log;
 mod memory;
+mod names;
 mod print;
 pub mod shell;
 mod statistics;
