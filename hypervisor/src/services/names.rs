@@ -64,8 +64,8 @@ const fn words(text: &[u8; BYTES]) -> [u64; WORDS] {
 #[inline]
 fn bits_before_nul(word: u64) -> Option<usize> {
     const LOWEST: u64 = u64::from_le_bytes([1; 8]);
-    // 1 less sets the highest bit in a byte that was 0, and in others that are
-    // above one or have it set.
+    // Taking 1 from each byte sets the highest bit of one that is 0. Others that
+    // are marked so have it set themselves, or stand above a 0.
     let marks = word.wrapping_sub(LOWEST) & !word & (LOWEST << 7);
     (marks != 0).then(|| marks.trailing_zeros() as usize - 7)
 }
@@ -80,17 +80,14 @@ pub fn number(name: &Name) -> Option<u64> {
 }
 
 /// Names of all services, and their numbers.
-static NAMES: [(Name, u64); SERVICES.len()] = NAMED;
-const NAMED: [(Name, u64); SERVICES.len()] = names();
-
-/// Places for names: so many more than names that most multipliers which are
-/// tried give two the same, but not all.
+const NAMES: &[(Name, u64)] = &names();
+/// Places for names: enough for a multiplier to be found soon.
 const PLACES: usize = 256;
 /// In a place that no name has.
 const NOBODY: u8 = u8::MAX;
-/// By which each name has a place of its own.
+/// By which no two names have the same place.
 const MULTIPLIER: u64 = multiplier();
-/// Where in [`NAMES`] the name with this place stands.
+/// By place: where in [`NAMES`] its name stands.
 static ROWS: [u8; PLACES] = match rows(MULTIPLIER) {
     Some(rows) => rows,
     None => [NOBODY; PLACES],
@@ -119,7 +116,7 @@ const fn multiplier() -> u64 {
 /// place.
 const fn rows(multiplier: u64) -> Option<[u8; PLACES]> {
     let mut rows = [NOBODY; PLACES];
-    let (mut names, mut row) = (NAMED.as_slice(), 0);
+    let (mut names, mut row) = (NAMES, 0);
     while let [(name, _), rest @ ..] = names {
         match rows.split_at_mut(name.hash(multiplier)) {
             (_, [place, ..]) if *place == NOBODY => *place = row,
