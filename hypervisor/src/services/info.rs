@@ -1,9 +1,9 @@
 //! Services that tell what there is.
 
 use super::Failure;
-use super::names::{self, Name};
 use crate::buffer::{Access, Buffer, Pages, write_records};
 use crate::caller::Caller;
+use crate::names::{self, Name};
 use crate::reply::Reply;
 use crate::vm::{Cpu, Vm};
 use abi::Errno;

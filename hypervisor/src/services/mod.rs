@@ -9,7 +9,6 @@ mod hello;
 mod info;
 mod log;
 mod memory;
-mod names;
 mod print;
 pub mod shell;
 mod statistics;

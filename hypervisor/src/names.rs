@@ -19,15 +19,15 @@ impl Name {
     /// What stands before the first NUL in `text`, and its length.
     #[inline]
     pub fn before_nul(text: &[u8; BYTES]) -> Option<(Self, usize)> {
-        let mut name = [0; WORDS];
-        for (number, (part, word)) in name.iter_mut().zip(words(text)).enumerate() {
-            *part = word;
-            if let Some(bits) = bits_before_nul(word) {
-                *part &= (1 << bits) - 1;
-                return Some((Self(name), 8 * number + bits / 8));
-            }
+        let [first, second, third] = words(text);
+        if let Some(bits) = bits_before_nul(first) {
+            return Some((Self([lowest(first, bits), 0, 0]), bits / 8));
         }
-        None
+        if let Some(bits) = bits_before_nul(second) {
+            return Some((Self([first, lowest(second, bits), 0]), 8 + bits / 8));
+        }
+        let bits = bits_before_nul(third)?;
+        Some((Self([first, second, lowest(third, bits)]), 16 + bits / 8))
     }
 
     /// Of a service.
@@ -68,6 +68,12 @@ fn bits_before_nul(word: u64) -> Option<usize> {
     // are marked so have it set themselves, or stand above a 0.
     let marks = word.wrapping_sub(LOWEST) & !word & (LOWEST << 7);
     (marks != 0).then(|| marks.trailing_zeros() as usize - 7)
+}
+
+/// The lowest `bits` of `word`.
+#[inline]
+fn lowest(word: u64, bits: usize) -> u64 {
+    word & ((1 << bits) - 1)
 }
 
 /// The number of the service with this name.
