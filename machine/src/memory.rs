@@ -151,6 +151,7 @@ impl Memory for GuestMemory {
         copied.then_some(()).ok_or(Unreachable(to))
     }
 
+    #[inline]
     fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable> {
         self.direct(gpa, size).map(drop)
     }
