@@ -1,6 +1,6 @@
 //! Which operations are to be measured.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::operation::{self, Kind, OPERATIONS, Operation};
 
@@ -14,7 +14,7 @@ impl<'a> Choice<'a> {
     /// Those with these `names`, or all: with the boot of Linux only if `boot`.
     pub fn new(names: &'a [String], boot: bool) -> Result<Self> {
         for name in names {
-            is_known(name)?;
+            known(name)?;
         }
         Ok(Self { names, boot })
     }
@@ -32,14 +32,21 @@ impl<'a> Choice<'a> {
     }
 }
 
-/// An error unless an operation is called `name`.
-pub fn is_known(name: &str) -> Result<()> {
-    let names: Vec<&str> = OPERATIONS.iter().map(|row| row.name).collect();
-    ensure!(
-        operation::named(name).is_some(),
-        "no operation is called `{name}`; there are {}",
-        names.join(", ")
-    );
+/// The operation called `name`.
+fn known(name: &str) -> Result<&'static Operation> {
+    operation::named(name).with_context(|| {
+        let names: Vec<&str> = OPERATIONS.iter().map(|row| row.name).collect();
+        format!(
+            "no operation is called `{name}`; there are {}",
+            names.join(", ")
+        )
+    })
+}
+
+/// An error unless the operation called `name` has a path that can be shown.
+pub fn has_path(name: &str) -> Result<()> {
+    let is_single = known(name)?.kind == Kind::Single;
+    ensure!(is_single, "--path: `{name}` is more than one exit");
     Ok(())
 }
 
@@ -61,5 +68,11 @@ mod tests {
         assert_eq!(chosen(&["ping", "cpuid"], true), [2, 0, 0]);
         assert_eq!(chosen(&["boot"], false), [0, 0, 1]);
         assert!(Choice::new(&["pong".to_owned()], true).is_err());
+    }
+
+    #[test]
+    fn single_operations_have_a_path() {
+        let has_path = |name| has_path(name).is_ok();
+        assert_eq!(["ping", "boot", "pong"].map(has_path), [true, false, false]);
     }
 }

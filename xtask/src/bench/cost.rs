@@ -18,11 +18,12 @@ pub struct Cost {
     pub machine: String,
     /// What was done.
     pub operation: String,
-    /// The least of many singles.
+    /// The least of many singles, or boots.
     pub min: u64,
     /// Their median.
     pub median: u64,
-    /// The median of the same without Underlay, where there is such a thing.
+    /// The same without Underlay, where there is such a thing: the median of
+    /// singles, the least of boots.
     pub native: Option<u64>,
     /// Of all three.
     pub unit: String,

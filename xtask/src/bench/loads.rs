@@ -91,7 +91,6 @@ const LASTS: u64 = 60;
 pub fn measure(measuring: &Measuring<'_>) -> Result<Vec<Rate>> {
     let row = Row {
         scratch: Some(DISK),
-        emulator: BTreeMap::new(),
         lasts: LASTS,
         ..measuring.row.clone()
     };

@@ -21,8 +21,8 @@ use crate::given;
 use crate::machine::Machine;
 use crate::progress::Progress;
 use crate::setup;
-use crate::test::case::Bench;
 use crate::test::table::{self as tests, Row};
+use crate::test::{self, case::Bench};
 use choice::Choice;
 use cost::Cost;
 use loads::Rate;
@@ -79,12 +79,13 @@ pub fn command(args: &Args) -> Result<u8> {
     if let Some(path) = &args.json {
         given::folder_of("--json", path)?;
     }
-    args.path.as_deref().map_or(Ok(()), choice::is_known)?;
+    args.path.as_deref().map_or(Ok(()), choice::has_path)?;
     let choice = Choice::new(&args.operations, !args.short)?;
     let machines = machines(args.machine)?;
     let rows = tests::read()?;
     let row = rows.iter().find(|row| row.name == ROW);
     let row = row.with_context(|| format!("no test is called `{ROW}`"))?;
+    let _alone = test::alone()?;
     let bench = build()?;
     if let Some(operation) = &args.path {
         print!("{}", path::listing(&bench, row, operation)?);

@@ -29,7 +29,8 @@ pub enum Kind {
     Single,
     /// What the firmware's map reserves; bytes.
     Memory,
-    /// A boot with Underlay and one without; millionths of the latter.
+    /// Boots with Underlay and without; the least, as millionths of the native one.
+    /// What comes in between only makes one longer.
     Boot,
 }
 
@@ -170,7 +171,7 @@ impl Operation {
     /// The number of `cost` that is compared with what is wanted, and with others.
     pub fn figure(&self, cost: &Cost) -> u64 {
         match (self.kind, cost.native) {
-            (Kind::Boot, Some(native)) => cost.median.saturating_mul(MILLION) / native.max(1),
+            (Kind::Boot, Some(native)) => cost.min.saturating_mul(MILLION) / native.max(1),
             _ => cost.median,
         }
     }
@@ -222,11 +223,11 @@ mod tests {
     #[test]
     fn a_boot_is_compared_with_the_native_one() {
         let boot = named("boot").unwrap();
-        let cost = |median| Cost {
+        let cost = |min| Cost {
             machine: "vtx".to_owned(),
             operation: "boot".to_owned(),
-            min: 1,
-            median,
+            min,
+            median: u64::MAX,
             native: Some(1_000_000_000),
             unit: "ticks".to_owned(),
         };

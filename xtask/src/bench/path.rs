@@ -42,10 +42,7 @@ pub fn listing(bench: &Bench, row: &Row, operation: &str) -> Result<String> {
     let said = fs::read(&said).context("reading what Bochs said")?;
     let said = String::from_utf8_lossy(&said);
     let steps = steps(&said);
-    ensure!(
-        !steps.is_empty(),
-        "`{operation}` is no single operation in a guest"
-    );
+    ensure!(!steps.is_empty(), "the guest did not do `{operation}`");
     let log = String::from_utf8_lossy(&report.log);
     let base = base(&log).context("the log does not say where Underlay is")?;
     let names = Names::read(&artefacts::unsealed(), base)?;

@@ -50,7 +50,7 @@ mod tests {
         let cost = Cost {
             machine: "svm".to_owned(),
             operation: operation.to_owned(),
-            min: 1,
+            min: median,
             median,
             native: Some(2_000_000),
             unit: "ticks".to_owned(),

@@ -61,7 +61,7 @@ mod tests {
         Cost {
             machine: machine.to_owned(),
             operation: operation.to_owned(),
-            min: 0,
+            min: median,
             median,
             native: Some(1_000_000),
             unit: "ticks".to_owned(),
