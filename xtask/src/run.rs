@@ -243,6 +243,7 @@ fn boot(args: &Args) -> Result<Boot> {
     }
     Ok(Boot::Linux {
         kernel: args.kernel.clone(),
+        starter: None,
         initrd: args.initrd.clone(),
         append: args.append.clone().unwrap_or_default(),
         exec: args.exec.clone(),

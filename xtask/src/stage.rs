@@ -16,12 +16,19 @@ use crate::machine::Machine;
 use crate::paths;
 use crate::setup::Guest;
 
+/// Where the kernel is on the disk.
+const KERNEL: &str = r"\vmlinuz.efi";
+/// Where its starter is.
+const STARTER: &str = r"\starter.efi";
+
 /// What boots behind the loader.
 pub enum Boot {
     /// Debian's kernel or another, with our initramfs or another.
     Linux {
         /// Instead of Debian's.
         kernel: Option<PathBuf>,
+        /// An EFI program that starts the kernel, instead of the loader.
+        starter: Option<PathBuf>,
         /// Instead of ours, or before it if there is a command.
         initrd: Option<PathBuf>,
         /// More kernel parameters.
@@ -45,6 +52,7 @@ impl Boot {
     pub fn exec(command: &str) -> Self {
         Self::Linux {
             kernel: None,
+            starter: None,
             initrd: None,
             append: String::new(),
             exec: Some(command.to_owned()),
@@ -145,15 +153,19 @@ impl Stage {
     ) -> Result<(&'static str, String)> {
         let Boot::Linux {
             kernel,
+            starter,
             initrd,
             append,
             exec,
             at_end,
         } = &self.boot
         else {
-            return Ok((r"\vmlinuz.efi", String::new()));
+            return Ok((KERNEL, String::new()));
         };
         esp.add_file("vmlinuz.efi", kernel.as_deref().unwrap_or(&guest.kernel))?;
+        if let Some(starter) = starter {
+            esp.add_file("starter.efi", starter)?;
+        }
         let mut files: Vec<&Entry> = artefacts.linux.iter().collect();
         files.extend(wanted(exec.as_deref(), &artefacts.call_tests));
         let own = [Entry {
@@ -186,7 +198,8 @@ impl Stage {
         };
         esp.add("initrd.img", archive);
         let ours_is_init = initrd.is_none() || exec.is_some();
-        Ok((r"\vmlinuz.efi", self.kernel_line(ours_is_init, append)))
+        let next = starter.as_ref().map_or(KERNEL, |_| STARTER);
+        Ok((next, self.kernel_line(ours_is_init, append)))
     }
 
     fn kernel_line(&self, ours_is_init: bool, append: &str) -> String {

@@ -198,6 +198,7 @@ pub fn boot_of(row: &Row) -> Boot {
         },
         None => Boot::Linux {
             kernel: None,
+            starter: None,
             initrd: None,
             append: row.append.clone(),
             exec: Some(row.exec.clone().unwrap_or_else(|| "true".to_owned())),
