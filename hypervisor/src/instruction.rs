@@ -9,8 +9,9 @@ use crate::vm::Vm;
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction};
 use machine::{CodeSize, Memory, Vcpu, Word, Words};
 use trail::Trail;
+use x86::exit::Kind;
 use x86::segment::SegmentName;
-use x86::walk::{Intent, walk};
+use x86::walk::{Denied, Intent, walk};
 use x86::{Exception, Gpa, Gva, PAGE_SIZE};
 
 /// The longest instruction, in bytes.
@@ -34,9 +35,9 @@ impl Fetched {
     }
 }
 
-/// The instruction at the guest's instruction pointer, or what fetching it
-/// raises.
-pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched, Exception> {
+/// The instruction at the guest's instruction pointer, or why it cannot be
+/// fetched.
+pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched, Denied> {
     let width = vcpu.code_size();
     let rip = vcpu.rip();
     let start = linear(code_base(vcpu, width).wrapping_add(rip), width);
@@ -45,9 +46,7 @@ pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched
     let instruction = loop {
         let at = linear(start.wrapping_add(size as u64), width);
         let rest = code.get_mut(size..).unwrap_or(&mut []);
-        size += caller
-            .fetch_page(Gva(at), rest)
-            .map_err(|denied| denied.exception())?;
+        size += caller.fetch_page(Gva(at), rest)?;
         match decode(code.get(..size).unwrap_or(&[]), width, rip) {
             Decoded::Whole(instruction) => break Some(instruction),
             Decoded::Truncated if size < LONGEST => {}
@@ -61,13 +60,13 @@ pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched
     })
 }
 
-/// Bytes of the instruction at the guest's instruction pointer, or what
-/// fetching it raises.
+/// Bytes of the instruction at the guest's instruction pointer, which exited as
+/// one of `kind`, or what fetching it raises.
 #[inline]
-pub fn length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V) -> Result<u64, Exception> {
+pub fn length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Result<u64, Exception> {
     match kept_length(vm, vcpu) {
         Some(length) => Ok(length),
-        None => new_length(vm, vcpu),
+        None => new_length(vm, vcpu, kind),
     }
 }
 
@@ -82,9 +81,9 @@ fn kept_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Option<u64> {
 }
 
 #[cold]
-fn new_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V) -> Result<u64, Exception> {
+fn new_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Result<u64, Exception> {
     let Some(found) = in_a_word(vm, vcpu) else {
-        return decoded_length(vm, vcpu);
+        return decoded_length(vm, vcpu, kind);
     };
     let (rip, cr3) = (vcpu.rip(), vcpu.cr3());
     if vcpu.code_size() == CodeSize::Bits64
@@ -97,10 +96,37 @@ fn new_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V) -> Result<u64, Excep
 }
 
 /// As [`length`], always by the decoder; nothing is kept.
-pub fn decoded_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Result<u64, Exception> {
-    let fetched = fetch(&Caller::new(vm, vcpu), vcpu)?;
+///
+/// The CPU fetches code where the hypervisor sees no memory, too: firmware runs
+/// from its ROM, and parks the CPUs that a system does not start in memory that
+/// its map calls reserved. Code there is taken to have no prefixes.
+pub fn decoded_length<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    vcpu: &V,
+    kind: Kind,
+) -> Result<u64, Exception> {
+    let fetched = match (fetch(&Caller::new(vm, vcpu), vcpu), bare_length(kind)) {
+        (Err(Denied::NoMemory(_)), Some(length)) => return Ok(length),
+        (fetched, _) => fetched.map_err(Denied::exception)?,
+    };
     let instruction = fetched.instruction.ok_or(Exception::InvalidOpcode)?;
     Ok(instruction.len() as u64)
+}
+
+/// Bytes of the instructions that exit as one of `kind`, without prefixes, where
+/// these have no operands in their code.
+const fn bare_length(kind: Kind) -> Option<u64> {
+    match kind {
+        Kind::Cpuid
+        | Kind::ReadMsr
+        | Kind::WriteMsr
+        | Kind::Invd
+        | Kind::Wbinvd
+        | Kind::Rdpmc
+        | Kind::Rdtsc => Some(2),
+        Kind::Hypercall | Kind::SetExtendedControl | Kind::Monitor | Kind::Mwait => Some(3),
+        _ => None,
+    }
 }
 
 struct Found {

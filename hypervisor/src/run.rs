@@ -67,7 +67,7 @@ fn at_once<V: Vcpu, M: Memory>(
     if cpu.trace.is_on() || !does(&mut cpu.vcpu) {
         return Ok(false);
     }
-    let delivered = step_over(vm, &mut cpu.vcpu);
+    let delivered = step_over(vm, &mut cpu.vcpu, kind);
     let end = Moment::from(cpu.vcpu.ticks());
     cpu.statistics.add(kind, begin, end);
     delivered.or_stop().map(|()| true)
@@ -106,7 +106,7 @@ fn by_device<V: Vcpu, M: Memory>(
         return Ok(false);
     }
     let outcome = does(cpu);
-    let Some(delivered) = apply(vm, &mut cpu.vcpu, outcome) else {
+    let Some(delivered) = apply(vm, &mut cpu.vcpu, kind, outcome) else {
         return Ok(false);
     };
     let end = Moment::from(cpu.vcpu.ticks());
@@ -121,7 +121,7 @@ fn answer<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: Exit) -> Resul
     let traced = cpu.trace.is_on();
     let before = traced.then(|| Before::new(&cpu.vcpu, &exit));
     let outcome = chain::offer(vm, cpu, &exit);
-    let applied = match apply(vm, &mut cpu.vcpu, outcome) {
+    let applied = match apply(vm, &mut cpu.vcpu, exit.kind(), outcome) {
         Some(delivered) => delivered.or_stop(),
         None => Err(Stop::at(exit, outcome)),
     };
@@ -134,11 +134,17 @@ fn answer<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: Exit) -> Resul
     applied
 }
 
-/// Has the guest go on as `outcome` says; None if it does not.
+/// Has the guest go on after an exit of `kind` as `outcome` says; None if it does
+/// not.
 #[inline(always)]
-fn apply<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, outcome: Outcome) -> Option<Delivered> {
+fn apply<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    vcpu: &mut V,
+    kind: Kind,
+    outcome: Outcome,
+) -> Option<Delivered> {
     match outcome {
-        Outcome::Done => Some(step_over(vm, vcpu)),
+        Outcome::Done => Some(step_over(vm, vcpu, kind)),
         Outcome::Emulated { length } => Some(step(vcpu, u64::from(length))),
         other => apply_rare(vcpu, other),
     }
@@ -172,14 +178,14 @@ impl Delivered {
     }
 }
 
-/// The instruction that exited is done: the guest goes on behind it. Where the
-/// hardware gives no length and the code cannot be read any more, the guest
+/// The instruction of an exit of `kind` is done: the guest goes on behind it.
+/// Where the hardware gives no length and the code cannot be read any more, the guest
 /// gets what fetching it again would have raised.
 #[inline]
-fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V) -> Delivered {
+fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Delivered {
     let length = match vcpu.instruction_length() {
         Some(length) => length,
-        None => match instruction::length(vm, vcpu) {
+        None => match instruction::length(vm, vcpu, kind) {
             Ok(length) => length,
             Err(exception) => return raise(vcpu, exception),
         },

@@ -150,7 +150,7 @@ fn emulate<V: Vcpu, M: Memory, D: Device>(
 ) -> Outcome {
     let fetched = match fetch(&emulator.caller, emulator.vcpu) {
         Ok(fetched) => fetched,
-        Err(exception) => return Outcome::Fault(exception),
+        Err(denied) => return Outcome::Fault(denied.exception()),
     };
     let Some((instruction, operation)) = known(&fetched, emulator.port.is_some()) else {
         return unknown(vm, emulator.vcpu, &fetched);

@@ -25,7 +25,7 @@ fn machine(rip: u64, code: &[u8]) -> Machine {
 fn known(rip: u64, code: &[u8]) -> Machine {
     let (vm, mut vcpu) = machine(rip, code);
     let length = code.len() as u64;
-    assert_eq!(super::length(&vm, &mut vcpu), Ok(length));
+    assert_eq!(super::length(&vm, &mut vcpu, Kind::Cpuid), Ok(length));
     assert_eq!(kept_length(&vm, &vcpu), Some(length), "{rip:#x}");
     (vm, vcpu)
 }
@@ -33,7 +33,7 @@ fn known(rip: u64, code: &[u8]) -> Machine {
 /// What was kept is not believed any more, and `expected` is found.
 fn is_found_anew((vm, vcpu): &mut Machine, expected: u64) {
     assert_eq!(kept_length(vm, vcpu), None);
-    assert_eq!(super::length(vm, vcpu), Ok(expected));
+    assert_eq!(super::length(vm, vcpu, Kind::Cpuid), Ok(expected));
 }
 
 #[test]
@@ -47,7 +47,11 @@ fn the_base_of_a_code_segment_counts_but_in_64_bit_code() {
             ..FakeVtx::default()
         };
         vcpu.segments[SegmentName::Cs as usize].base = 0x4000;
-        assert_eq!(super::length(&vm, &mut vcpu), Ok(expected), "{size:?}");
+        assert_eq!(
+            super::length(&vm, &mut vcpu, Kind::Cpuid),
+            Ok(expected),
+            "{size:?}"
+        );
     }
 }
 
@@ -121,7 +125,10 @@ fn lengths_are_kept_of_64_bit_code_alone() {
     let mut machine = (vm, vcpu);
     is_found_anew(&mut machine, 3);
     machine.1.size = CodeSize::Bits64;
-    assert_eq!(super::length(&machine.0, &mut machine.1), Ok(2));
+    assert_eq!(
+        super::length(&machine.0, &mut machine.1, Kind::Cpuid),
+        Ok(2)
+    );
 }
 
 #[test]
@@ -154,7 +161,11 @@ fn what_is_not_in_one_word_of_one_page_is_not_kept() {
     ] {
         let (vm, mut vcpu) = machine(rip, code);
         let length = code.len() as u64;
-        assert_eq!(super::length(&vm, &mut vcpu), Ok(length), "{rip:#x}");
+        assert_eq!(
+            super::length(&vm, &mut vcpu, Kind::Cpuid),
+            Ok(length),
+            "{rip:#x}"
+        );
         assert_eq!(kept_length(&vm, &vcpu), None, "{rip:#x}");
     }
 }
@@ -164,7 +175,7 @@ fn five_levels_of_tables_are_too_many() {
     let (vm, mut vcpu) = machine(0x1000, &CPUID);
     put_entry(&vm, OTHERS[0], FakeMemory::ROOT);
     (vcpu.cr3, vcpu.cr4) = (OTHERS[0], Cr4::LA57);
-    assert_eq!(super::length(&vm, &mut vcpu), Ok(2));
+    assert_eq!(super::length(&vm, &mut vcpu, Kind::Cpuid), Ok(2));
     assert_eq!(kept_length(&vm, &vcpu), None);
 }
 
@@ -183,13 +194,31 @@ fn an_entry_that_changes_during_a_walk_leaves_no_trail() {
     assert_eq!(trail.words(last), None);
 }
 
+/// Firmware parks CPUs in memory that its map calls reserved: the first thing that
+/// such a CPU does is to leave long mode.
+#[test]
+fn code_outside_the_memory_that_is_seen_is_taken_to_have_no_prefixes() {
+    let (vm, mut vcpu) = machine(0x1000, &CPUID);
+    vm.memory.remap(0x1000, FakeMemory::RESERVED.start.0 | 7);
+    for (kind, length) in [
+        (Kind::ReadMsr, 2),
+        (Kind::WriteMsr, 2),
+        (Kind::Cpuid, 2),
+        (Kind::Hypercall, 3),
+    ] {
+        assert_eq!(super::length(&vm, &mut vcpu, kind), Ok(length), "{kind:?}");
+    }
+    let fault = Exception::GeneralProtection(0);
+    assert_eq!(super::length(&vm, &mut vcpu, Kind::Control), Err(fault));
+}
+
 #[test]
 fn an_instruction_that_cannot_be_fetched_raises_what_that_raises() {
     let (vm, mut vcpu) = known(0x1000, &CPUID);
     vm.memory.unmap(0x1000);
     let address = 0x1000;
     let fault = Exception::PageFault { address, code: 16 };
-    assert_eq!(super::length(&vm, &mut vcpu), Err(fault));
+    assert_eq!(super::length(&vm, &mut vcpu, Kind::Cpuid), Err(fault));
 }
 
 fn length(code: &[u8], size: CodeSize) -> Option<usize> {
