@@ -2,7 +2,7 @@
 //! each operation: its name, the least and the median of many singles, the unit.
 //! `cargo xtask bench` reads them.
 //! With `path=NAME` on the command line it does one operation between two
-//! magic breakpoints of Bochs'.
+//! magic breakpoints of Bochs'; with `only=memory` it says what is not the guest's.
 #![cfg_attr(target_os = "uefi", no_main, no_std)]
 
 #[cfg(target_os = "uefi")]
@@ -21,6 +21,9 @@ fn measure(_: &mut tests::Report) {}
 #[cfg(target_os = "uefi")]
 fn measure(report: &mut tests::Report) {
     let options = tests::transcript::Options::of_this_guest();
+    if options.value("only") == Some("memory") {
+        return operations::memory(report);
+    }
     let mut timer = timer::Timer::new();
     let offer = tests::print::offer();
     let mut operations = operations::everywhere();
@@ -32,8 +35,5 @@ fn measure(report: &mut tests::Report) {
     }
     for operation in &operations {
         operations::measure(report, &mut timer, operation);
-    }
-    if offer.is_some() {
-        operations::memory(report);
     }
 }

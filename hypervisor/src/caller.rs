@@ -128,6 +128,7 @@ impl<'a, M: Memory> Caller<'a, M> {
     }
 
     /// Where `gva` lies, for an access of this intent by this caller.
+    #[inline(always)]
     pub fn translate(&self, gva: Gva, intent: Intent) -> Result<Translation, Denied> {
         let intent = Intent {
             user: self.user,
@@ -141,6 +142,7 @@ impl<'a, M: Memory> Caller<'a, M> {
 
     /// Reads from `gva` up to the end of its page or of `into`. Returns how
     /// many bytes were read.
+    #[inline]
     pub fn read_page(&self, gva: Gva, into: &mut [u8]) -> Result<usize, Denied> {
         self.fill(gva, into, Intent::default())
     }
@@ -157,6 +159,7 @@ impl<'a, M: Memory> Caller<'a, M> {
         )
     }
 
+    #[inline(always)]
     fn fill(&self, gva: Gva, into: &mut [u8], intent: Intent) -> Result<usize, Denied> {
         let found = self.translate(gva, intent)?;
         let left = found.left.min(found.gpa.left_in_page());

@@ -1,7 +1,9 @@
-//! The chain: every controller, in the order in which an exit is offered. To
-//! add one, write its file and its line here: its name, and the word `watches`
-//! if it has a function of that name, in which it declares what it needs to
-//! see.
+//! The chain: every controller, in the order in which an exit is offered.
+//! Accesses to ports and accesses that the nested tables do not allow have lists
+//! of their own, so that a device is asked at once. To add a controller, write
+//! its file and its line in each list whose exits it handles: its name, and in
+//! one of them the word `watches` if it has a function of that name, in which it
+//! declares what it needs to see.
 
 use crate::controllers::child::{
     calls, cpuid as child_cpuid, ends, faults, interruptions, memory as child_memory, msrs,
@@ -20,15 +22,14 @@ use crate::watches::Watches;
 use machine::nested::OutOfTables;
 use machine::{Memory, Vcpu};
 use x86::Exit;
+use x86::exit::{NestedFault, PortAccess};
 
 /// A list of controllers.
 pub trait Chain<V: Vcpu, M: Memory> {
-    /// Whether `run` may answer CPUID, the cheapest call and RDMSR by itself, as
-    /// the guest's controllers would.
+    /// Whether `run` may answer frequent exits by itself, and those of devices that
+    /// wait for them, as the guest's controllers would.
     const AT_ONCE: bool = false;
-    /// Declares what each controller needs to see.
-    fn declare(watches: &mut Watches<V, M>);
-    /// Offers `exit` to each controller until one takes it.
+    /// Offers `exit` to each controller that is for such exits until one takes it.
     fn offer(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome;
     /// Whether the vCPU goes on after an exit that was answered.
     #[inline]
@@ -37,100 +38,144 @@ pub trait Chain<V: Vcpu, M: Memory> {
     }
 }
 
-/// Declares what the guest's controllers need to see.
-pub fn declare<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V) -> Result<(), OutOfTables> {
-    let mut all = Watches::new(vm, vcpu);
-    Guest::declare(&mut all);
-    all.finish()
+/// The guest's.
+pub struct Guest;
+
+impl<V: Vcpu, M: Memory> Chain<V, M> for Guest {
+    const AT_ONCE: bool = true;
+
+    #[inline]
+    fn offer(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
+        match exit {
+            Exit::Port(access) => offer_port(vm, cpu, *access),
+            Exit::NestedFault(fault) => offer_fault(vm, cpu, *fault),
+            other => offer_other(vm, cpu, other),
+        }
+    }
+}
+
+/// A child's.
+pub struct Child;
+
+impl<V: Vcpu, M: Memory> Chain<V, M> for Child {
+    #[inline]
+    fn offer(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
+        match exit {
+            Exit::Port(access) => child_ports::handle_port(vm, cpu, *access),
+            Exit::NestedFault(fault) => child_memory::handle_fault(vm, cpu, *fault),
+            other => offer_child(vm, cpu, other),
+        }
+    }
+
+    /// Not where something is to be told to its program.
+    #[inline]
+    fn go_on(cpu: &Cpu<V>) -> Result<(), Stop> {
+        match cpu.program.exit {
+            None => Ok(()),
+            Some(_) => Err(Stop::HandUp),
+        }
+    }
 }
 
 macro_rules! chain {
-    ($(#[$about:meta])* $name:ident $(at_once $at_once:literal)? $(go_on $go_on:path)? :
-     $($(#[$when:meta])? $controller:ident $($watches:ident)?,)*) => {
-        $(#[$about])*
-        pub struct $name;
+    ($(
+        $(#[$doc:meta])*
+        $offer:ident by $handle:ident($what:ident: $What:ty) {
+            $($(#[$when:meta])? $controller:ident $($watches:ident)?,)*
+        }
+    )*) => {
+        /// Declares what each controller needs to see.
+        pub fn declare<V: Vcpu, M: Memory>(
+            vm: &Vm<M>,
+            vcpu: &mut V,
+        ) -> Result<(), OutOfTables> {
+            let mut all = Watches::new(vm, vcpu);
+            $($($(#[$when])? { $($controller::$watches(&mut all);)? })*)*
+            all.finish()
+        }
 
-        impl<V: Vcpu, M: Memory> Chain<V, M> for $name {
-            $(const AT_ONCE: bool = $at_once;)?
-
-            fn declare(_all: &mut Watches<V, M>) {
-                $($(#[$when])? { $($controller::$watches(_all);)? })*
-            }
-
-            #[inline]
-            fn offer(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
+        $(
+            $(#[$doc])*
+            #[inline(always)]
+            pub fn $offer<V: Vcpu, M: Memory>(
+                vm: &Vm<M>,
+                cpu: &mut Cpu<V>,
+                $what: $What,
+            ) -> Outcome {
                 $(
                     $(#[$when])?
-                    match $controller::handle(vm, cpu, exit) {
+                    match $controller::$handle(vm, cpu, $what) {
                         Outcome::Pass => {}
                         outcome => return outcome,
                     }
                 )*
                 Outcome::Pass
             }
-
-            $(#[inline]
-            fn go_on(cpu: &Cpu<V>) -> Result<(), Stop> {
-                $go_on(cpu)
-            })?
-        }
+        )*
     };
 }
 
 chain! {
-    /// The guest's.
-    Guest at_once true:
-    cpuid,
-    hypercall,
-    apic watches,
-    signs watches,
-    msr watches,
-    print watches,
-    #[cfg(feature = "breakable")]
-    mirror,
-    nested_fault,
-    control_registers,
-    xsetbv,
-    interrupts,
-    startup,
-    caches,
-    virtualisation watches,
-    tasks,
-    sleep watches,
-    port,
-    exceptions,
-    debug_registers,
-    counters,
-    waiting,
-    translations,
-    shutdown,
-    unasked,
-}
+    /// Offers an access to ports.
+    offer_port by handle_port(access: PortAccess) {
+        print watches,
+        sleep watches,
+        port,
+    }
 
-chain! {
-    /// A child's. What none of these handles is its program's to know.
-    Child go_on go_on_alone:
-    interruptions,
-    child_cpuid,
-    calls,
-    child_ports,
-    child_memory,
-    msrs,
-    faults,
-    control_registers,
-    xsetbv,
-    virtualisation,
-    tasks,
-    debug_registers,
-    translations,
-    waits,
-    ends,
-}
+    /// Offers an access to ports to devices whose ports are often used. Who passes
+    /// is asked again in the whole list, so has done nothing.
+    offer_port_at_once by handle_port(access: PortAccess) {
+        print,
+    }
 
-/// Not where something is to be told to its program.
-fn go_on_alone<V>(cpu: &Cpu<V>) -> Result<(), Stop> {
-    match cpu.program.exit {
-        None => Ok(()),
-        Some(_) => Err(Stop::HandUp),
+    /// Offers an access that the nested tables do not allow.
+    offer_fault by handle_fault(fault: NestedFault) {
+        apic watches,
+        print,
+        #[cfg(feature = "breakable")]
+        mirror,
+        nested_fault,
+    }
+
+    /// Offers any other exit.
+    offer_other by handle(exit: &Exit) {
+        cpuid,
+        hypercall,
+        apic,
+        signs watches,
+        msr watches,
+        control_registers,
+        xsetbv,
+        interrupts,
+        startup,
+        caches,
+        virtualisation watches,
+        tasks,
+        exceptions,
+        debug_registers,
+        counters,
+        waiting,
+        translations,
+        shutdown,
+        unasked,
+    }
+
+    /// Offers any other exit of a child's. What none of these handles is its
+    /// program's to know.
+    offer_child by handle(exit: &Exit) {
+        interruptions,
+        child_cpuid,
+        calls,
+        msrs,
+        faults,
+        control_registers,
+        xsetbv,
+        virtualisation,
+        tasks,
+        debug_registers,
+        translations,
+        waits,
+        ends,
     }
 }

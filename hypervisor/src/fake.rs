@@ -10,7 +10,7 @@ pub mod locked;
 
 use core::ops::Range;
 use machine::nested::{NestedEntry, OutOfTables};
-use machine::{CodeSize, Memory, Unreachable, Vcpu};
+use machine::{CodeSize, Lengths, Memory, Unreachable, Vcpu};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicU32;
@@ -46,6 +46,8 @@ thread_local! {
 /// A vCPU. `VENDOR` 0 is Intel, 1 AMD.
 pub struct FakeCpu<const VENDOR: u8> {
     pub exits: VecDeque<Exit>,
+    /// The newest.
+    pub exit: Option<Exit>,
     pub registers: Registers,
     pub rip: u64,
     pub rflags: Rflags,
@@ -54,6 +56,7 @@ pub struct FakeCpu<const VENDOR: u8> {
     pub efer: Efer,
     pub size: CodeSize,
     pub length: Option<u64>,
+    pub lengths: Lengths,
     pub in_shadow: bool,
     pub single_step: bool,
     pub injected: Vec<Exception>,
@@ -93,6 +96,7 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
     fn default() -> Self {
         Self {
             exits: VecDeque::new(),
+            exit: None,
             registers: Registers::default(),
             rip: 0x1000,
             rflags: Rflags::FIXED,
@@ -100,6 +104,7 @@ impl<const VENDOR: u8> Default for FakeCpu<VENDOR> {
             cr4: Cr4::empty(),
             efer: Efer::LME | Efer::LMA,
             size: CodeSize::Bits64,
+            lengths: Lengths::default(),
             length: if VENDOR == 0 { Some(2) } else { None },
             in_shadow: false,
             single_step: false,
@@ -156,8 +161,21 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
 
     /// The next exit of the list; behind its end a triple fault, which ends
     /// the loop.
-    fn enter(&mut self) -> Exit {
-        self.exits.pop_front().unwrap_or(Exit::TripleFault)
+    fn enter(&mut self) -> Option<Exit> {
+        let exit = self.exits.pop_front().unwrap_or(Exit::TripleFault);
+        let is_frequent = matches!(
+            exit,
+            Exit::Cpuid { .. } | Exit::Hypercall | Exit::ReadMsr { .. }
+        );
+        self.exit = Some(exit);
+        self.exit.filter(|_| is_frequent)
+    }
+    fn access(&self) -> Option<Exit> {
+        let is_access = |exit: &Exit| matches!(exit, Exit::Port(_) | Exit::NestedFault(_));
+        self.exit.filter(is_access)
+    }
+    fn rare_exit(&mut self) -> Exit {
+        self.exit.expect("the guest exited")
     }
     fn registers(&self) -> &Registers {
         &self.registers
@@ -245,6 +263,12 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     }
     fn instruction_length(&self) -> Option<u64> {
         self.length
+    }
+    fn lengths(&self) -> Option<&Lengths> {
+        Some(&self.lengths)
+    }
+    fn lengths_mut(&mut self) -> Option<&mut Lengths> {
+        Some(&mut self.lengths)
     }
     fn clear_interrupt_shadow(&mut self) {
         self.in_shadow = false;

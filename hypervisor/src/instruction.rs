@@ -2,13 +2,17 @@
 //! tables and decoded, for the emulator and for its length, where the hardware
 //! does not say that.
 
+mod trail;
+
 use crate::caller::Caller;
 use crate::vm::Vm;
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction};
-use machine::{CodeSize, Memory, Vcpu};
+use machine::{CodeSize, Memory, Vcpu, Word, Words};
+use trail::Trail;
+use x86::exit::Kind;
 use x86::segment::SegmentName;
-use x86::walk::{Intent, walk};
-use x86::{Exception, Gva};
+use x86::walk::{Denied, Intent, walk};
+use x86::{Exception, Gpa, Gva, PAGE_SIZE};
 
 /// The longest instruction, in bytes.
 const LONGEST: usize = 15;
@@ -31,9 +35,9 @@ impl Fetched {
     }
 }
 
-/// The instruction at the guest's instruction pointer, or what fetching it
-/// raises.
-pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched, Exception> {
+/// The instruction at the guest's instruction pointer, or why it cannot be
+/// fetched.
+pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched, Denied> {
     let width = vcpu.code_size();
     let rip = vcpu.rip();
     let start = linear(code_base(vcpu, width).wrapping_add(rip), width);
@@ -42,9 +46,7 @@ pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched
     let instruction = loop {
         let at = linear(start.wrapping_add(size as u64), width);
         let rest = code.get_mut(size..).unwrap_or(&mut []);
-        size += caller
-            .fetch_page(Gva(at), rest)
-            .map_err(|denied| denied.exception())?;
+        size += caller.fetch_page(Gva(at), rest)?;
         match decode(code.get(..size).unwrap_or(&[]), width, rip) {
             Decoded::Whole(instruction) => break Some(instruction),
             Decoded::Truncated if size < LONGEST => {}
@@ -58,26 +60,85 @@ pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched
     })
 }
 
-/// Bytes of the instruction at the guest's instruction pointer, or what
-/// fetching it raises.
-pub fn length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Result<u64, Exception> {
-    match plain(vm, vcpu) {
+/// Bytes of the instruction at the guest's instruction pointer, which exited as
+/// one of `kind`, or what fetching it raises.
+#[inline]
+pub fn length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Result<u64, Exception> {
+    match kept_length(vm, vcpu) {
         Some(length) => Ok(length),
-        None => decoded_length(vm, vcpu),
+        None => new_length(vm, vcpu, kind),
     }
 }
 
-#[inline(never)]
-fn decoded_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Result<u64, Exception> {
-    let fetched = fetch(&Caller::new(vm, vcpu), vcpu)?;
+/// The length, if it was found before and everything that showed it is as it was.
+#[inline(always)]
+fn kept_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Option<u64> {
+    let lengths = vcpu.lengths()?;
+    match vcpu.code_size() {
+        CodeSize::Bits64 => lengths.find(vcpu.rip(), vcpu.cr3(), &vm.memory),
+        CodeSize::Bits32 | CodeSize::Bits16 => None,
+    }
+}
+
+#[cold]
+fn new_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Result<u64, Exception> {
+    let Some(found) = in_a_word(vm, vcpu) else {
+        return decoded_length(vm, vcpu, kind);
+    };
+    let (rip, cr3) = (vcpu.rip(), vcpu.cr3());
+    if vcpu.code_size() == CodeSize::Bits64
+        && let Some(words) = found.words
+        && let Some(lengths) = vcpu.lengths_mut()
+    {
+        lengths.keep(rip, cr3, found.length, words);
+    }
+    Ok(found.length)
+}
+
+/// As [`length`], always by the decoder; nothing is kept.
+///
+/// The CPU fetches code where the hypervisor sees no memory, too: firmware runs
+/// from its ROM, and parks the CPUs that a system does not start in memory that
+/// its map calls reserved. Code there is taken to have no prefixes.
+pub fn decoded_length<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    vcpu: &V,
+    kind: Kind,
+) -> Result<u64, Exception> {
+    let fetched = match (fetch(&Caller::new(vm, vcpu), vcpu), bare_length(kind)) {
+        (Err(Denied::NoMemory(_)), Some(length)) => return Ok(length),
+        (fetched, _) => fetched.map_err(Denied::exception)?,
+    };
     let instruction = fetched.instruction.ok_or(Exception::InvalidOpcode)?;
     Ok(instruction.len() as u64)
 }
 
-/// The length, if the first bytes are an instruction without operands as
-/// compilers write it, which needs no decoder. The exit alone does not say it:
-/// it is the same with prefixes, and the instruction pointer is then at those.
-fn plain<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Option<u64> {
+/// Bytes of the instructions that exit as one of `kind`, without prefixes, where
+/// these have no operands in their code.
+const fn bare_length(kind: Kind) -> Option<u64> {
+    match kind {
+        Kind::Cpuid
+        | Kind::ReadMsr
+        | Kind::WriteMsr
+        | Kind::Invd
+        | Kind::Wbinvd
+        | Kind::Rdpmc
+        | Kind::Rdtsc => Some(2),
+        Kind::Hypercall | Kind::SetExtendedControl | Kind::Monitor | Kind::Mwait => Some(3),
+        _ => None,
+    }
+}
+
+struct Found {
+    length: u64,
+    /// What showed it, where that may be kept.
+    words: Option<Words>,
+}
+
+/// The length of an instruction that lies in one word of one page. The exit alone
+/// does not say it: it is the same with prefixes, and the instruction pointer is
+/// then at those.
+fn in_a_word<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Option<Found> {
     let width = vcpu.code_size();
     let start = code_base(vcpu, width).wrapping_add(vcpu.rip());
     let intent = Intent {
@@ -85,23 +146,39 @@ fn plain<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Option<u64> {
         fetch: true,
         write: false,
     };
-    let at = Gva(linear(start, width));
-    let found = walk(&vcpu.paging(), intent, at, &vm.memory).ok()?;
-    if found.left < 4 {
-        return None;
-    }
-    let [first, second, third, _, ..] = vm.memory.load(found.gpa, 4)?.to_le_bytes();
-    match [first, second] {
-        CPUID | RDMSR | WRMSR => Some(2),
-        GROUP_7 if third == VMMCALL => Some(3),
+    let trail = Trail::new(&vm.memory);
+    let found = walk(&vcpu.paging(), intent, Gva(linear(start, width)), &trail).ok()?;
+    let offset = found.gpa.page_offset();
+    let at = Gpa(found.gpa.page().0 + offset.min(LAST_WORD));
+    let word = vm.memory.load(at, 8)?;
+    let skipped = found.gpa.0 - at.0;
+    let code = (word >> (8 * skipped)).to_le_bytes();
+    let code = code.get(..8 - skipped as usize)?;
+    let length = plain(code).or_else(|| match decode(code, width, vcpu.rip()) {
+        Decoded::Whole(instruction) => Some(instruction.len() as u64),
+        Decoded::Truncated | Decoded::Invalid => None,
+    })?;
+    let words = Word::new(at, word).and_then(|word| trail.words(word));
+    Some(Found { length, words })
+}
+
+/// Where the last word of a page begins.
+const LAST_WORD: u64 = PAGE_SIZE - 8;
+
+/// The length of an instruction without operands as compilers write it, which
+/// needs no decoder.
+fn plain(code: &[u8]) -> Option<u64> {
+    match code {
+        [0x0f, CPUID | RDMSR | WRMSR, ..] => Some(2),
+        [0x0f, GROUP_7, VMMCALL, ..] => Some(3),
         _ => None,
     }
 }
 
-const CPUID: [u8; 2] = [0x0f, 0xa2];
-const RDMSR: [u8; 2] = [0x0f, 0x32];
-const WRMSR: [u8; 2] = [0x0f, 0x30];
-const GROUP_7: [u8; 2] = [0x0f, 0x01];
+const CPUID: u8 = 0xa2;
+const RDMSR: u8 = 0x32;
+const WRMSR: u8 = 0x30;
+const GROUP_7: u8 = 0x01;
 const VMMCALL: u8 = 0xd9;
 
 /// 64-bit code has no base, though the register's hidden part keeps the one of
@@ -154,41 +231,4 @@ pub fn warm_up() {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fake::{FakeMemory, FakeVtx};
-    use crate::vm::Features;
-    use abi::handoff::Presence;
-
-    #[test]
-    fn the_base_of_a_code_segment_counts_but_in_64_bit_code() {
-        let vm = Vm::new(FakeMemory::new(), Presence::Leaf, Features::ALL);
-        vm.memory.put(0x1000, &[0x0f, 0xa2]);
-        vm.memory.put(0x5000, &[0x90]);
-        for (size, expected) in [(CodeSize::Bits64, 2), (CodeSize::Bits32, 1)] {
-            let mut vcpu = FakeVtx {
-                size,
-                ..FakeVtx::default()
-            };
-            vcpu.segments[SegmentName::Cs as usize].base = 0x4000;
-            assert_eq!(super::length(&vm, &vcpu), Ok(expected), "{size:?}");
-        }
-    }
-
-    fn length(code: &[u8], size: CodeSize) -> Option<usize> {
-        match decode(code, size, 0) {
-            Decoded::Whole(instruction) => Some(instruction.len()),
-            Decoded::Truncated | Decoded::Invalid => None,
-        }
-    }
-
-    #[test]
-    fn prefixes_count() {
-        let (narrow, wide) = (CodeSize::Bits16, CodeSize::Bits64);
-        assert_eq!(length(&[0x0f, 0xa2], wide), Some(2));
-        assert_eq!(length(&[0x66, 0x0f, 0xa2], narrow), Some(3));
-        assert_eq!(length(&[0xf3, 0x48, 0x0f, 0xa2], wide), Some(4));
-        assert_eq!(length(&[0x0f, 0x01, 0xd9], wide), Some(3));
-        assert_eq!(decode(&[0x0f], wide, 0), Decoded::Truncated);
-    }
-}
+mod tests;

@@ -24,6 +24,7 @@ pub mod counted;
 pub mod emulator;
 pub mod failure;
 pub mod instruction;
+pub mod names;
 pub mod oddities;
 pub mod outcome;
 pub mod peers;

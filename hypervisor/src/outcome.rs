@@ -27,9 +27,12 @@ pub enum Outcome {
     Fault(Exception),
     /// A child waits for its program: nothing has changed.
     HandUp,
-    /// The guest cannot go on.
-    Stop(Stop),
+    /// The guest cannot go on, for the reason that its exit is.
+    Stop,
 }
+
+/// As small as this it is returned in registers.
+const _: () = assert!(size_of::<Outcome>() <= 16);
 
 impl Outcome {
     const NAMES: [&'static str; 9] = [
@@ -45,7 +48,7 @@ impl Outcome {
             Self::Again => 3,
             Self::Moved => 4,
             Self::Fault(_) => 5,
-            Self::Stop(_) => 6,
+            Self::Stop => 6,
             Self::Emulated { .. } => 7,
             Self::HandUp => 8,
         }
@@ -69,4 +72,16 @@ pub enum Stop {
     HandUp,
     /// No controller knows this exit.
     Unhandled(Exit),
+}
+
+impl Stop {
+    /// Why a guest cannot go on after this outcome of `exit`.
+    pub const fn at(exit: Exit, outcome: Outcome) -> Self {
+        match (outcome, exit) {
+            (Outcome::Stop, Exit::EntryFailed(failure)) => Self::EntryFailed(failure),
+            (Outcome::Stop, _) => Self::Reset,
+            (Outcome::HandUp, _) => Self::HandUp,
+            _ => Self::Unhandled(exit),
+        }
+    }
 }

@@ -53,6 +53,7 @@ impl Printer {
 }
 
 impl Line {
+    #[cold]
     fn end(&mut self) {
         let text = self.text.get(..self.length).unwrap_or(&[]);
         log::info!(

@@ -3,7 +3,7 @@
 //! loop; nothing else moves the instruction pointer, but for a task switch,
 //! which loads all registers.
 
-use crate::chain::{Chain, Guest};
+use crate::chain::{self, Chain, Guest};
 use crate::controllers::{cpuid, hypercall, msr};
 use crate::instruction;
 use crate::outcome::{Outcome, Stop};
@@ -36,7 +36,7 @@ pub fn run_by<C: Chain<V, M>, V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) 
 #[inline(always)]
 fn round<C: Chain<V, M>, V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
     match cpu.vcpu.enter() {
-        Exit::Cpuid { leaf, subleaf } if C::AT_ONCE => {
+        Some(Exit::Cpuid { leaf, subleaf }) if C::AT_ONCE => {
             let answered = |vcpu: &mut V| {
                 cpuid::answer(vm, vcpu, leaf, subleaf);
                 true
@@ -45,18 +45,19 @@ fn round<C: Chain<V, M>, V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Re
                 answer::<C, V, M>(vm, cpu, Exit::Cpuid { leaf, subleaf })?;
             }
         }
-        Exit::Hypercall if C::AT_ONCE => {
+        Some(Exit::Hypercall) if C::AT_ONCE => {
             if !at_once(vm, cpu, Kind::Hypercall, |vcpu| hypercall::ping(vm, vcpu))? {
                 answer::<C, V, M>(vm, cpu, Exit::Hypercall)?;
             }
         }
-        Exit::ReadMsr { number } if C::AT_ONCE => {
+        Some(Exit::ReadMsr { number }) if C::AT_ONCE => {
             let answered = |vcpu: &mut V| msr::answer_read(vcpu, number);
             if !at_once(vm, cpu, Kind::ReadMsr, answered)? {
                 answer::<C, V, M>(vm, cpu, Exit::ReadMsr { number })?;
             }
         }
-        other => answer::<C, V, M>(vm, cpu, other)?,
+        Some(exit) => answer::<C, V, M>(vm, cpu, exit)?,
+        None => answer_rare::<C, V, M>(vm, cpu)?,
     }
     Ok(())
 }
@@ -73,7 +74,52 @@ fn at_once<V: Vcpu, M: Memory>(
     if cpu.trace.is_on() || !does(&mut cpu.vcpu) {
         return Ok(false);
     }
-    let delivered = step_over(vm, &mut cpu.vcpu);
+    let delivered = step_over(vm, &mut cpu.vcpu, kind);
+    let end = Moment::from(cpu.vcpu.ticks());
+    cpu.statistics.add(kind, begin, end);
+    delivered.or_stop().map(|()| true)
+}
+
+/// What devices wait for goes to them without a detour.
+#[inline(never)]
+fn answer_rare<C: Chain<V, M>, V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+) -> Result<(), Stop> {
+    let access = cpu.vcpu.access().filter(|_| C::AT_ONCE);
+    let is_answered = match access {
+        Some(Exit::Port(access)) if !access.string => by_device(vm, cpu, Kind::Port, |cpu| {
+            chain::offer_port_at_once(vm, cpu, access)
+        })?,
+        Some(Exit::NestedFault(fault)) => by_device(vm, cpu, Kind::NestedFault, |cpu| {
+            chain::offer_fault(vm, cpu, fault)
+        })?,
+        _ => false,
+    };
+    if is_answered {
+        return Ok(());
+    }
+    let exit = cpu.vcpu.rare_exit();
+    answer::<C, V, M>(vm, cpu, exit)
+}
+
+/// Applies what a device answers, and counts the exit. False: it answers nothing
+/// by which the guest could go on, or exits are traced; nothing has changed.
+#[inline(always)]
+fn by_device<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    kind: Kind,
+    does: impl FnOnce(&mut Cpu<V>) -> Outcome,
+) -> Result<bool, Stop> {
+    let begin = Moment::from(cpu.vcpu.ticks());
+    if cpu.trace.is_on() {
+        return Ok(false);
+    }
+    let outcome = does(cpu);
+    let Some(delivered) = apply(vm, &mut cpu.vcpu, kind, outcome) else {
+        return Ok(false);
+    };
     let end = Moment::from(cpu.vcpu.ticks());
     cpu.statistics.add(kind, begin, end);
     delivered.or_stop().map(|()| true)
@@ -90,7 +136,10 @@ pub fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
     let traced = cpu.trace.is_on();
     let before = traced.then(|| Before::new(&cpu.vcpu, &exit));
     let outcome = C::offer(vm, cpu, &exit);
-    let applied = apply(vm, cpu, exit, outcome);
+    let applied = match apply(vm, &mut cpu.vcpu, exit.kind(), outcome) {
+        Some(delivered) => delivered.or_stop(),
+        None => Err(Stop::at(exit, outcome)),
+    };
     let end = Moment::from(cpu.vcpu.ticks());
     cpu.statistics.add(exit.kind(), begin, end);
     if let Some(before) = before {
@@ -100,26 +149,35 @@ pub fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
     applied.and_then(|()| C::go_on(cpu))
 }
 
+/// Has the guest go on after an exit of `kind` as `outcome` says; None if it does
+/// not.
 #[inline(always)]
 fn apply<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
-    cpu: &mut Cpu<V>,
-    exit: Exit,
+    vcpu: &mut V,
+    kind: Kind,
     outcome: Outcome,
-) -> Result<(), Stop> {
-    let vcpu = &mut cpu.vcpu;
-    let delivered = match outcome {
-        Outcome::Done => step_over(vm, vcpu),
-        Outcome::Emulated { length } => step(vcpu, u64::from(length)),
+) -> Option<Delivered> {
+    match outcome {
+        Outcome::Done => Some(step_over(vm, vcpu, kind)),
+        Outcome::Emulated { length } => Some(step(vcpu, u64::from(length))),
+        other => apply_rare(vcpu, other),
+    }
+}
+
+#[cold]
+fn apply_rare<V: Vcpu>(vcpu: &mut V, outcome: Outcome) -> Option<Delivered> {
+    Some(match outcome {
         Outcome::Again => repeat(vcpu),
         Outcome::Resume => redeliver(vcpu),
         Outcome::Moved => Delivered::Yes,
         Outcome::Fault(exception) => raise(vcpu, exception),
-        Outcome::HandUp => return Err(Stop::HandUp),
-        Outcome::Stop(stop) => return Err(stop),
-        Outcome::Pass => return Err(Stop::Unhandled(exit)),
-    };
-    delivered.or_stop()
+        Outcome::Pass
+        | Outcome::HandUp
+        | Outcome::Stop
+        | Outcome::Done
+        | Outcome::Emulated { .. } => return None,
+    })
 }
 
 /// What became of an exception, if there was one.
@@ -139,14 +197,14 @@ impl Delivered {
     }
 }
 
-/// The instruction that exited is done: the guest goes on behind it. Where the
-/// hardware gives no length and the code cannot be read any more, the guest
+/// The instruction of an exit of `kind` is done: the guest goes on behind it.
+/// Where the hardware gives no length and the code cannot be read any more, the guest
 /// gets what fetching it again would have raised.
 #[inline]
-fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V) -> Delivered {
+fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Delivered {
     let length = match vcpu.instruction_length() {
         Some(length) => length,
-        None => match instruction::length(vm, vcpu) {
+        None => match instruction::length(vm, vcpu, kind) {
             Ok(length) => length,
             Err(exception) => return raise(vcpu, exception),
         },

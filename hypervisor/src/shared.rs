@@ -1,7 +1,7 @@
 //! Buffers that the guest's kernel keeps open to the hypervisor: found and
 //! checked once, used by many calls.
 
-use crate::buffer::Place;
+use crate::buffer::Pages;
 use spin::Mutex;
 
 /// How many there can be.
@@ -9,30 +9,30 @@ pub const SHARED_MAX: usize = 8;
 
 /// The buffers. Changed by services on any CPU.
 #[derive(Default)]
-pub struct Shared(Mutex<[Option<Place>; SHARED_MAX]>);
+pub struct Shared(Mutex<[Option<Pages>; SHARED_MAX]>);
 
 impl Shared {
-    /// Keeps `place`. Returns its handle, counted from 1; None if there are too
-    /// many.
-    pub fn keep(&self, place: Place) -> Option<u64> {
-        let mut places = self.0.lock();
-        let mut slots = (1..).zip(places.iter_mut());
+    /// Keeps the buffer in `pages`. Returns its handle, counted from 1; None if
+    /// there are too many.
+    pub fn keep(&self, pages: Pages) -> Option<u64> {
+        let mut kept = self.0.lock();
+        let mut slots = (1..).zip(kept.iter_mut());
         let (handle, slot) = slots.find(|(_, slot)| slot.is_none())?;
-        *slot = Some(place);
+        *slot = Some(pages);
         Some(handle)
     }
 
     /// Does `what` with the buffer that has this handle; None if there is none.
     /// Whoever releases it meanwhile waits, because its pages may then be used
     /// for something else.
-    pub fn with<R>(&self, handle: u64, what: impl FnOnce(&Place) -> R) -> Option<R> {
-        let places = self.0.lock();
-        let place = places.get(index(handle)?)?.as_ref()?;
-        Some(what(place))
+    pub fn with<R>(&self, handle: u64, what: impl FnOnce(&Pages) -> R) -> Option<R> {
+        let kept = self.0.lock();
+        let pages = kept.get(index(handle)?)?.as_ref()?;
+        Some(what(pages))
     }
 
     /// Forgets it. None if there is none.
-    pub fn release(&self, handle: u64) -> Option<Place> {
+    pub fn release(&self, handle: u64) -> Option<Pages> {
         self.0.lock().get_mut(index(handle)?)?.take()
     }
 }
@@ -52,10 +52,11 @@ mod tests {
     #[test]
     fn nobody_gets_the_pages_back_while_a_call_uses_them() {
         let memory = FakeMemory::new();
-        let place = *Buffer::at_gpa(&memory, 0x6000, 8).expect("memory").place();
+        let mut pages = Pages::default();
+        assert!(Buffer::at_gpa(&mut pages, &memory, 0x6000, 8).is_ok());
         let (shared, started) = (Shared::default(), Barrier::new(2));
         let order = Mutex::new(Vec::new());
-        let handle = shared.keep(place).expect("room");
+        let handle = shared.keep(pages).expect("room");
         thread::scope(|scope| {
             scope.spawn(|| {
                 started.wait();

@@ -199,7 +199,7 @@ fn run_to_the_end(vm: &Vm<FakeMemory>, cpu: &mut Cpu<FakeVtx>, device: &mut Plai
         walk: false,
     };
     loop {
-        match emulator::memory(vm, cpu, &fault, WATCHED, device) {
+        match emulator::memory(vm, cpu, fault, WATCHED, device) {
             Outcome::Again => {}
             Outcome::Emulated { .. } => return,
             other => panic!("{other:?}"),

@@ -122,6 +122,31 @@ pub unsafe fn load(from: *const u8, size: u64) -> Option<u64> {
     }
 }
 
+/// The bits in which the 8 bytes at `from` differ from `expected`, which is not
+/// 0: all that it has, where reading them faults.
+///
+/// # Safety
+/// As for [`load`].
+#[inline(always)]
+pub unsafe fn difference(from: *const u8, expected: u64) -> u64 {
+    let mut difference = expected;
+    // SAFETY: as the caller promises; a fault is caught, and has changed nothing.
+    unsafe {
+        asm!(
+            "2: xor {difference}, [{from}]",
+            "3:",
+            ".pushsection fixups, \"aR\", @progbits",
+            ".long 2b - .",
+            ".long 3b - .",
+            ".popsection",
+            from = in(reg) from,
+            difference = inout(reg) difference,
+            options(nostack, readonly),
+        );
+    }
+    difference
+}
+
 /// Replaces the aligned entry of `size` bytes (4 or 8) at `at` by `new` if it is
 /// `old`, in one locked access; false if it is not, or where that faults: a
 /// locked access to uncacheable memory may.
@@ -264,4 +289,20 @@ pub(crate) fn resume_after(rip: u64) -> Option<u64> {
     };
     let found = table.iter().find(|fixup| target(&fixup.fault) == rip)?;
     Some(target(&found.resume))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_are_the_same_do_not_differ() {
+        let word = 0x1234_5678_9abc_def0_u64;
+        let at = core::ptr::from_ref(&word).cast();
+        for expected in [word, word ^ 1, word ^ 1 << 63] {
+            // SAFETY: it is a word of this function's.
+            let found = unsafe { difference(at, expected) };
+            assert_eq!(found, word ^ expected);
+        }
+    }
 }

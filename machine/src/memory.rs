@@ -1,6 +1,7 @@
 //! Guest memory: the one way for the hypervisor to read and write it, and the
 //! nested tables that decide what of it there is.
 
+use crate::lengths::Word;
 use crate::log::{self, LogBuffer};
 use crate::nested::{Nested, NestedEntry, OutOfTables};
 use crate::tables::DIRECT_MAP;
@@ -23,6 +24,14 @@ pub trait Memory: Entries {
     fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), Unreachable>;
     /// Writes `from` to `gpa`. An error has written nothing.
     fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), Unreachable>;
+    /// The bits in which the 8 bytes of `word`, which were the guest's memory,
+    /// differ from what they were: 0 exactly if they do not. Guest memory stays
+    /// that, so the address need not be checked again.
+    #[inline(always)]
+    fn difference(&self, word: &Word) -> u64 {
+        let now = self.load(word.at(), 8);
+        now.map_or(word.value(), |now| now ^ word.value())
+    }
     /// Copies `size` bytes from `from` to `to`. An error has written nothing.
     fn copy(&self, to: Gpa, from: Gpa, size: u64) -> Result<(), Unreachable>;
     /// Whether `size` bytes at `gpa` are memory of the guest's.
@@ -121,6 +130,13 @@ impl Memory for GuestMemory {
         copied.then_some(()).ok_or(Unreachable(gpa))
     }
 
+    #[inline(always)]
+    fn difference(&self, word: &Word) -> u64 {
+        // SAFETY: a word lies in the direct map, where the guest's memory is, and
+        // what is absent faults; nothing of Rust's lies there.
+        unsafe { guarded::difference(word.direct(), word.value()) }
+    }
+
     fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), Unreachable> {
         let to = self.direct(gpa, from.len() as u64)?;
         // SAFETY: as for `read`.
@@ -135,6 +151,7 @@ impl Memory for GuestMemory {
         copied.then_some(()).ok_or(Unreachable(to))
     }
 
+    #[inline]
     fn check(&self, gpa: Gpa, size: u64) -> Result<(), Unreachable> {
         self.direct(gpa, size).map(drop)
     }

@@ -7,12 +7,19 @@
 //! map, so that no guest address, however wrong, leads the hypervisor to
 //! itself; and address 0 is mapped nowhere.
 
+use crate::apic;
 use crate::region::{Exhausted, Region, Table};
 use core::ops::Range;
 use x86::PAGE_SIZE;
 
 /// Guest-physical address 0 lies here in the hypervisor's linear space.
 pub const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
+
+/// So many bytes from there are the guest's memory, or nothing. The local APIC's
+/// page lies behind them.
+pub const DIRECT_MAP_SIZE: u64 = 1 << 46;
+
+const _: () = assert!(DIRECT_MAP + DIRECT_MAP_SIZE <= apic::WINDOW);
 
 const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;

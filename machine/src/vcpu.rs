@@ -3,6 +3,7 @@
 //! each is read when somebody asks.
 
 use crate::child::ChildVcpu;
+use crate::lengths::Lengths;
 use crate::{apic, exceptions, guarded, instructions, percpu};
 use core::sync::atomic::AtomicU32;
 use x86::apic::Address;
@@ -45,8 +46,16 @@ pub trait Vcpu: Sized + 'static {
     /// follows them.
     fn settle(&mut self) {}
 
-    /// Runs the guest until its next exit.
-    fn enter(&mut self) -> Exit;
+    /// Runs the guest until its next exit. CPUID, calls and RDMSR are told at once;
+    /// of others [`Self::access`] or else [`Self::rare_exit`] tells.
+    fn enter(&mut self) -> Option<Exit>;
+    /// The exit of which `enter` told nothing, if it is an access that a device
+    /// may be waiting for.
+    fn access(&self) -> Option<Exit> {
+        None
+    }
+    /// The exit of which `enter` told nothing. Asked once.
+    fn rare_exit(&mut self) -> Exit;
 
     /// The general-purpose registers but RSP.
     fn registers(&self) -> &Registers;
@@ -85,11 +94,23 @@ pub trait Vcpu: Sized + 'static {
     fn paging(&self) -> Paging;
     /// Loads CR3, and in PAE mode the entries that the CPU keeps beside it.
     fn set_cr3(&mut self, cr3: u64, pdptes: Option<[u64; 4]>);
+    /// CR3.
+    fn cr3(&self) -> u64 {
+        self.paging().cr3
+    }
     /// How wide the running code is.
     fn code_size(&self) -> CodeSize;
 
     /// Bytes of the instruction that exited, where the hardware says so.
     fn instruction_length(&self) -> Option<u64>;
+    /// Lengths that were found before, where the hardware may not say them.
+    fn lengths(&self) -> Option<&Lengths> {
+        None
+    }
+    /// The same, to keep one that was found; None where nothing may be kept.
+    fn lengths_mut(&mut self) -> Option<&mut Lengths> {
+        None
+    }
     /// The guest is past the instruction after STI or MOV SS.
     fn clear_interrupt_shadow(&mut self);
     /// A single-step trap is due before the next instruction.

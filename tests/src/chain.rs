@@ -1,4 +1,5 @@
-//! Starting the loader from a program that the firmware started in its place.
+//! Starting another program of the volume that this one came from, such as the
+//! loader, in whose place the firmware started this one.
 
 use alloc::vec::Vec;
 use uefi::boot::{self, LoadImageSource};
@@ -24,7 +25,16 @@ pub fn start_loader() -> Result {
     boot::start_image(load(LOADER)?)
 }
 
-fn load(path: &CStr16) -> Result<Handle> {
+/// Loads the program at `path` from the volume that this program came from.
+///
+/// # Errors
+///
+/// What the firmware says of the file.
+///
+/// # Panics
+///
+/// If this program came from no volume.
+pub fn load(path: &CStr16) -> Result<Handle> {
     let own = boot::image_handle();
     let device = boot::open_protocol_exclusive::<LoadedImage>(own)?.device();
     let device = device.expect("a device that this program was loaded from");

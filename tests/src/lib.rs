@@ -34,6 +34,7 @@ pub mod print;
 pub mod processors;
 pub mod random;
 mod report;
+pub mod reserved;
 #[cfg(target_os = "uefi")]
 pub mod rights;
 pub mod sandbox;

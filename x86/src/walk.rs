@@ -16,6 +16,8 @@ const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
+/// The address in an entry of long mode, on a CPU with all of its bits.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// In an entry of PAE mode's top level: bits 1, 2 and 5 to 8.
 const PDPTE_RESERVED: u64 = 0x1e6;
 
@@ -245,22 +247,18 @@ fn ordinary<E: Entries>(
     if !is_usual {
         return None;
     }
-    let address = paging.address_mask() & !0xfff;
-    let wanted = PRESENT | ACCESSED;
-    let looked_at = wanted | (0x000f_ffff_ffff_f000 & !address);
-    let (mut table, mut all, mut any) = (paging.cr3 & address, u64::MAX, 0);
-    let mut entry = 0;
+    let (mut entry, mut all, mut any) = (paging.cr3, u64::MAX, 0);
     for shift in [39, 30, 21, 12] {
-        let at = Gpa(table + (gva.0 >> shift & 0x1ff) * 8);
+        let at = Gpa((entry & ADDRESS) + (gva.0 >> shift & 0x1ff) * 8);
         entry = entries.load(at, 8)?;
         let large = if shift == 12 { 0 } else { LARGE };
-        if entry & (looked_at | large) != wanted {
+        if entry & (PRESENT | ACCESSED | large) != PRESENT | ACCESSED {
             return None;
         }
         (all, any) = (all & entry, any | entry);
-        table = entry & address;
     }
-    if intent.write && entry & DIRTY == 0 {
+    let has_reserved = (any & ADDRESS).wrapping_shr(paging.physical_bits) != 0;
+    if has_reserved || (intent.write && entry & DIRTY == 0) {
         return None;
     }
     let rights = Rights {
@@ -269,8 +267,8 @@ fn ordinary<E: Entries>(
         execute: any & NO_EXECUTE == 0,
     };
     let key = (entry >> 59 & 0xf) as u32;
-    let gpa = Gpa(table | gva.page_offset());
     check_rights(paging, intent, rights, key).ok()?;
+    let gpa = Gpa(entry & ADDRESS | gva.page_offset());
     Some(Translation {
         gpa,
         left: gpa.left_in_page(),
@@ -510,12 +508,14 @@ fn check_rights(paging: &Paging, intent: Intent, rights: Rights, key: u32) -> Re
     }
 }
 
+#[inline(always)]
 fn may_fetch(paging: &Paging, intent: Intent, rights: Rights) -> bool {
     let user_page_by_supervisor = !intent.user && rights.user;
     let smep = paging.cr4.contains(Cr4::SMEP);
     rights.execute && (!intent.user || rights.user) && !(user_page_by_supervisor && smep)
 }
 
+#[inline(always)]
 fn may_access(paging: &Paging, intent: Intent, rights: Rights) -> bool {
     if intent.user {
         return rights.user && (!intent.write || rights.writable);
@@ -528,6 +528,7 @@ fn may_access(paging: &Paging, intent: Intent, rights: Rights) -> bool {
     !intent.write || rights.writable || !protected
 }
 
+#[inline(always)]
 fn key_denies(paging: &Paging, intent: Intent, rights: Rights, key: u32) -> bool {
     let keys = paging.is_long() && paging.cr4.contains(Cr4::PKE);
     if !keys || !rights.user || intent.fetch {

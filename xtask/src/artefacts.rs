@@ -44,6 +44,7 @@ pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
         "underlay-run",
         "mixed-load",
         "call-load",
+        "bench",
     ];
     let packages = packages.iter().flat_map(|name| ["--package", name]);
     let tools: Vec<&str> = packages.chain(["--bins", "--examples"]).collect();
@@ -62,18 +63,18 @@ pub fn build(with_hypervisor: bool) -> Result<Artefacts> {
         breakable: breakable(),
         firmware_tables: test_guest(FIRMWARE_TABLES),
         linux: linux::build(&setup::guest().headers, &programs)?,
-        call_tests: linux::programs(
-            &[
-                "call-load",
-                "call-attack",
-                "next-kernel",
-                "child-test",
-                "underlay-run",
-            ]
-            .map(in_bin),
-        )?,
+        call_tests: linux::programs(&ONLY_FOR_TESTS.map(in_bin))?,
     })
 }
+
+const ONLY_FOR_TESTS: [&str; 6] = [
+    "call-load",
+    "call-attack",
+    "next-kernel",
+    "boot-mark",
+    "child-test",
+    "underlay-run",
+];
 
 /// A program and its folder in the guest.
 fn in_bin(name: &str) -> (&'static str, PathBuf) {
@@ -115,7 +116,7 @@ pub fn unsealed() -> PathBuf {
     built(BARE, "hypervisor")
 }
 
-/// Builds the UEFI program that times exits and calls.
+/// Builds the UEFI programs that time exits and calls, and the boot.
 pub fn build_bench() -> Result<()> {
     cargo_build(UEFI, &["--package", "bench", "--bins"])
 }
@@ -123,6 +124,11 @@ pub fn build_bench() -> Result<()> {
 /// The UEFI program that times exits and calls.
 pub fn bench_guest() -> PathBuf {
     built(UEFI, "costs.efi")
+}
+
+/// The UEFI program that marks where the boot of Linux begins.
+pub fn boot_mark() -> PathBuf {
+    built(UEFI, "boot-mark.efi")
 }
 
 /// The UEFI test guest `name`.

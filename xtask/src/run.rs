@@ -243,6 +243,7 @@ fn boot(args: &Args) -> Result<Boot> {
     }
     Ok(Boot::Linux {
         kernel: args.kernel.clone(),
+        starter: None,
         initrd: args.initrd.clone(),
         append: args.append.clone().unwrap_or_default(),
         exec: args.exec.clone(),
@@ -292,7 +293,7 @@ fn say(line: &str) {
 fn finish(report: &Report, place: &Place, machine: Machine, wants_result: bool) -> u8 {
     let status = match report.ending {
         Ending::Result(status) => return status,
-        Ending::PoweredOff | Ending::Left | Ending::Said if !wants_result => {
+        Ending::Halted | Ending::SwitchedOff | Ending::Left | Ending::Said if !wants_result => {
             let log = paths::shown(&place.log);
             say(&format!("\r\nThe hypervisor's log is {log}."));
             return 0;
@@ -338,7 +339,9 @@ pub fn explain(report: &Report, machine: Machine) -> String {
         ),
         Ending::Said => "The console said what ends the run.".to_owned(),
         Ending::Result(status) => format!("The guest reported status {status}."),
-        Ending::PoweredOff => "The guest powered the machine off without a result.".to_owned(),
+        Ending::Halted | Ending::SwitchedOff => {
+            "The guest powered the machine off without a result.".to_owned()
+        }
         Ending::Left => "You left.".to_owned(),
         Ending::Signal(number) => format!("Signal {number} ended the run."),
     }

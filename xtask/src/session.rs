@@ -44,8 +44,10 @@ pub enum Ending {
     Result(u8),
     /// The console said what the plan waits for.
     Said,
-    /// The guest switched the machine off.
-    PoweredOff,
+    /// The guest said that it switches the machine off, or halts.
+    Halted,
+    /// The machine was switched off: the emulator ended as it does then.
+    SwitchedOff,
     /// The person left.
     Left,
     /// The guest's kernel, or its firmware, panicked.
@@ -111,6 +113,9 @@ pub const EMULATOR_LOG: &str = "emulator-log.txt";
 /// Once an ending is certain, what is still under way gets this long.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// A machine that Linux switches off is off after this, if it can be at all.
+const SWITCHING_OFF: Duration = Duration::from_secs(60);
+
 /// A guest that is left may do what it does at its end for as long as it does
 /// not fall silent for this long. Leaving a second time does not wait.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -119,7 +124,7 @@ const FAREWELL: Duration = Duration::from_secs(10);
 const MARKS: [(Port, &[u8], Mark); 5] = [
     (Port::Console, b"Kernel panic - not syncing", Mark::Panicked),
     (Port::Console, b"reboot: System halted", Mark::Halted),
-    (Port::Console, b"reboot: Power down", Mark::Halted),
+    (Port::Console, b"reboot: Power down", Mark::Off),
     (Port::Console, b"X64 Exception Type", Mark::Panicked),
     (Port::Log, b"UNDERLAY STOPS:", Mark::Stopped),
 ];
@@ -131,6 +136,7 @@ const MARK_MAX: usize = 256;
 enum Mark {
     Panicked,
     Halted,
+    Off,
     Stopped,
 }
 
@@ -211,7 +217,9 @@ impl<'a, 'b> State<'a, 'b> {
         loop {
             match self.next(events) {
                 Err(_) => return Ok(Some(self.ending.take().unwrap_or_else(|| self.late()))),
-                Ok(Event::Exited) => return Ok(self.ending.take()),
+                Ok(Event::Exited) => {
+                    return Ok(self.ending.take_if(|ending| *ending != Ending::Halted));
+                }
                 Ok(Event::Leave) if self.plan.at_end && self.ending.is_none() => {
                     type_into(farewell, b"\n");
                     self.ending = Some(Ending::Left);
@@ -276,7 +284,12 @@ impl<'a, 'b> State<'a, 'b> {
         if self.ending == Some(Ending::Left) {
             self.deadline = status.map(|_| Instant::now()).or(self.deadline);
         } else if let Some(status) = status {
-            self.end_soon(Ending::Result(status), self.plan.powers_off);
+            let grace = if self.plan.powers_off {
+                GRACE
+            } else {
+                Duration::ZERO
+            };
+            self.end_soon(Ending::Result(status), grace);
         }
         Ok(())
     }
@@ -289,28 +302,30 @@ impl<'a, 'b> State<'a, 'b> {
             && port == Port::Console
             && recent.windows(words.len()).any(|w| w == words)
         {
-            return self.end_soon(Ending::Said, true);
+            return self.end_soon(Ending::Said, GRACE);
         }
         let found = MARKS
             .iter()
             .find(|(p, words, _)| *p == port && recent.windows(words.len()).any(|w| w == *words));
         match found.map(|(.., mark)| *mark) {
             None => {}
-            Some(Mark::Panicked) => self.end_soon(Ending::GuestPanicked, true),
-            Some(Mark::Stopped) => self.end_soon(Ending::Stopped, true),
-            Some(Mark::Halted) => self.end_soon(Ending::PoweredOff, true),
+            Some(Mark::Panicked) => self.end_soon(Ending::GuestPanicked, GRACE),
+            Some(Mark::Stopped) => self.end_soon(Ending::Stopped, GRACE),
+            Some(Mark::Off) if self.plan.powers_off => {
+                self.end_soon(Ending::Halted, SWITCHING_OFF);
+            }
+            Some(Mark::Halted | Mark::Off) => self.end_soon(Ending::Halted, GRACE),
         }
     }
 
     /// The first ending counts, and the rest of the output still has a moment.
     /// A result may arrive behind the words of the power-off that follows it,
     /// which come by another port.
-    fn end_soon(&mut self, ending: Ending, with_grace: bool) {
+    fn end_soon(&mut self, ending: Ending, grace: Duration) {
         let is_late_result =
-            matches!(ending, Ending::Result(_)) && self.ending == Some(Ending::PoweredOff);
+            matches!(ending, Ending::Result(_)) && self.ending == Some(Ending::Halted);
         if self.ending.is_none() || is_late_result {
             self.ending = Some(ending);
-            let grace = if with_grace { GRACE } else { Duration::ZERO };
             self.deadline = Some(Instant::now() + grace);
         }
     }
@@ -330,15 +345,17 @@ impl<'a, 'b> State<'a, 'b> {
     }
 
     fn report(mut self, ending: Option<Ending>, status: ExitStatus) -> Report {
-        let ending = match (ending, self.ending.take()) {
-            (None | Some(Ending::PoweredOff), Some(last_words)) => Some(last_words),
+        let last_words = self.ending.take();
+        let halted = last_words == Some(Ending::Halted);
+        let ending = match (ending, last_words) {
+            (None | Some(Ending::Halted), Some(last_words)) if !halted => Some(last_words),
             (ending, _) => ending,
         };
         let (emulator, emulator_file) = emulator_said(self.plan.spec.dir);
         let ending = ending.unwrap_or_else(|| {
-            let is_clean = status.success() && !self.plan.wants_result;
+            let is_clean = status.success() && (halted || !self.plan.wants_result);
             if is_clean || self.plan.machine.was_switched_off(&emulator) {
-                Ending::PoweredOff
+                Ending::SwitchedOff
             } else {
                 Ending::Died(status)
             }

@@ -16,6 +16,10 @@ use crate::machine::Machine;
 use crate::paths;
 use crate::setup::Guest;
 
+/// Where the kernel is on the disk.
+const KERNEL: &str = r"\vmlinuz.efi";
+/// Where its starter is.
+const STARTER: &str = r"\starter.efi";
 /// What boots Linux in a VM of the guest's, what that takes, and the folder of the
 /// VM's drivers.
 const BOOTS_CHILD: &str = "child-linux";
@@ -28,6 +32,8 @@ pub enum Boot {
     Linux {
         /// Instead of Debian's.
         kernel: Option<PathBuf>,
+        /// An EFI program that starts the kernel, instead of the loader.
+        starter: Option<PathBuf>,
         /// Instead of ours, or before it if there is a command.
         initrd: Option<PathBuf>,
         /// More kernel parameters.
@@ -51,6 +57,7 @@ impl Boot {
     pub fn exec(command: &str) -> Self {
         Self::Linux {
             kernel: None,
+            starter: None,
             initrd: None,
             append: String::new(),
             exec: Some(command.to_owned()),
@@ -151,15 +158,19 @@ impl Stage {
     ) -> Result<(&'static str, String)> {
         let Boot::Linux {
             kernel,
+            starter,
             initrd,
             append,
             exec,
             at_end,
         } = &self.boot
         else {
-            return Ok((r"\vmlinuz.efi", String::new()));
+            return Ok((KERNEL, String::new()));
         };
         esp.add_file("vmlinuz.efi", kernel.as_deref().unwrap_or(&guest.kernel))?;
+        if let Some(starter) = starter {
+            esp.add_file("starter.efi", starter)?;
+        }
         let mut files: Vec<&Entry> = artefacts.linux.iter().collect();
         let own = for_children(guest);
         let on_demand = artefacts.call_tests.iter().chain(&own);
@@ -189,7 +200,8 @@ impl Stage {
         };
         esp.add("initrd.img", archive);
         let ours_is_init = initrd.is_none() || exec.is_some();
-        Ok((r"\vmlinuz.efi", self.kernel_line(ours_is_init, append)))
+        let next = starter.as_ref().map_or(KERNEL, |_| STARTER);
+        Ok((next, self.kernel_line(ours_is_init, append)))
     }
 
     /// Whether `command` names `file`, or VMs of the guest's need it, which the

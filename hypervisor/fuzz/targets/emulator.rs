@@ -224,7 +224,7 @@ fn run(vm: &Vm<FakeMemory>, data: &[u8]) {
             value: 0x42,
             next: None,
         };
-        emulator::port(vm, &mut cpu, &access, &mut device)
+        emulator::port(vm, &mut cpu, access, &mut device)
     } else {
         let fault = NestedFault {
             gpa: WATCHED.start,
@@ -232,7 +232,7 @@ fn run(vm: &Vm<FakeMemory>, data: &[u8]) {
             access: Access::default(),
             walk: false,
         };
-        emulator::memory(vm, &mut cpu, &fault, WATCHED, &mut device)
+        emulator::memory(vm, &mut cpu, fault, WATCHED, &mut device)
     };
     check_writes(vm, &before, &code);
     match outcome {

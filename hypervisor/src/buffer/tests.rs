@@ -25,6 +25,11 @@ fn caller(vm: &Vm<FakeMemory>, cpl: u8) -> Caller<'_, FakeMemory> {
     Caller::new(vm, &cpu)
 }
 
+/// For a buffer that lives as long as its test likes.
+fn pages() -> &'static mut Pages {
+    Box::leak(Box::default())
+}
+
 fn failure(result: Result<Buffer<'_, FakeMemory>, Failure>) -> Option<Failure> {
     result.err()
 }
@@ -45,7 +50,7 @@ fn scattered() -> Vm<FakeMemory> {
 fn a_buffer_follows_the_tables_from_page_to_page() {
     let vm = scattered();
     let caller = caller(&vm, 3);
-    let buffer = Buffer::at_gva(&caller, 0x8ffd, 7, Access::Write).expect("mapped");
+    let buffer = Buffer::at_gva(pages(), &caller, 0x8ffd, 7, Access::Write).expect("mapped");
     buffer.write(0, b"abcdefg").expect("checked");
     let bytes = vm.memory.snapshot();
     assert_eq!(
@@ -61,7 +66,7 @@ fn a_buffer_follows_the_tables_from_page_to_page() {
 fn tables_that_change_during_a_call_lead_it_nowhere_else() {
     let vm = scattered();
     let caller = caller(&vm, 3);
-    let make = || Buffer::at_gva(&caller, 0x8ffe, 4, Access::Write);
+    let make = || Buffer::at_gva(pages(), &caller, 0x8ffe, 4, Access::Write);
     let buffer = make().expect("mapped");
     vm.memory.remap(0x8000, OWN | 7);
     vm.memory.remap(0x9000, 0);
@@ -77,7 +82,8 @@ fn tables_that_change_during_a_call_lead_it_nowhere_else() {
 #[test]
 fn what_is_behind_the_end_stays() {
     let vm = scattered();
-    let buffer = Buffer::at_gva(&caller(&vm, 3), 0x8ffe, 4, Access::Write).expect("mapped");
+    let buffer =
+        Buffer::at_gva(pages(), &caller(&vm, 3), 0x8ffe, 4, Access::Write).expect("mapped");
     buffer.write(2, b"xyzzy").expect("checked");
     let mut bytes = [9; 4];
     buffer.read(3, &mut bytes).expect("checked");
@@ -88,7 +94,7 @@ fn what_is_behind_the_end_stays() {
 #[test]
 fn a_large_page_is_walked_once_and_copied_page_by_page() {
     let vm = vm();
-    let buffer = Buffer::at_gva(&caller(&vm, 3), 0x20_0010, 0x3000, Access::Write);
+    let buffer = Buffer::at_gva(pages(), &caller(&vm, 3), 0x20_0010, 0x3000, Access::Write);
     let buffer = buffer.expect("a page of 2 MiB");
     buffer.write(0, &[1; 0x3000]).expect("checked");
     let at = [
@@ -107,10 +113,10 @@ fn a_large_page_is_walked_once_and_copied_page_by_page() {
 fn no_call_uses_more_than_its_share() {
     let vm = vm();
     for bytes in [TRANSFER_MAX as u64, TRANSFER_MAX as u64 + 1, u64::MAX] {
-        let buffer = Buffer::at_gva(&caller(&vm, 3), 0x8fff, bytes, Access::Read);
+        let buffer = Buffer::at_gva(pages(), &caller(&vm, 3), 0x8fff, bytes, Access::Read);
         assert_eq!(buffer.expect("mapped").length(), TRANSFER_MAX);
     }
-    let empty = Buffer::at_gva(&caller(&vm, 3), 0x1_0000_0000, 0, Access::Write);
+    let empty = Buffer::at_gva(pages(), &caller(&vm, 3), 0x1_0000_0000, 0, Access::Write);
     assert_eq!(empty.expect("touches nothing").length(), 0);
 }
 
@@ -119,18 +125,18 @@ fn a_program_gets_the_fault_of_its_own_access_at_the_first_bad_byte() {
     let vm = scattered();
     let user = caller(&vm, 3);
     vm.memory.remap(0x9000, 0x3000 | READ_ONLY);
-    assert!(Buffer::at_gva(&user, 0x8ffe, 4, Access::Read).is_ok());
-    let written = Buffer::at_gva(&user, 0x8ffe, 4, Access::Write);
+    assert!(Buffer::at_gva(pages(), &user, 0x8ffe, 4, Access::Read).is_ok());
+    let written = Buffer::at_gva(pages(), &user, 0x8ffe, 4, Access::Write);
     let code = page_fault::PRESENT | page_fault::WRITE | page_fault::USER;
     assert_eq!(failure(written), page_fault(0x9000, code));
     vm.memory.remap(0x9000, 0x3000 | SUPERVISOR);
-    let read = Buffer::at_gva(&user, 0x9123, 4, Access::Read);
+    let read = Buffer::at_gva(pages(), &user, 0x9123, 4, Access::Read);
     assert_eq!(
         failure(read),
         page_fault(0x9123, page_fault::PRESENT | page_fault::USER)
     );
     vm.memory.unmap(0x9000);
-    let absent = Buffer::at_gva(&user, 0x8ffe, 4, Access::Read);
+    let absent = Buffer::at_gva(pages(), &user, 0x8ffe, 4, Access::Read);
     assert_eq!(failure(absent), page_fault(0x9000, page_fault::USER));
     assert!(vm.memory.written.borrow().is_empty());
 }
@@ -140,7 +146,8 @@ fn a_kernel_gets_an_error_unless_it_asks_for_the_fault() {
     let vm = vm();
     vm.memory.unmap(0x9000);
     let mut kernel = caller(&vm, 0);
-    let absent = |kernel: &Caller<'_, _>| failure(Buffer::at_gva(kernel, 0x8ffe, 4, Access::Read));
+    let absent =
+        |kernel: &Caller<'_, _>| failure(Buffer::at_gva(pages(), kernel, 0x8ffe, 4, Access::Read));
     assert_eq!(absent(&kernel), Some(Failure::BadAddress(0x9000)));
     kernel.faults = true;
     assert_eq!(absent(&kernel), page_fault(0x9000, 0));
@@ -155,17 +162,17 @@ fn the_hypervisors_memory_is_in_no_buffer_however_it_is_reached() {
     let (user, kernel) = (caller(&vm, 3), caller(&vm, 0));
     vm.memory.remap(0x9000, OWN | 7);
     for (address, first) in [(0x8ffe, 0x9000), (OWN - 2, OWN), (OWN, OWN)] {
-        let by_kernel = Buffer::at_gva(&kernel, address, 4, Access::Write);
+        let by_kernel = Buffer::at_gva(pages(), &kernel, address, 4, Access::Write);
         assert_eq!(failure(by_kernel), Some(Failure::BadAddress(first)));
-        let by_user = Buffer::at_gva(&user, address, 4, Access::Write);
+        let by_user = Buffer::at_gva(pages(), &user, address, 4, Access::Write);
         let protection = Failure::Fault(Exception::GeneralProtection(0));
         assert_eq!(failure(by_user), Some(protection));
     }
-    let by_gpa = Buffer::at_gpa(&vm.memory, OWN - 2, 4);
+    let by_gpa = Buffer::at_gpa(pages(), &vm.memory, OWN - 2, 4);
     assert_eq!(failure(by_gpa), Some(Failure::BadAddress(OWN)));
     vm.memory
         .put(0x2000, &[OWN - 4096, OWN].map(u64::to_le_bytes).concat());
-    let by_list = Buffer::of_pages(&kernel, 0x2000, 0, 4097);
+    let by_list = Buffer::of_pages(pages(), &kernel, 0x2000, 0, 4097);
     assert_eq!(failure(by_list), Some(Failure::BadAddress(OWN)));
 }
 
@@ -173,10 +180,10 @@ fn the_hypervisors_memory_is_in_no_buffer_however_it_is_reached() {
 fn tables_that_lie_in_the_hypervisor_lead_nowhere() {
     let vm = vm();
     let space = caller(&vm, 3).space(OWN);
-    let found = Buffer::at_gva(&space, 0x8000, 4, Access::Read);
+    let found = Buffer::at_gva(pages(), &space, 0x8000, 4, Access::Read);
     assert_eq!(failure(found), Some(Failure::BadAddress(0x8000)));
     let outside = caller(&vm, 0).space(1 << 39);
-    let found = Buffer::at_gva(&outside, 0x8000, 4, Access::Read);
+    let found = Buffer::at_gva(pages(), &outside, 0x8000, 4, Access::Read);
     assert_eq!(failure(found), Some(Failure::BadAddress(0x8000)));
 }
 
@@ -186,17 +193,20 @@ fn buffers_do_not_go_around_the_end() {
     let wrong = Some(Failure::Refused(Errno::InvalidArgument));
     let wide = caller(&vm, 0);
     assert_eq!(
-        failure(Buffer::at_gva(&wide, u64::MAX, 2, Access::Read)),
+        failure(Buffer::at_gva(pages(), &wide, u64::MAX, 2, Access::Read)),
         wrong
     );
-    assert_eq!(failure(Buffer::at_gpa(&vm.memory, u64::MAX, 1)), wrong);
     assert_eq!(
-        failure(Buffer::at_gpa(&vm.memory, u64::MAX - 8, 4096)),
+        failure(Buffer::at_gpa(pages(), &vm.memory, u64::MAX, 1)),
         wrong
     );
-    let last = Buffer::at_gva(&wide, u64::MAX, 1, Access::Read);
+    assert_eq!(
+        failure(Buffer::at_gpa(pages(), &vm.memory, u64::MAX - 8, 4096)),
+        wrong
+    );
+    let last = Buffer::at_gva(pages(), &wide, u64::MAX, 1, Access::Read);
     assert_eq!(failure(last), Some(Failure::BadAddress(u64::MAX)));
-    let edge = Buffer::at_gva(&wide, (1 << 47) - 1, 2, Access::Read);
+    let edge = Buffer::at_gva(pages(), &wide, (1 << 47) - 1, 2, Access::Read);
     assert_eq!(failure(edge), Some(Failure::BadAddress((1 << 47) - 1)));
     let narrow = FakeVtx {
         size: CodeSize::Bits32,
@@ -204,7 +214,13 @@ fn buffers_do_not_go_around_the_end() {
     };
     let narrow = Caller::new(&vm, &narrow);
     assert_eq!(
-        failure(Buffer::at_gva(&narrow, 0xffff_ffff, 2, Access::Read)),
+        failure(Buffer::at_gva(
+            pages(),
+            &narrow,
+            0xffff_ffff,
+            2,
+            Access::Read
+        )),
         wrong
     );
 }
@@ -219,7 +235,7 @@ fn a_list_of_pages_is_read_once_and_must_be_of_pages() {
     };
     // The list straddles pages itself.
     list(0x1ffc, &[0x6000, 0x4000]);
-    let buffer = Buffer::of_pages(&kernel, 0x1ffc, 0xffe, 4).expect("two pages");
+    let buffer = Buffer::of_pages(pages(), &kernel, 0x1ffc, 0xffe, 4).expect("two pages");
     list(0x1ffc, &[OWN, OWN]);
     buffer.write(0, b"abcd").expect("checked");
     let bytes = vm.memory.snapshot();
@@ -229,11 +245,17 @@ fn a_list_of_pages_is_read_once_and_must_be_of_pages() {
     );
     let wrong = Some(Failure::Refused(Errno::InvalidArgument));
     list(0x2000, &[0x6000, 0x4008]);
-    assert_eq!(failure(Buffer::of_pages(&kernel, 0x2000, 0, 4097)), wrong);
-    assert!(Buffer::of_pages(&kernel, 0x2000, 0, 4096).is_ok());
-    assert_eq!(failure(Buffer::of_pages(&kernel, 0x2000, 4096, 1)), wrong);
+    assert_eq!(
+        failure(Buffer::of_pages(pages(), &kernel, 0x2000, 0, 4097)),
+        wrong
+    );
+    assert!(Buffer::of_pages(pages(), &kernel, 0x2000, 0, 4096).is_ok());
+    assert_eq!(
+        failure(Buffer::of_pages(pages(), &kernel, 0x2000, 4096, 1)),
+        wrong
+    );
     vm.memory.unmap(0x3000);
-    let absent = Buffer::of_pages(&kernel, 0x2ff8, 0, 4097);
+    let absent = Buffer::of_pages(pages(), &kernel, 0x2ff8, 0, 4097);
     assert_eq!(failure(absent), Some(Failure::BadAddress(0x3000)));
 }
 
@@ -253,8 +275,8 @@ proptest! {
             vm.memory.put(0x8_0000 + moved * 4096, &[page as u8; 4096]);
         }
         let caller = caller(&vm, 3);
-        let source = Buffer::at_gva(&caller, from, bytes, Access::Read).expect("mapped");
-        let target = Buffer::at_gva(&caller, to, bytes, Access::Write).expect("mapped");
+        let source = Buffer::at_gva(pages(), &caller, from, bytes, Access::Read).expect("mapped");
+        let target = Buffer::at_gva(pages(), &caller, to, bytes, Access::Write).expect("mapped");
         let before = vm.memory.snapshot();
         let done = target.copy(&source).expect("checked");
         prop_assert_eq!(done as u64, bytes.min(TRANSFER_MAX as u64));
@@ -275,9 +297,9 @@ proptest! {
         for at in [address, low] {
             for length in [bytes, short] {
                 for buffer in [
-                    Buffer::at_gva(&caller, at, length, Access::Write),
-                    Buffer::at_gpa(&vm.memory, at, length),
-                    Buffer::of_pages(&caller, at, 0, length),
+                    Buffer::at_gva(pages(), &caller, at, length, Access::Write),
+                    Buffer::at_gpa(pages(), &vm.memory, at, length),
+                    Buffer::of_pages(pages(), &caller, at, 0, length),
                 ].into_iter().flatten() {
                     prop_assert_eq!(buffer.length(), transfer(length));
                     buffer.write(0, &[7; 100]).expect("checked");

@@ -12,6 +12,7 @@ use core::marker::PhantomData;
 use core::ops::Range;
 use machine::{Memory, Vcpu};
 use x86::apic::{Command, PAGE, X2_COMMAND, X2_COMMAND_RESERVED, X2_END_OF_INTERRUPT, register};
+use x86::exit::NestedFault;
 use x86::startup::Sign;
 use x86::{Exception, Exit, Gpa, PAGE_SIZE};
 
@@ -25,13 +26,16 @@ pub fn watches<V: Vcpu, M: Memory>(watches: &mut Watches<V, M>) {
     }
 }
 
-/// Stops start-up signals. One to the sender itself is due at once.
+/// Stops start-up signals of x2APIC mode.
 pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let outcome = match *exit {
+    match *exit {
         Exit::WriteMsr {
             number: X2_COMMAND,
             value,
-        } if vm.peers.are_several() && V::apic_address().x2 => x2_command(vm, cpu, value),
+        } if vm.peers.are_several() && V::apic_address().x2 => {
+            let outcome = x2_command(vm, cpu, value);
+            serve_own(vm, cpu, outcome)
+        }
         Exit::WriteMsr {
             number: X2_END_OF_INTERRUPT,
             ..
@@ -39,16 +43,32 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
             watch::note(vm, cpu, Sign::Alive);
             Outcome::Pass
         }
-        Exit::NestedFault(fault) if REGISTERS.contains(&fault.gpa) => {
-            let mut registers = Registers::<V> {
-                peers: &vm.peers,
-                number: cpu.number,
-                vendor: PhantomData,
-            };
-            emulator::memory(vm, cpu, &fault, REGISTERS, &mut registers)
-        }
         _ => Outcome::Pass,
+    }
+}
+
+/// Stops start-up signals by the page.
+#[inline]
+pub fn handle_fault<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    fault: NestedFault,
+) -> Outcome {
+    if !REGISTERS.contains(&fault.gpa) {
+        return Outcome::Pass;
+    }
+    let mut registers = Registers::<V> {
+        peers: &vm.peers,
+        number: cpu.number,
+        vendor: PhantomData,
     };
+    let outcome = emulator::memory(vm, cpu, fault, REGISTERS, &mut registers);
+    serve_own(vm, cpu, outcome)
+}
+
+/// A write that was done shows that the CPU lives, and a signal of its to itself
+/// is due at once.
+fn serve_own<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Done | Outcome::Emulated { .. } | Outcome::Again => {
             watch::note(vm, cpu, Sign::Alive);

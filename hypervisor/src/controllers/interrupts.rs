@@ -1,7 +1,7 @@
 //! NMIs, which arrive here first and belong to the guest unless another CPU
 //! calls by one, and machine checks that hit the hypervisor.
 
-use crate::outcome::{Outcome, Stop};
+use crate::outcome::Outcome;
 use crate::peers;
 use crate::vm::{Cpu, Vm};
 use machine::{Memory, Vcpu};
@@ -35,6 +35,6 @@ fn machine_check<V: Vcpu>(cpu: &Cpu<V>) -> Outcome {
     if cpu.vcpu.cr4().contains(Cr4::MCE) {
         Outcome::Fault(Exception::MACHINE_CHECK)
     } else {
-        Outcome::Stop(Stop::Reset)
+        Outcome::Stop
     }
 }

@@ -7,7 +7,8 @@ use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use core::sync::atomic::Ordering;
 use machine::{Memory, Vcpu};
-use x86::{Exit, Gpa, PAGE_SIZE};
+use x86::exit::NestedFault;
+use x86::{Gpa, PAGE_SIZE};
 
 /// The page behind the mirror.
 struct Other<'a, M> {
@@ -32,10 +33,11 @@ impl<M: Memory> Device for Other<'_, M> {
 }
 
 /// Emulates what touches the mirror.
-pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let Exit::NestedFault(fault) = exit else {
-        return Outcome::Pass;
-    };
+pub fn handle_fault<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    fault: NestedFault,
+) -> Outcome {
     let [mirror, other] = vm
         .mirror
         .each_ref()

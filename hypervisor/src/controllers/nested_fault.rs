@@ -5,19 +5,21 @@ use crate::oddities::Oddity;
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use machine::{Memory, Vcpu};
+use x86::Exception;
 use x86::exit::NestedFault;
-use x86::{Exception, Exit};
 
 /// Who touches the hypervisor's memory is noted and sees a scrap page from then
 /// on; fetching code from it is a fault of the guest's.
-pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let Exit::NestedFault(fault) = exit else {
-        return Outcome::Pass;
-    };
+#[cold]
+pub fn handle_fault<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    fault: NestedFault,
+) -> Outcome {
     if !vm.memory.reserved().contains(&fault.gpa) {
-        return outside(vm, cpu, fault);
+        return outside(vm, cpu, &fault);
     }
-    note(vm, cpu, Oddity::Trespass, fault);
+    note(vm, cpu, Oddity::Trespass, &fault);
     let opened = vm.memory.open_scrap();
     cpu.vcpu.flush_nested();
     if opened.is_err() || (fault.access.fetch && !fault.walk) {

@@ -6,13 +6,15 @@ use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use core::marker::PhantomData;
 use machine::{Memory, Vcpu};
-use x86::Exit;
+use x86::exit::PortAccess;
 
 /// Does the access for the guest.
-pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let Exit::Port(access) = exit else {
-        return Outcome::Pass;
-    };
+#[inline(never)]
+pub fn handle_port<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    access: PortAccess,
+) -> Outcome {
     emulator::port(vm, cpu, access, &mut Below::<V>(PhantomData))
 }
 

@@ -9,7 +9,8 @@ use crate::watches::Watches;
 use abi::discovery::{PRINT_PORT, PRINT_READY};
 use core::ops::Range;
 use machine::{Memory, Vcpu};
-use x86::{Exit, Gpa, PAGE_SIZE};
+use x86::exit::{NestedFault, PortAccess};
+use x86::{Gpa, PAGE_SIZE};
 
 /// The port and the register's page.
 pub fn watches<V: Vcpu, M: Memory>(watches: &mut Watches<V, M>) {
@@ -19,16 +20,30 @@ pub fn watches<V: Vcpu, M: Memory>(watches: &mut Watches<V, M>) {
     }
 }
 
-/// Prints what is written to either.
-pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let Some(printer) = &vm.printer else {
-        return Outcome::Pass;
-    };
-    match exit {
-        Exit::Port(access) if access.port == PRINT_PORT => {
+/// Prints what is written to the port.
+#[inline]
+pub fn handle_port<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    access: PortAccess,
+) -> Outcome {
+    match &vm.printer {
+        Some(printer) if access.port == PRINT_PORT => {
             emulator::port(vm, cpu, access, &mut Register(printer))
         }
-        Exit::NestedFault(fault) if page(printer).contains(&fault.gpa) => {
+        _ => Outcome::Pass,
+    }
+}
+
+/// Prints what is written to the page.
+#[inline]
+pub fn handle_fault<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    fault: NestedFault,
+) -> Outcome {
+    match &vm.printer {
+        Some(printer) if page(printer).contains(&fault.gpa) => {
             emulator::memory(vm, cpu, fault, page(printer), &mut Register(printer))
         }
         _ => Outcome::Pass,
@@ -49,8 +64,10 @@ impl Device for Register<'_> {
     }
 
     fn write(&mut self, _: u64, size: u8, value: u64) {
-        for byte in value.to_le_bytes().into_iter().take(usize::from(size)) {
-            self.0.print(byte);
+        let (mut left, mut size) = (value, size);
+        while size > 0 {
+            self.0.print(left as u8);
+            (left, size) = (left >> 8, size - 1);
         }
     }
 }

@@ -11,7 +11,6 @@ use abi::handoff::Sleep;
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use machine::{Memory, Vcpu};
-use x86::Exit;
 use x86::exit::PortAccess;
 
 /// Both registers are words. ACPI specification, "PM1 Control Registers" and "PM1
@@ -40,23 +39,21 @@ fn ports(registers: &Sleep) -> impl Iterator<Item = u16> + use<> {
 }
 
 /// Lets everything else through.
-pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    match exit {
-        Exit::Port(access)
-            if vm
-                .sleep
-                .iter()
-                .flat_map(ports)
-                .any(|port| meets(access, port)) =>
-        {
-            let mut device = Registers::<V, M> {
-                vm,
-                vendor: PhantomData,
-            };
-            emulator::port(vm, cpu, access, &mut device)
-        }
-        _ => Outcome::Pass,
+#[inline(never)]
+pub fn handle_port<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    access: PortAccess,
+) -> Outcome {
+    let mut watched = vm.sleep.iter().flat_map(ports);
+    if !watched.any(|port| meets(&access, port)) {
+        return Outcome::Pass;
     }
+    let mut device = Registers::<V, M> {
+        vm,
+        vendor: PhantomData,
+    };
+    emulator::port(vm, cpu, access, &mut device)
 }
 
 fn meets(access: &PortAccess, port: u16) -> bool {

@@ -41,15 +41,15 @@ pub fn segment_name(register: Register) -> SegmentName {
 
 /// Number and width of a general-purpose register that an address is made of.
 fn address_register(register: Register) -> Option<(u8, Width)> {
-    const FAMILIES: [(Register, Width); 3] = [
-        (Register::RAX, Width::Quad),
-        (Register::EAX, Width::Double),
-        (Register::AX, Width::Word),
-    ];
-    FAMILIES.into_iter().find_map(|(first, width)| {
-        let number = (register as usize).checked_sub(first as usize)?;
-        (number < 16).then_some((number as u8, width))
-    })
+    // 16 registers of each width follow one another.
+    let number = (register as usize).checked_sub(Register::AX as usize)? as u8;
+    let width = match number >> 4 {
+        0 => Width::Word,
+        1 => Width::Double,
+        2 => Width::Quad,
+        _ => return None,
+    };
+    Some((number & 15, width))
 }
 
 /// How wide the addresses of `instruction` are: as its registers or, without

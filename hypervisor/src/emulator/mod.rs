@@ -78,10 +78,11 @@ enum Progress {
 
 /// Runs the instruction that touched `watched`, the whole or part of a page
 /// that exits, with `device` in its place.
+#[inline(never)]
 pub fn memory<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
-    fault: &NestedFault,
+    fault: NestedFault,
     watched: Range<Gpa>,
     device: &mut impl Device,
 ) -> Outcome {
@@ -105,22 +106,15 @@ pub fn memory<V: Vcpu, M: Memory>(
 }
 
 /// Runs IN, OUT, INS or OUTS on a watched port, with `device` in its place.
+#[inline(always)]
 pub fn port<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
-    access: &PortAccess,
+    access: PortAccess,
     device: &mut impl Device,
 ) -> Outcome {
     if access.string {
-        let emulator = Emulator {
-            caller: Caller::new(vm, &cpu.vcpu),
-            vcpu: &mut cpu.vcpu,
-            watched: Gpa(0)..Gpa(0),
-            port: Some(*access),
-            device,
-            reached: false,
-        };
-        return emulate(vm, emulator);
+        return port_string(vm, cpu, access, device);
     }
     let at = u64::from(access.port);
     if access.input {
@@ -145,13 +139,31 @@ pub fn port<V: Vcpu, M: Memory>(
     }
 }
 
+#[cold]
+fn port_string<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    access: PortAccess,
+    device: &mut impl Device,
+) -> Outcome {
+    let emulator = Emulator {
+        caller: Caller::new(vm, &cpu.vcpu),
+        vcpu: &mut cpu.vcpu,
+        watched: Gpa(0)..Gpa(0),
+        port: Some(access),
+        device,
+        reached: false,
+    };
+    emulate(vm, emulator)
+}
+
 fn emulate<V: Vcpu, M: Memory, D: Device>(
     vm: &Vm<M>,
     mut emulator: Emulator<'_, V, M, D>,
 ) -> Outcome {
     let fetched = match fetch(&emulator.caller, emulator.vcpu) {
         Ok(fetched) => fetched,
-        Err(exception) => return Outcome::Fault(exception),
+        Err(denied) => return Outcome::Fault(denied.exception()),
     };
     let Some((instruction, operation)) = known(&fetched, emulator.port.is_some()) else {
         return unknown(vm, emulator.vcpu, &fetched);

@@ -35,6 +35,8 @@ enum Place {
     SecondByte(u8),
     Selector(SegmentName),
     Immediate(u64),
+    /// Wholly in the watched range, at this offset.
+    Device(u64),
     Memory(Span),
 }
 
@@ -122,23 +124,37 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
         let size = width.bytes();
         let write = usage == Use::Write;
         let linear = self.linear(place, size, write)?;
-        let span = self.span(linear, size, write).map_err(Denied::exception)?;
+        let place = self.place(linear, size, write).map_err(Denied::exception)?;
         if self.misaligned(linear, size) {
             return Err(Exception::AlignmentCheck);
         }
-        Ok(Operand {
-            width,
-            place: Place::Memory(span),
-        })
+        Ok(Operand { width, place })
     }
 
-    fn span(&self, linear: u64, size: u8, write: bool) -> Result<Span, Denied> {
+    fn place(&self, linear: u64, size: u8, write: bool) -> Result<Place, Denied> {
         let intent = Intent {
             write,
             ..Intent::default()
         };
+        let first = self.caller.translate(Gva(linear), intent)?.gpa;
+        match self.device_offset(first, size) {
+            Some(at) => Ok(Place::Device(at)),
+            None => self.span(first, linear, size, intent).map(Place::Memory),
+        }
+    }
+
+    /// Where in the watched range `size` bytes at `first` are, if they all lie in
+    /// it and in one page.
+    fn device_offset(&self, first: Gpa, size: u8) -> Option<u64> {
+        let size = u64::from(size);
+        let at = first.0.checked_sub(self.watched.start.0)?;
+        let left = self.watched.end.0.checked_sub(first.0)?;
+        (size <= left && size <= first.left_in_page()).then_some(at)
+    }
+
+    /// Where `size` bytes lie that are at `linear`, and begin at `first`.
+    fn span(&self, first: Gpa, linear: u64, size: u8, intent: Intent) -> Result<Span, Denied> {
         let translate = |at| Ok(self.caller.translate(Gva(at), intent)?.gpa);
-        let first: Gpa = translate(linear)?;
         let left = first.left_in_page();
         let here = left.min(u64::from(size)) as u8;
         let second = if here < size {
@@ -203,6 +219,10 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
             Place::SecondByte(number) => self.vcpu.general(number) >> 8,
             Place::Selector(name) => u64::from(self.vcpu.segment(name).selector),
             Place::Immediate(value) => value,
+            Place::Device(at) => {
+                self.reached = true;
+                self.device.read(at, operand.width.bytes())
+            }
             Place::Memory(span) => self.load_memory(&span, operand.width.bytes()),
         };
         operand.width.cut(value)
@@ -243,6 +263,11 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
                 let old = self.vcpu.general(number);
                 let value = old & !0xff00 | (value & 0xff) << 8;
                 self.vcpu.set_general(number, value);
+            }
+            Place::Device(at) => {
+                self.reached = true;
+                let value = operand.width.cut(value);
+                self.device.write(at, operand.width.bytes(), value);
             }
             Place::Memory(span) => self.store_memory(&span, operand.width.bytes(), value),
             Place::Selector(_) | Place::Immediate(_) => {}

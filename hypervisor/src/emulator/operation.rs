@@ -72,10 +72,12 @@ impl Operation {
     /// What `instruction` does, if it is one of those that the emulator knows,
     /// all its operands included.
     pub fn of(instruction: &Instruction) -> Option<Self> {
-        if touches_string(instruction) {
-            return text(instruction.mnemonic()).map(Self::String);
-        }
-        let operation = ordinary(instruction.mnemonic())?;
+        let mnemonic = instruction.mnemonic();
+        let Some(operation) = ordinary(mnemonic) else {
+            // SSE has instructions that are called the same.
+            let text = text(mnemonic).filter(|_| touches_string(instruction));
+            return text.map(Self::String);
+        };
         let on_stack = matches!(operation, Self::Push | Self::Pop);
         let mut in_memory = on_stack;
         for number in 0..instruction.op_count() {

@@ -73,7 +73,7 @@ fn run_in(
 ) -> (Outcome, FakeVtx) {
     vm.memory.put(vcpu.rip, code);
     let mut cpu = Cpu::new(vcpu);
-    let outcome = memory(vm, &mut cpu, &fault(), WATCHED, device);
+    let outcome = memory(vm, &mut cpu, fault(), WATCHED, device);
     (outcome, cpu.vcpu)
 }
 
@@ -162,7 +162,7 @@ fn a_part_of_a_page_can_be_watched() {
     vcpu.registers.rax = 0x4433_2211;
     let mut cpu = Cpu::new(vcpu);
     let watched = Gpa(PAGE + 0xf)..Gpa(PAGE + 0x11);
-    let outcome = memory(&vm, &mut cpu, &fault(), watched, &mut device);
+    let outcome = memory(&vm, &mut cpu, fault(), watched, &mut device);
     assert_eq!(outcome, DONE_2);
     assert_eq!(device.asked, [('w', 0, 2)]);
     let memory = vm.memory.snapshot();
@@ -395,7 +395,7 @@ fn what_the_cpu_does_by_itself_is_not_emulated() {
     };
     for fault in [walk, fetch] {
         let mut cpu = Cpu::new(pointing(PAGE));
-        let outcome = memory(&vm, &mut cpu, &fault, WATCHED, &mut device);
+        let outcome = memory(&vm, &mut cpu, fault, WATCHED, &mut device);
         assert_eq!(outcome, GP);
     }
     assert!(device.asked.is_empty());
@@ -552,7 +552,7 @@ fn run_port(
 ) -> (Outcome, FakeVtx) {
     vm.memory.put(CODE, code);
     let mut cpu = Cpu::new(vcpu);
-    let outcome = port(vm, &mut cpu, access, device);
+    let outcome = port(vm, &mut cpu, *access, device);
     (outcome, cpu.vcpu)
 }
 

@@ -2,7 +2,7 @@
 //! the log, and a status. Arguments and results are as they expect them, so
 //! that they run as they are.
 
-use crate::buffer::{Access, Buffer};
+use crate::buffer::{Access, Buffer, Pages};
 use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::reply::Reply;
@@ -50,7 +50,8 @@ pub fn get_status<V: Vcpu, M: Memory>(
     if length > room {
         return Ok(Reply::from(1).rcx(length));
     }
-    let buffer = Buffer::at_gva(caller, address, length, Access::Write)?;
+    let mut pages = Pages::default();
+    let buffer = Buffer::at_gva(&mut pages, caller, address, length, Access::Write)?;
     buffer.write(0, status.bytes())?;
     Ok(Reply::from(0).rcx(length))
 }

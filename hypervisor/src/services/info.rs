@@ -1,8 +1,9 @@
 //! Services that tell what there is.
 
 use super::Failure;
-use crate::buffer::{Access, Buffer, write_records};
+use crate::buffer::{Access, Buffer, Pages, write_records};
 use crate::caller::Caller;
+use crate::names::{self, Name};
 use crate::reply::Reply;
 use crate::vm::{Cpu, Vm};
 use abi::Errno;
@@ -16,54 +17,14 @@ use x86::cpuid::Vendor;
 /// The number of the service whose NUL-terminated name lies at `address`, or 0.
 pub fn resolve<M: Memory>(caller: &Caller<M>, address: u64) -> Result<Reply, Failure> {
     let at = Gva(caller.argument(address));
-    let mut name = [0; LONGEST + 1];
+    let mut text = Name::ROOM;
     let size = caller
-        .read_page(at, &mut name)
+        .read_page(at, &mut text)
         .map_err(|denied| Failure::denied(caller, at, denied))?;
-    let length = name.iter().take(size).position(|byte| *byte == 0);
-    match length.and_then(|length| name.get_mut(length..)) {
-        Some(behind) => behind.fill(0),
-        None => return resolve_long(caller, address),
+    match Name::before_nul(&text) {
+        Some((name, length)) if length < size => Ok(names::number(&name).unwrap_or(0).into()),
+        _ => resolve_long(caller, address),
     }
-    let [first, second, third] = words(&name);
-    let mut rows = NAMES.iter().zip(SERVICES);
-    let found =
-        rows.find(|([one, two, three], _)| *one == first && *two == second && *three == third);
-    Ok(found.map_or(0, |(_, service)| service.number).into())
-}
-
-/// Bytes of the longest name of a service, and some more.
-const LONGEST: usize = 8 * WORDS - 1;
-const WORDS: usize = 3;
-
-/// The services' names in words, with zeros behind: that is how they are
-/// compared, because most calls compare with all of them.
-static NAMES: [[u64; WORDS]; SERVICES.len()] = names();
-
-const fn names() -> [[u64; WORDS]; SERVICES.len()] {
-    let mut names = [[0; WORDS]; SERVICES.len()];
-    let (mut left, mut services) = (names.as_mut_slice(), SERVICES);
-    while let ([name, others @ ..], [service, rest @ ..]) = (left, services) {
-        let mut text = [0; LONGEST + 1];
-        let length = service.name.len();
-        assert!(length <= LONGEST, "a name of a service is too long");
-        text.split_at_mut(length)
-            .0
-            .copy_from_slice(service.name.as_bytes());
-        *name = words(&text);
-        (left, services) = (others, rest);
-    }
-    names
-}
-
-const fn words(text: &[u8; 8 * WORDS]) -> [u64; WORDS] {
-    let mut words = [0; WORDS];
-    let (mut left, mut bytes) = (words.as_mut_slice(), text.as_slice());
-    while let ([word, others @ ..], Some((first, rest))) = (left, bytes.split_first_chunk()) {
-        *word = u64::from_le_bytes(*first);
-        (left, bytes) = (others, rest);
-    }
-    words
 }
 
 /// The name goes on in another page, or is longer than those of all services.
@@ -86,7 +47,14 @@ pub fn info<V: Vcpu, M: Memory>(
     address: u64,
     bytes: u64,
 ) -> Result<Reply, Failure> {
-    let buffer = Buffer::at_gva(caller, address, bytes.min(Info::SIZE as u64), Access::Write)?;
+    let mut pages = Pages::default();
+    let buffer = Buffer::at_gva(
+        &mut pages,
+        caller,
+        address,
+        bytes.min(Info::SIZE as u64),
+        Access::Write,
+    )?;
     buffer.write(0, &about(vm, cpu).to_bytes())?;
     Ok((Info::SIZE as u64).into())
 }

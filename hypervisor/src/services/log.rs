@@ -1,7 +1,7 @@
 //! The log: read by its owner, written by anyone within a ration.
 
 use super::Failure;
-use crate::buffer::{Access, Buffer};
+use crate::buffer::{Access, Buffer, Pages};
 use crate::caller::Caller;
 use crate::reply::Reply;
 use crate::vm::{Cpu, Vm};
@@ -20,7 +20,8 @@ pub fn read<M: Memory>(
     source: Source<'_>,
     [buffer, bytes, line]: [u64; 3],
 ) -> Result<Reply, Failure> {
-    let buffer = Buffer::at_gva(caller, buffer, bytes, Access::Write)?;
+    let mut pages = Pages::default();
+    let buffer = Buffer::at_gva(&mut pages, caller, buffer, bytes, Access::Write)?;
     fill(&buffer, source, line)
 }
 
@@ -66,7 +67,8 @@ pub fn write<V: Vcpu, M: Memory>(
 ) -> Result<Reply, Failure> {
     let mut line = [0; LOG_TEXT_MAX];
     let bytes = bytes.min(LOG_TEXT_MAX as u64);
-    let buffer = Buffer::at_gva(caller, address, bytes, Access::Read)?;
+    let mut pages = Pages::default();
+    let buffer = Buffer::at_gva(&mut pages, caller, address, bytes, Access::Read)?;
     buffer.read(0, &mut line)?;
     let text = line.get_mut(..buffer.length()).unwrap_or(&mut []);
     for byte in text

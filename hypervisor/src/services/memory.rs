@@ -2,7 +2,7 @@
 //! sides of which are checked before a byte moves; and buffers that are kept.
 
 use super::Failure;
-use crate::buffer::{Access, Buffer};
+use crate::buffer::{Access, Buffer, Pages};
 use crate::caller::Caller;
 use crate::reply::Reply;
 use crate::vm::Vm;
@@ -36,8 +36,9 @@ pub fn copy<M: Memory>(
     caller: &Caller<M>,
     [into, from, bytes]: [u64; 3],
 ) -> Result<Reply, Failure> {
-    let source = Buffer::at_gva(caller, from, bytes, Access::Read)?;
-    let target = Buffer::at_gva(caller, into, bytes, Access::Write)?;
+    let (mut from_pages, mut into_pages) = (Pages::default(), Pages::default());
+    let source = Buffer::at_gva(&mut from_pages, caller, from, bytes, Access::Read)?;
+    let target = Buffer::at_gva(&mut into_pages, caller, into, bytes, Access::Write)?;
     Ok((target.copy(&source)? as u64).into())
 }
 
@@ -48,8 +49,9 @@ pub fn physical<M: Memory>(
     [buffer, gpa, bytes]: [u64; 3],
 ) -> Result<Reply, Failure> {
     let [own, _] = way.accesses();
-    let other = Buffer::at_gpa(caller.memory(), gpa, bytes)?;
-    let own = Buffer::at_gva(caller, buffer, bytes, own)?;
+    let (mut pages, mut other_pages) = (Pages::default(), Pages::default());
+    let other = Buffer::at_gpa(&mut other_pages, caller.memory(), gpa, bytes)?;
+    let own = Buffer::at_gva(&mut pages, caller, buffer, bytes, own)?;
     transfer(way, &own, &other)
 }
 
@@ -60,8 +62,9 @@ pub fn pages<M: Memory>(
     [buffer, list, bytes, offset]: [u64; 4],
 ) -> Result<Reply, Failure> {
     let [own, _] = way.accesses();
-    let other = Buffer::of_pages(caller, list, offset, bytes)?;
-    let own = Buffer::at_gva(caller, buffer, bytes, own)?;
+    let (mut pages, mut other_pages) = (Pages::default(), Pages::default());
+    let other = Buffer::of_pages(&mut other_pages, caller, list, offset, bytes)?;
+    let own = Buffer::at_gva(&mut pages, caller, buffer, bytes, own)?;
     transfer(way, &own, &other)
 }
 
@@ -74,8 +77,9 @@ pub fn space<M: Memory>(
 ) -> Result<Reply, Failure> {
     let [own, other] = way.accesses();
     let space = caller.space(root);
-    let other = Buffer::at_gva(&space, gva, bytes, other)?;
-    let own = Buffer::at_gva(caller, buffer, bytes, own)?;
+    let (mut pages, mut other_pages) = (Pages::default(), Pages::default());
+    let other = Buffer::at_gva(&mut other_pages, &space, gva, bytes, other)?;
+    let own = Buffer::at_gva(&mut pages, caller, buffer, bytes, own)?;
     transfer(way, &own, &other)
 }
 
@@ -106,8 +110,9 @@ pub fn share<M: Memory>(
     if bytes > TRANSFER_MAX as u64 {
         return Err(Errno::InvalidArgument.into());
     }
-    let buffer = Buffer::of_pages(caller, list, offset, bytes)?;
-    let handle = vm.shared.keep(*buffer.place());
+    let mut pages = Pages::default();
+    Buffer::of_pages(&mut pages, caller, list, offset, bytes)?;
+    let handle = vm.shared.keep(pages);
     Ok(handle.ok_or(Errno::NoSpace)?.into())
 }
 
@@ -117,10 +122,9 @@ pub fn shared<M: Memory>(
     handle: u64,
     what: impl FnOnce(&Buffer<M>) -> Result<Reply, Failure>,
 ) -> Result<Reply, Failure> {
-    let reply = vm.shared.with(handle, |place| {
-        let buffer = Buffer::at(&vm.memory, *place);
-        what(&buffer)
-    });
+    let reply = vm
+        .shared
+        .with(handle, |pages| what(&Buffer::at(&vm.memory, pages)));
     reply.unwrap_or(Err(Errno::InvalidArgument.into()))
 }
 

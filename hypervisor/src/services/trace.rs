@@ -4,7 +4,7 @@
 //! everything else to it.
 
 use super::{Failure, counted};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Pages};
 use crate::caller::Caller;
 use crate::reply::Reply;
 use crate::trace::Trace;
@@ -82,7 +82,8 @@ pub fn read<V: Vcpu, M: Memory>(
         true => trace.left(&reader),
         false => 0,
     };
-    let buffer = Buffer::for_records(caller, room, TraceRecord::SIZE, left)?;
+    let mut pages = Pages::default();
+    let buffer = Buffer::for_records(&mut pages, caller, room, TraceRecord::SIZE, left)?;
     let mut written = 0;
     for place in (0..buffer.length()).step_by(TraceRecord::SIZE) {
         let Some(record) = trace.read(&mut reader, of as u32) else {

@@ -1,7 +1,7 @@
 //! Children: the VMs of the owner's programs.
 
 use super::Failure;
-use crate::buffer::{Access, Buffer, write_records};
+use crate::buffer::{Access, Buffer, Pages, write_records};
 use crate::caller::Caller;
 use crate::children::give::Mapping;
 use crate::children::{Children, drive};
@@ -38,7 +38,8 @@ pub fn create<V: Vcpu, M: Memory>(
     let length = usize::try_from(bytes).ok();
     let place = length.and_then(|length| name.get_mut(..length));
     let place = place.ok_or(Errno::NameTooLong)?;
-    Buffer::at_gva(caller, address, bytes, Access::Read)?.read(0, place)?;
+    let mut pages = Pages::default();
+    Buffer::at_gva(&mut pages, caller, address, bytes, Access::Read)?.read(0, place)?;
     let is_printable = place.iter().all(u8::is_ascii_graphic) && !place.is_empty();
     let name = core::str::from_utf8(place).ok().filter(|_| is_printable);
     let name = name.ok_or(Errno::InvalidArgument)?;
@@ -81,7 +82,8 @@ pub fn query<V: Vcpu, M: Memory>(
     [handle, address, bytes]: [u64; 3],
 ) -> Result<Reply, Failure> {
     let bytes = bytes.min(VmRecord::SIZE as u64);
-    let buffer = Buffer::at_gva(caller, address, bytes, Access::Write)?;
+    let mut pages = Pages::default();
+    let buffer = Buffer::at_gva(&mut pages, caller, address, bytes, Access::Write)?;
     let held = children::<V, M>(vm)?.hold(handle)?;
     let child = held.as_ref().ok_or(Errno::NotFound)?;
     buffer.write(0, &child.record().to_bytes())?;
@@ -128,7 +130,8 @@ pub fn read<V: Vcpu, M: Memory>(
     [handle, vcpu, address]: [u64; 3],
 ) -> Result<Reply, Failure> {
     let size = VmRegisters::SIZE as u64;
-    let buffer = Buffer::at_gva(caller, address, size, Access::Write)?;
+    let mut pages = Pages::default();
+    let buffer = Buffer::at_gva(&mut pages, caller, address, size, Access::Write)?;
     let held = children::<V, M>(vm)?.hold(handle)?;
     let child = held.as_ref().ok_or(Errno::NotFound)?;
     buffer.write(0, &child.registers(cpu, vcpu)?.to_bytes())?;
@@ -144,7 +147,8 @@ pub fn write<V: Vcpu, M: Memory>(
 ) -> Result<Reply, Failure> {
     let mut bytes = [0; VmRegisters::SIZE];
     let size = bytes.len() as u64;
-    Buffer::at_gva(caller, address, size, Access::Read)?.read(0, &mut bytes)?;
+    let mut pages = Pages::default();
+    Buffer::at_gva(&mut pages, caller, address, size, Access::Read)?.read(0, &mut bytes)?;
     let held = children::<V, M>(vm)?.hold(handle)?;
     let child = held.as_ref().ok_or(Errno::NotFound)?;
     child.set_registers(cpu, vcpu, &VmRegisters::from_bytes(&bytes))?;
@@ -160,8 +164,16 @@ pub fn run<V: Vcpu, M: Memory>(
     [handle, vcpu, from, into]: [u64; 4],
 ) -> Result<Reply, Failure> {
     let mut entry = [0; VmEntry::SIZE];
-    let into = Buffer::at_gva(caller, into, VmExit::SIZE as u64, Access::Write)?;
-    let from = Buffer::at_gva(caller, from, entry.len() as u64, Access::Read)?;
+    let (mut into_pages, mut from_pages) = (Pages::default(), Pages::default());
+    let size = VmExit::SIZE as u64;
+    let into = Buffer::at_gva(&mut into_pages, caller, into, size, Access::Write)?;
+    let from = Buffer::at_gva(
+        &mut from_pages,
+        caller,
+        from,
+        entry.len() as u64,
+        Access::Read,
+    )?;
     from.read(0, &mut entry)?;
     let held = children::<V, M>(vm)?.hold(handle)?;
     let child = held.as_ref().ok_or(Errno::NotFound)?;

@@ -13,6 +13,7 @@ use crate::child::extended::EVERYWHERE;
 use crate::child::memory::PoolMemory;
 use crate::child::pages::Block;
 use crate::instructions;
+use crate::lengths::Lengths;
 use crate::nested::Format;
 use crate::vcpu::Vcpu;
 use core::ptr::NonNull;
@@ -134,6 +135,8 @@ impl SvmCpu<true> {
             capabilities: host.capabilities,
             checked: CheckedEntries::default(),
             nmis: Nmis::default(),
+            lengths: Lengths::default(),
+            rare_exit: Exit::TripleFault,
             seat: None,
             own: Some(Own {
                 passenger,

@@ -14,8 +14,9 @@ use crate::percpu::PerCpu;
 use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
 use x86::Registers;
+use x86::svm::control::TLB_KEEP;
 use x86::svm::exit::code::HELD;
-use x86::svm::vmcb::{EXIT_CODE_OFFSET, RAX_OFFSET};
+use x86::svm::vmcb::{ENTRY_EVENT_OFFSET, EXIT_CODE_OFFSET, RAX_OFFSET, TLB_CONTROL_OFFSET};
 
 /// What the stub works on. The stub knows its layout.
 #[repr(C)]
@@ -163,6 +164,9 @@ unsafe extern "sysv64" fn entry_point() {
         "push rcx",
         "push rbx",
         "push qword ptr [rax + {rax}]",
+        // What was asked of this entry is not asked of the next.
+        "mov byte ptr [rax + {tlb_control}], {keep}",
+        "mov qword ptr [rax + {entry_event}], 0",
         "mov rax, [rsp + {host_vmcb}]",
         "vmload rax",
         "mov rsp, [rsp + {host_rsp}]",
@@ -177,5 +181,8 @@ unsafe extern "sysv64" fn entry_point() {
         vmcb = const offset_of!(Frame, vmcb),
         host_vmcb = const offset_of!(Frame, host_vmcb),
         rax = const RAX_OFFSET,
+        tlb_control = const TLB_CONTROL_OFFSET,
+        keep = const TLB_KEEP,
+        entry_event = const ENTRY_EVENT_OFFSET,
     )
 }

@@ -211,7 +211,7 @@ impl<const CHILD: bool> SvmCpu<CHILD> {
         self.percpu.call_self();
         let exit = self.enter();
         self.percpu.hold_for(noted::NMI);
-        exit
+        exit.unwrap_or_else(|| self.rare_exit())
     }
 
     pub(super) fn nmis_and_vmcb(&mut self) -> (&mut Nmis, &mut Vmcb) {

@@ -2,6 +2,7 @@
 //! firmware was.
 
 use crate::firmware::Firmware;
+use crate::guarded;
 use crate::instructions::{read_msr, write_msr};
 use core::arch::asm;
 use x86::control::{DR6_RESET, Efer};
@@ -61,6 +62,21 @@ pub(crate) fn stop() {
         );
         write_msr(msr::AMD_VM_HSAVE_PA, 0);
         write_msr(msr::EFER, read_msr(msr::EFER) & !Efer::SVME.bits());
+    }
+}
+
+/// Whether the CPU takes these EFER bits: they are loaded into the
+/// hypervisor's own EFER for a moment, where none of them but those of its
+/// own mode, which stay, means anything to it.
+pub(crate) fn accepts_efer(efer: Efer) -> bool {
+    let own = Efer::LME | Efer::LMA | Efer::NXE | Efer::SVME | Efer::SCE;
+    // SAFETY: the own bits stay set; the register exists, and the second
+    // write puts back a value that was in force.
+    unsafe {
+        let before = read_msr(msr::EFER);
+        let accepted = guarded::write_msr(msr::EFER, (efer | own).bits());
+        write_msr(msr::EFER, before);
+        accepted
     }
 }
 

@@ -11,6 +11,7 @@ use crate::boot::{Boot, has_gib_pages, physical_bits};
 use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
 use crate::child::boarding::{self, Seat};
 use crate::child::extended::EVERYWHERE;
+use crate::lengths::Lengths;
 use crate::memory::GuestMemory;
 use crate::percpu::{PerCpu, noted};
 use crate::region::Page;
@@ -24,8 +25,8 @@ use x86::cpuid::Vendor;
 use x86::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
-use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, TLB_KEEP, intercept4};
-use x86::svm::exit::{code, decode};
+use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, intercept4};
+use x86::svm::exit::{code, decode_frequent, decode_rare};
 use x86::svm::field::FIELDS;
 use x86::svm::vmcb::{Vmcb, blank};
 use x86::walk::Paging;
@@ -53,6 +54,9 @@ pub struct SvmCpu<const CHILD: bool = false> {
     pub(super) seat: Option<Seat>,
     /// What makes it a child's.
     pub(super) own: Option<Own>,
+    pub(super) lengths: Lengths,
+    /// The newest exit, if it is no frequent one.
+    pub(super) rare_exit: Exit,
 }
 
 impl SvmCpu {
@@ -96,6 +100,8 @@ impl SvmCpu {
             nmis: Nmis::default(),
             seat: None,
             own: None,
+            lengths: Lengths::default(),
+            rare_exit: Exit::TripleFault,
         };
         cpu.deliver_nmi();
         Ok(cpu)
@@ -116,8 +122,8 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
         self.seat = Seat::new(EVERYWHERE);
     }
 
-    #[inline(always)]
-    fn enter(&mut self) -> Exit {
+    #[inline]
+    fn enter(&mut self) -> Option<Exit> {
         if CHECKS_ENTRIES && !self.checked.paused {
             self.check_before_entry();
         }
@@ -129,21 +135,20 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
                 false => enter::enter(self.frame),
             }
         }
-        let exit = decode(&self.vmcb().control, &self.frame.registers);
-        if matches!(exit, Exit::PreemptionTimer) {
-            return self.held();
+        let frequent = decode_frequent(&self.vmcb().control, &self.frame.registers);
+        if frequent.is_none() {
+            self.rare_exit = self.exited_rarely();
         }
-        self.vmcb_mut().control.tlb_control = TLB_KEEP;
-        self.vmcb_mut().control.entry_event = 0;
-        if let Exit::EntryFailed(failure) = exit
-            && (!CHILD || boarding::may_explain())
-        {
-            checks::explain(self.vmcb(), &self.capabilities, failure);
-        }
-        if self.nmis.are_stepping() {
-            return self.stepped(exit);
-        }
-        exit
+        frequent
+    }
+
+    fn access(&self) -> Option<Exit> {
+        let exit = self.rare_exit;
+        matches!(exit, Exit::Port(_) | Exit::NestedFault(_)).then_some(exit)
+    }
+
+    fn rare_exit(&mut self) -> Exit {
+        self.rare_exit
     }
 
     #[inline]
@@ -232,7 +237,7 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
         if efer.contains(Efer::SVME) || changes_mode || changes_active {
             return false;
         }
-        if !self.accepts_efer(efer) {
+        if !setup::accepts_efer(efer) {
             return false;
         }
         self.vmcb_mut().save.efer = (efer | Efer::SVME).bits();
@@ -252,6 +257,11 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
             // With nested paging the CPU reads them from memory at each walk.
             pdptes: None,
         }
+    }
+
+    #[inline]
+    fn cr3(&self) -> u64 {
+        self.vmcb().save.cr3
     }
 
     fn set_cr3(&mut self, cr3: u64, _: Option<[u64; 4]>) {
@@ -276,9 +286,20 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
         let next = match control.exit_code {
             code::IO => control.exit_info2,
             _ if self.support.next_rip => control.next_rip,
-            _ => 0,
+            _ => return None,
         };
         (next != 0).then(|| next.wrapping_sub(self.rip()))
+    }
+
+    #[inline]
+    fn lengths(&self) -> Option<&Lengths> {
+        Some(&self.lengths)
+    }
+
+    /// A guest may change to five levels of tables without an exit: where there
+    /// are five, which no CPU without next-RIP save has, nothing is kept.
+    fn lengths_mut(&mut self) -> Option<&mut Lengths> {
+        (self.capabilities.cr4 & Cr4::LA57.bits() == 0).then_some(&mut self.lengths)
     }
 
     #[inline]
@@ -508,6 +529,24 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
 }
 
 impl<const CHILD: bool> SvmCpu<CHILD> {
+    /// An exit that may be the hypervisor's own affair, as frequent ones never
+    /// are.
+    #[inline(never)]
+    fn exited_rarely(&mut self) -> Exit {
+        let exit = decode_rare(&self.vmcb().control, &self.frame.registers);
+        match exit {
+            Exit::PreemptionTimer => return self.held(),
+            Exit::EntryFailed(failure) if !CHILD || boarding::may_explain() => {
+                checks::explain(self.vmcb(), &self.capabilities, failure);
+            }
+            _ => {}
+        }
+        if self.nmis.are_stepping() {
+            return self.stepped(exit);
+        }
+        exit
+    }
+
     fn check_before_entry(&mut self) {
         self.checked.entries += 1;
         let mut checked = self.checked;
@@ -529,20 +568,5 @@ impl<const CHILD: bool> SvmCpu<CHILD> {
     pub(super) fn vmcb_mut(&mut self) -> &mut Vmcb {
         // SAFETY: as for `vmcb`, and `self` is borrowed mutably.
         unsafe { self.vmcb.as_mut() }
-    }
-
-    /// Whether the CPU takes these EFER bits: they are loaded into the
-    /// hypervisor's own EFER for a moment, where none of them but those of its
-    /// own mode, which stay, means anything to it.
-    fn accepts_efer(&self, efer: Efer) -> bool {
-        let own = Efer::LME | Efer::LMA | Efer::NXE | Efer::SVME | Efer::SCE;
-        // SAFETY: the own bits stay set; the register exists, and the second
-        // write puts back a value that was in force.
-        unsafe {
-            let before = instructions::read_msr(x86::msr::EFER);
-            let accepted = guarded::write_msr(x86::msr::EFER, (efer | own).bits());
-            instructions::write_msr(x86::msr::EFER, before);
-            accepted
-        }
     }
 }

@@ -186,6 +186,7 @@ impl VtxCpu<true> {
             has_keys: host.has_keys,
             capabilities: host.capabilities,
             checked: CheckedEntries::default(),
+            rare_reason: 0,
             seat: None,
             own: Some(Own {
                 passenger,

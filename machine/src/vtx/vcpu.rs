@@ -23,7 +23,7 @@ use x86::msr::{DEBUG_CONTROL_BTF, LSTAR};
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::vtx::checks::Capabilities;
 use x86::vtx::control::{entry, pin, processor, secondary};
-use x86::vtx::exit::decode;
+use x86::vtx::exit::{decode, decode_access, decode_frequent};
 use x86::vtx::field::{self, Fields};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers};
@@ -58,6 +58,8 @@ pub struct VtxCpu<const CHILD: bool = false> {
     pub(super) seat: Option<Seat>,
     /// What makes it a child's.
     pub(super) own: Option<Own>,
+    /// Why the guest exited last, if that was no frequent exit.
+    pub(super) rare_reason: u32,
 }
 
 impl VtxCpu {
@@ -92,6 +94,7 @@ impl VtxCpu {
             checked: CheckedEntries::default(),
             seat: None,
             own: None,
+            rare_reason: 0,
         };
         cpu.flush_nested();
         if cpu.percpu.has_nmi() {
@@ -165,14 +168,27 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
     }
 
     #[inline]
-    fn enter(&mut self) -> Exit {
+    fn enter(&mut self) -> Option<Exit> {
         if CHECKS_ENTRIES && !self.checked.paused {
             self.check_before_entry();
         }
         // SAFETY: `new` made the VMCS current and led its host state to the
         // stub and this frame; the nested tables leave out the hypervisor.
         let reason = unsafe { enter::enter(self.frame) };
-        let exit = decode(reason, &self.frame.registers, &self.vmcs);
+        let frequent = decode_frequent(reason, &self.frame.registers);
+        if frequent.is_none() {
+            self.rare_reason = reason;
+        }
+        frequent
+    }
+
+    #[inline]
+    fn access(&self) -> Option<Exit> {
+        decode_access(self.rare_reason, &self.frame.registers, &self.vmcs)
+    }
+
+    fn rare_exit(&mut self) -> Exit {
+        let exit = decode(self.rare_reason, &self.frame.registers, &self.vmcs);
         if let Exit::EntryFailed(failure) = exit
             && (!CHILD || boarding::may_explain())
         {

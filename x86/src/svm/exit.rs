@@ -74,9 +74,15 @@ pub mod code {
 }
 
 /// The exit that just happened.
-#[inline]
 pub fn decode(control: &Control, registers: &Registers) -> Exit {
-    match control.exit_code {
+    decode_frequent(control, registers).unwrap_or_else(|| decode_rare(control, registers))
+}
+
+/// The exit that just happened, if it is one of those that guests cause often
+/// and that are answered in registers.
+#[inline(always)]
+pub fn decode_frequent(control: &Control, registers: &Registers) -> Option<Exit> {
+    Some(match control.exit_code {
         code::CPUID => Exit::Cpuid {
             leaf: registers.rax as u32,
             subleaf: registers.rcx as u32,
@@ -85,12 +91,13 @@ pub fn decode(control: &Control, registers: &Registers) -> Exit {
         code::MSR if control.exit_info1 == 0 => Exit::ReadMsr {
             number: registers.rcx as u32,
         },
-        _ => decode_rare(control, registers),
-    }
+        _ => return None,
+    })
 }
 
+/// The exit that just happened, if it is none of those.
 #[cold]
-fn decode_rare(control: &Control, registers: &Registers) -> Exit {
+pub fn decode_rare(control: &Control, registers: &Registers) -> Exit {
     match control.exit_code {
         code::MSR => Exit::WriteMsr {
             number: registers.rcx as u32,

@@ -242,6 +242,12 @@ pub const fn blank() -> Vmcb {
 /// Offset of EXITCODE in the VMCB, for the entry stub.
 pub const EXIT_CODE_OFFSET: usize = offset_of!(Vmcb, control) + offset_of!(Control, exit_code);
 
+/// Offset of TLB_CONTROL in the VMCB, for the entry stub.
+pub const TLB_CONTROL_OFFSET: usize = offset_of!(Vmcb, control) + offset_of!(Control, tlb_control);
+
+/// Offset of EVENTINJ in the VMCB, for the entry stub.
+pub const ENTRY_EVENT_OFFSET: usize = offset_of!(Vmcb, control) + offset_of!(Control, entry_event);
+
 /// Offset of the guest's RAX in the VMCB, for the entry stub.
 pub const RAX_OFFSET: usize = offset_of!(Vmcb, save) + offset_of!(Save, rax);
 

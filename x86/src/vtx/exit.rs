@@ -93,16 +93,33 @@ pub mod reason {
 /// an enclave, a pending MTF) and change nothing here, but for the highest.
 const BASIC: u32 = 0xffff;
 
-/// The exit that just happened, from its reason, the guest's registers and
-/// whatever fields it needs.
-#[inline]
-pub fn decode(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit {
+/// The exit that just happened, from its reason and the guest's registers, if it
+/// is one of those that guests cause often and that need nothing else.
+#[inline(always)]
+pub fn decode_frequent(reason: u32, registers: &Registers) -> Option<Exit> {
     match reason {
-        reason::CPUID => cpuid(registers),
-        reason::VMCALL => Exit::Hypercall,
-        reason::RDMSR => read_msr(registers),
-        other => decode_rare(other, registers, fields),
+        reason::CPUID => Some(cpuid(registers)),
+        reason::VMCALL => Some(Exit::Hypercall),
+        reason::RDMSR => Some(read_msr(registers)),
+        _ => None,
     }
+}
+
+/// The exit that just happened, if it is an access that a device may be waiting
+/// for.
+#[inline(always)]
+pub fn decode_access(reason: u32, registers: &Registers, fields: &impl Fields) -> Option<Exit> {
+    match reason & (BASIC | ENTRY_FAILED) {
+        reason::IO => port(registers, fields).map(Exit::Port),
+        reason::EPT_VIOLATION => Some(Exit::NestedFault(nested_fault(fields))),
+        _ => None,
+    }
+}
+
+/// The exit that just happened, whichever it is.
+pub fn decode(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit {
+    let access = decode_access(reason, registers, fields);
+    access.unwrap_or_else(|| decode_other(reason, registers, fields))
 }
 
 #[inline]
@@ -120,8 +137,7 @@ fn read_msr(registers: &Registers) -> Exit {
     }
 }
 
-#[cold]
-fn decode_rare(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit {
+fn decode_other(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit {
     let qualification = || fields.read(field::EXIT_QUALIFICATION);
     if reason & ENTRY_FAILED != 0 {
         return entry_failed(reason, fields);
@@ -134,14 +150,12 @@ fn decode_rare(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit
             number: registers.rcx as u32,
             value: registers.edx_eax(),
         },
-        reason::EPT_VIOLATION => nested_fault(fields),
         reason::XSETBV => Exit::SetExtendedControl {
             index: registers.rcx as u32,
             value: registers.edx_eax(),
         },
         reason::CONTROL_REGISTER => control_register(qualification(), fields),
         reason::DEBUG_REGISTER => debug_register(qualification()),
-        reason::IO => port(qualification(), registers, fields),
         reason::EXCEPTION_OR_NMI => exception(fields),
         reason::INTERRUPT => Exit::Interrupt {
             vector: acknowledged(fields),
@@ -286,15 +300,20 @@ fn debug_register(qualification: u64) -> Exit {
     })
 }
 
+/// Bit n: an access to ports may be n + 1 bytes wide.
+const SIZES_LESS_1: u8 = 1 << 0 | 1 << 1 | 1 << 3;
+
 /// Intel SDM volume 3, "Exit Qualification for I/O Instructions".
-fn port(qualification: u64, registers: &Registers, fields: &impl Fields) -> Exit {
-    let size = (qualification & 7) as u8 + 1;
-    if !matches!(size, 1 | 2 | 4) {
-        return other_exit(reason::IO, fields);
+#[inline]
+fn port(registers: &Registers, fields: &impl Fields) -> Option<PortAccess> {
+    let qualification = fields.read(field::EXIT_QUALIFICATION);
+    let size_less_1 = (qualification & 7) as u8;
+    if SIZES_LESS_1 >> size_less_1 & 1 == 0 {
+        return None;
     }
-    Exit::Port(PortAccess {
+    Some(PortAccess {
         port: (qualification >> 16) as u16,
-        size,
+        size: size_less_1 + 1,
         input: qualification & (1 << 3) != 0,
         string: qualification & (1 << 4) != 0,
         repeat: qualification & (1 << 5) != 0,
@@ -319,11 +338,12 @@ fn task_switch(qualification: u64) -> Exit {
 }
 
 /// Intel SDM volume 3, "Exit Qualification for EPT Violations".
-fn nested_fault(fields: &impl Fields) -> Exit {
+#[inline]
+fn nested_fault(fields: &impl Fields) -> NestedFault {
     let qualification = fields.read(field::EXIT_QUALIFICATION);
     let linear_valid = qualification & (1 << 7) != 0;
     let is_final_access = qualification & (1 << 8) != 0;
-    Exit::NestedFault(NestedFault {
+    NestedFault {
         gpa: Gpa(fields.read(field::GUEST_PHYSICAL_ADDRESS)),
         gva: linear_valid.then(|| Gva(fields.read(field::GUEST_LINEAR_ADDRESS))),
         access: Access {
@@ -331,7 +351,7 @@ fn nested_fault(fields: &impl Fields) -> Exit {
             fetch: qualification & (1 << 2) != 0,
         },
         walk: linear_valid && !is_final_access,
-    })
+    }
 }
 
 #[cfg(test)]

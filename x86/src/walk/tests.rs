@@ -2,6 +2,7 @@
 //! manual is asked on its own.
 
 use super::*;
+use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
@@ -482,4 +483,45 @@ fn without_paging_an_address_is_itself() {
             left: 2
         }
     );
+}
+
+/// Bits of one in four numbers, so that several are often as in an ordinary walk.
+fn flips(bits: u64) -> impl Strategy<Value = u64> {
+    prop_oneof![3 => Just(0), 1 => (0u32..64).prop_map(move |bit| 1 << bit & bits)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+    /// The short way says what the long one says, and marks nothing more.
+    #[test]
+    fn an_ordinary_walk_comes_to_what_each_walk_comes_to(
+        changes in prop::array::uniform4(flips(u64::MAX)),
+        [cr0, cr4, efer, offset] in prop::array::uniform4(flips(u64::MAX)),
+        key in 0u64..16, pkru: u32, alignment_check: bool, physical_bits in 32u32..=52,
+        user: bool, (write, fetch) in prop_oneof![Just((false, false)), Just((true, false)), Just((false, true))],
+    ) {
+        let paging = Paging {
+            cr0: long().cr0 ^ Cr0::from_bits_retain(cr0),
+            cr4: long().cr4 ^ Cr4::from_bits_retain(cr4),
+            efer: long().efer ^ Efer::from_bits_retain(efer),
+            alignment_check,
+            pkru,
+            physical_bits,
+            ..long()
+        };
+        let ordinary = four_levels(ALL | key << 59);
+        for (at, change) in [0x1000, 0x2000, 0x3000, 0x4000].into_iter().zip(changes) {
+            let entry = (ordinary.word(at) | ACCESSED | DIRTY) ^ change;
+            ordinary.words.borrow_mut().insert(at, entry);
+        }
+        let each = Memory::with(&[]);
+        each.words.replace(ordinary.words.borrow().clone());
+        let (intent, gva) = (Intent { user, write, fetch }, Gva(offset));
+        prop_assert_eq!(
+            walk(&paging, intent, gva, &ordinary),
+            walk_each(&paging, intent, gva, &each)
+        );
+        prop_assert_eq!(ordinary.words.into_inner(), each.words.into_inner());
+    }
 }

@@ -1,40 +1,58 @@
-//! `cargo xtask bench`: what exits and calls cost, on both machines, beside the
-//! same without Underlay, and beside what they cost before.
+//! `cargo xtask bench`: what exits, calls and a boot cost, on both machines,
+//! beside the same without Underlay, and beside what they cost before.
 
-mod cost;
+mod choice;
+pub mod cost;
+pub mod loads;
+mod measure;
+pub mod operation;
 mod path;
 mod table;
 mod wanted;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
 
 use crate::artefacts;
+use crate::generate;
 use crate::given;
-use crate::machine::{GO_ON, Machine};
-use crate::paths;
+use crate::machine::Machine;
 use crate::progress::Progress;
 use crate::setup;
-use crate::stage::Boot;
-use crate::test::case::{Bench, Variant, judge};
 use crate::test::table::{self as tests, Row};
+use crate::test::{self, case::Bench};
+use choice::Choice;
 use cost::Cost;
+use loads::Rate;
+use measure::Measuring;
 
-/// Time exits and calls in emulated instructions, and compare with the baseline.
+/// Time exits, calls and a boot in emulated instructions, and compare with the
+/// baseline.
 ///
 /// A program in the guest reads the time-stamp counter around each single
-/// operation, which both emulators count by instructions. What got more than
-/// 2 % worse than bench/baseline.json is named, and the exit status is then 1.
+/// operation, which both emulators count by instructions; `boot` is the time of
+/// Linux from its start to its first process, with Underlay and without. What got
+/// more than 2 % worse than bench/baseline.json, and what is wanted and was
+/// reached and is so no more, is named, and the exit status is then 1.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask bench
-  cargo xtask bench --machine vtx --json costs.json
+  cargo xtask bench                 everything, a few minutes
+  cargo xtask bench --short         without the boots of Linux
+  cargo xtask bench cpuid ping --machine vtx --json costs.json
   cargo xtask bench --path cpuid    each instruction of one operation
-  cargo xtask bench --save          what was measured becomes the baseline")]
+  cargo xtask bench --loads         exits a second in an idle Linux, and others
+  cargo xtask bench --save          what was measured becomes the baseline,
+                                    table and plot in bench/ show it")]
 pub struct Args {
+    /// Only these operations
+    #[arg(value_name = "OPERATION")]
+    operations: Vec<String>,
+    /// Everything but the boots of Linux, which take most of the time
+    #[arg(long, conflicts_with = "operations")]
+    short: bool,
     /// Only on this machine
     #[arg(long)]
     machine: Option<Machine>,
@@ -42,10 +60,14 @@ pub struct Args {
     #[arg(long, value_name = "P")]
     json: Option<PathBuf>,
     /// Show each instruction of one operation on VT-x, with its function
-    #[arg(long, value_name = "OPERATION", conflicts_with_all = ["machine", "json", "save"])]
+    #[arg(long, value_name = "OPERATION",
+          conflicts_with_all = ["operations", "short", "machine", "json", "save"])]
     path: Option<String>,
+    /// Count exits a second, by reason, in an idle Linux and under loads, instead
+    #[arg(long, conflicts_with_all = ["operations", "short", "path"])]
+    loads: bool,
     /// Make what was measured the baseline
-    #[arg(long, conflicts_with = "machine")]
+    #[arg(long, conflicts_with_all = ["operations", "short", "machine"])]
     save: bool,
 }
 
@@ -57,35 +79,93 @@ pub fn command(args: &Args) -> Result<u8> {
     if let Some(path) = &args.json {
         given::folder_of("--json", path)?;
     }
+    args.path.as_deref().map_or(Ok(()), choice::has_path)?;
+    let choice = Choice::new(&args.operations, !args.short)?;
     let machines = machines(args.machine)?;
     let rows = tests::read()?;
     let row = rows.iter().find(|row| row.name == ROW);
     let row = row.with_context(|| format!("no test is called `{ROW}`"))?;
-    let guest = setup::ensure()?;
-    let artefacts = artefacts::build(true)?;
-    artefacts::build_bench()?;
-    let bench = Bench {
-        artefacts,
-        guest,
-        long: false,
-        seed: 0,
-    };
+    let _alone = test::alone()?;
+    let bench = build()?;
     if let Some(operation) = &args.path {
         print!("{}", path::listing(&bench, row, operation)?);
         return Ok(0);
     }
-    let mut costs = Vec::new();
-    for machine in machines {
-        costs.extend(both(&bench, row, machine)?);
+    if args.loads {
+        return loaded(args, &on_each(&bench, row, &machines, loads::measure)?);
     }
-    let baseline = baseline()?;
-    print!("{}", table::text(&costs, &baseline));
-    for path in args.json.iter().chain(args.save.then(baseline_path).iter()) {
-        write(path, &costs)?;
+    let all = |measuring: &Measuring<'_>| measuring.all(&choice, true);
+    conclude(args, &on_each(&bench, row, &machines, all)?)
+}
+
+/// What `measure` finds on each of `machines`.
+fn on_each<T>(
+    bench: &Bench,
+    row: &Row,
+    machines: &[Machine],
+    measure: impl Fn(&Measuring<'_>) -> Result<Vec<T>>,
+) -> Result<Vec<T>> {
+    let mut found = Vec::new();
+    for &machine in machines {
+        let _progress = Progress::start(format!("measuring on {}", machine.name()));
+        found.extend(measure(&Measuring {
+            bench,
+            row,
+            machine,
+        })?);
     }
-    let worse = table::worse(&costs, &baseline);
-    print!("{worse}");
-    Ok(u8::from(!worse.is_empty() && !args.save))
+    Ok(found)
+}
+
+/// What a run needs.
+fn build() -> Result<Bench> {
+    let guest = setup::ensure()?;
+    let artefacts = artefacts::build(true)?;
+    artefacts::build_firmware_tables()?;
+    artefacts::build_bench()?;
+    Ok(Bench {
+        artefacts,
+        guest,
+        long: false,
+        seed: 0,
+    })
+}
+
+/// Shows `costs` beside the baseline, keeps them, and says what they mean.
+fn conclude(args: &Args, costs: &[Cost]) -> Result<u8> {
+    let baseline = cost::baseline()?;
+    print!("{}", table::text(costs, &baseline));
+    keep(args, &cost::baseline_path(), costs)?;
+    let mut findings = wanted::worse(costs, &baseline);
+    findings.extend(wanted::lost(costs, &baseline));
+    Ok(status(args, &findings))
+}
+
+/// Shows `rates`, keeps them, and says what of them is not wanted.
+fn loaded(args: &Args, rates: &[Rate]) -> Result<u8> {
+    print!("{}", loads::text(rates));
+    keep(args, &loads::saved_path(), rates)?;
+    Ok(status(args, &loads::asked_for(rates)))
+}
+
+/// Writes `rows` to where they are wanted, and with `--save` to `saved` as well.
+fn keep<T: Serialize>(args: &Args, saved: &Path, rows: &[T]) -> Result<()> {
+    if let Some(path) = &args.json {
+        cost::save(path, rows)?;
+    }
+    if args.save {
+        cost::save(saved, rows)?;
+        generate::costs()?;
+    }
+    Ok(())
+}
+
+/// Says what was found, and the exit status for it.
+fn status(args: &Args, findings: &[String]) -> u8 {
+    for finding in findings {
+        println!("{finding}");
+    }
+    u8::from(!findings.is_empty() && !args.save)
 }
 
 fn machines(only: Option<Machine>) -> Result<Vec<Machine>> {
@@ -96,68 +176,16 @@ fn machines(only: Option<Machine>) -> Result<Vec<Machine>> {
     }
 }
 
-/// What `row`'s guest measures on `machine`, with Underlay and without.
-fn both(bench: &Bench, row: &Row, machine: Machine) -> Result<Vec<Cost>> {
-    let _progress = Progress::start(format!("measuring on {}", machine.name()));
-    let natively = measure(bench, row, machine, true)?;
-    let mut costs = measure(bench, row, machine, false)?;
-    for cost in &mut costs {
-        let same = natively.iter().find(|other| other.is_of(cost));
-        cost.native = same.map(|other| other.median);
-    }
-    Ok(costs)
-}
-
-/// The guest with these arguments.
-fn boot_of(arguments: &str) -> Boot {
-    Boot::Efi {
-        program: artefacts::bench_guest(),
-        arguments: arguments.to_owned(),
-    }
-}
-
-/// What `row`'s guest measures on `machine`.
-pub fn measure(bench: &Bench, row: &Row, machine: Machine, native: bool) -> Result<Vec<Cost>> {
-    let variant = Variant {
-        debugger: GO_ON,
-        name: if native { "native" } else { "boot" },
-        native,
-        boot: boot_of(""),
-    };
-    let report = bench.boot(row, machine, variant)?;
-    judge(row, machine, &report)?;
-    let costs = cost::read(machine, &String::from_utf8_lossy(&report.output));
-    ensure!(!costs.is_empty(), "the guest measured nothing");
-    Ok(costs)
-}
-
-/// An error if a wanted value that the baseline has reached is lost.
+/// An error if a wanted value that the baseline has reached is lost. The boot is
+/// only looked at where there is time for it.
 pub fn check(bench: &Bench, row: &Row, machine: Machine) -> Result<()> {
-    let costs = measure(bench, row, machine, false)?;
-    let lost = wanted::lost(&costs, &baseline()?);
+    let measuring = Measuring {
+        bench,
+        row,
+        machine,
+    };
+    let costs = measuring.all(&Choice::new(&[], bench.long)?, false)?;
+    let lost = wanted::lost(&costs, &cost::baseline()?);
     ensure!(lost.is_empty(), "{}", lost.join("\n"));
     Ok(())
-}
-
-fn baseline_path() -> PathBuf {
-    paths::workspace().join("bench/baseline.json")
-}
-
-/// What was measured when somebody saved it last; nothing at first.
-fn baseline() -> Result<Vec<Cost>> {
-    let path = baseline_path();
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let text = fs::read_to_string(&path)?;
-    serde_json::from_str(&text).with_context(|| format!("in {}", paths::shown(&path)))
-}
-
-fn write(path: &Path, costs: &[Cost]) -> Result<()> {
-    let rows: Vec<String> = costs
-        .iter()
-        .map(serde_json::to_string)
-        .collect::<Result<_, _>>()?;
-    let text = format!("[\n{}\n]\n", rows.join(",\n"));
-    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }

@@ -9,10 +9,12 @@ use std::path::Path;
 use addr2line::Loader;
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::{Bench, Row, Variant, boot_of};
 use crate::artefacts;
 use crate::machine::Machine;
 use crate::session::EMULATOR_SAYS;
+use crate::stage::Boot;
+use crate::test::case::{Bench, Variant};
+use crate::test::table::Row;
 
 /// Up to the first magic breakpoint, with each instruction to the second, and no
 /// further.
@@ -28,7 +30,10 @@ pub fn listing(bench: &Bench, row: &Row, operation: &str) -> Result<String> {
             name: "boot",
             native: false,
             debugger: DEBUGGER,
-            boot: boot_of(&format!("path={operation}")),
+            boot: Boot::Efi {
+                program: artefacts::bench_guest(),
+                arguments: format!("path={operation}"),
+            },
         },
     )?;
     let said = Bench::dir(row, Machine::Vtx)
@@ -37,10 +42,7 @@ pub fn listing(bench: &Bench, row: &Row, operation: &str) -> Result<String> {
     let said = fs::read(&said).context("reading what Bochs said")?;
     let said = String::from_utf8_lossy(&said);
     let steps = steps(&said);
-    ensure!(
-        !steps.is_empty(),
-        "no operation is called `{operation}`; `cargo xtask bench` shows them"
-    );
+    ensure!(!steps.is_empty(), "the guest did not do `{operation}`");
     let log = String::from_utf8_lossy(&report.log);
     let base = base(&log).context("the log does not say where Underlay is")?;
     let names = Names::read(&artefacts::unsealed(), base)?;

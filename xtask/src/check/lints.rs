@@ -39,7 +39,17 @@ pub fn desk(_: &Sources) -> Findings {
 /// Clippy over everything for the target that it is made for.
 pub fn targets(_: &Sources) -> Findings {
     let rows: [(&str, &[&str]); 3] = [
-        (UEFI, &["--package", "loader", "--package", "tests"]),
+        (
+            UEFI,
+            &[
+                "--package",
+                "loader",
+                "--package",
+                "tests",
+                "--package",
+                "bench",
+            ],
+        ),
         (BARE, &["--package", "hypervisor", "--package", "machine"]),
         (
             LINUX,
@@ -52,6 +62,8 @@ pub fn targets(_: &Sources) -> Findings {
                 "mixed-load",
                 "--package",
                 "call-load",
+                "--package",
+                "bench",
             ],
         ),
     ];

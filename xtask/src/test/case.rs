@@ -156,7 +156,7 @@ impl Bench {
                 arguments: &arguments,
             },
             interactive: false,
-            wants_result: true,
+            wants_result: !row.switches_off,
             powers_off: stage.powers_off(),
             at_end: false,
             output: None,
@@ -198,6 +198,7 @@ pub fn boot_of(row: &Row) -> Boot {
         },
         None => Boot::Linux {
             kernel: None,
+            starter: None,
             initrd: None,
             append: row.append.clone(),
             exec: Some(row.exec.clone().unwrap_or_else(|| "true".to_owned())),
@@ -210,6 +211,7 @@ pub fn boot_of(row: &Row) -> Boot {
 pub fn judge(row: &Row, machine: Machine, report: &Report) -> Result<()> {
     let as_wanted = match (&report.ending, &row.ends_with) {
         (Ending::Said, Some(_)) => true,
+        (Ending::SwitchedOff, None) => row.switches_off,
         (Ending::Stopped, None) => row.stops,
         (Ending::Result(status), None) => !row.stops && *status == row.status,
         _ => false,

@@ -59,11 +59,11 @@ struct Tally {
 
 /// Waits until no other run in this checkout uses the same folders. The lock
 /// ends with the process, however that ends.
-fn alone() -> Result<File> {
+pub fn alone() -> Result<File> {
     paths::create_dir(&paths::underlay())?;
     let lock = File::create(paths::underlay().join("test.lock"))?;
     if lock.try_lock().is_err() {
-        eprintln!("waiting for another `cargo xtask test` in this checkout to end ...");
+        eprintln!("waiting for another test or bench in this checkout to end ...");
         lock.lock().context("waiting for the other run")?;
     }
     Ok(lock)

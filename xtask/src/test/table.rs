@@ -59,6 +59,8 @@ pub struct Row {
     #[serde(default)]
     pub resets: bool,
     #[serde(default)]
+    pub switches_off: bool,
+    #[serde(default)]
     pub repeat: BTreeMap<Machine, u32>,
     #[serde(default)]
     pub repeat_long: BTreeMap<Machine, u32>,

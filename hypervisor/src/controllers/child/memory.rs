@@ -10,13 +10,16 @@ use crate::vm::{Cpu, Vm};
 use abi::child::kind;
 use abi::record::VmExit;
 use machine::{Memory, Vcpu};
+use x86::exit::NestedFault;
 use x86::{Exit, Gpa, PAGE_SIZE};
 
 /// Does the access with the program in the device's place.
-pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let Exit::NestedFault(fault) = exit else {
-        return Outcome::Pass;
-    };
+pub fn handle_fault<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    fault: NestedFault,
+) -> Outcome {
+    let exit = &Exit::NestedFault(fault);
     // No instruction's access, or one that a device cannot answer: the program
     // may show the child memory there, and it tries again.
     if cpu.vcpu.event().is_some() || fault.walk || fault.access.fetch {

@@ -7,18 +7,20 @@ use crate::vm::{Cpu, Vm};
 use abi::child::{exit as flags, kind};
 use abi::record::VmExit;
 use machine::{Memory, Vcpu};
+use x86::exit::PortAccess;
 use x86::{Exception, Exit};
 
 /// Does the access with the program in the device's place.
-pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let Exit::Port(access) = exit else {
-        return Outcome::Pass;
-    };
+pub fn handle_port<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    access: PortAccess,
+) -> Outcome {
     let flag = |given, flag| if given { flag } else { 0 };
     let of = flag(access.string, flags::STRING) | flag(access.repeat, flags::REPEATED);
     let mut device = Asked::new(cpu);
     let outcome = emulator::port(vm, cpu, access, &mut device);
-    device.finish(cpu, exit, outcome, |asked| VmExit {
+    device.finish(cpu, &Exit::Port(access), outcome, |asked| VmExit {
         flags: of,
         port: asked.at as u32,
         ..plain(kind::PORT)

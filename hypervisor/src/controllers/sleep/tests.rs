@@ -4,6 +4,7 @@ use crate::outcome::Stop;
 use crate::run::run;
 use crate::vm::Features;
 use abi::handoff::Presence;
+use x86::Exit;
 
 const CONTROL: u16 = 0x604;
 const STATUS: u16 = 0x600;

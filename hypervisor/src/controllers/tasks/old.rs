@@ -9,7 +9,7 @@ use crate::vm::Vm;
 use machine::{Memory, Vcpu};
 use x86::Exception;
 use x86::control::Rflags;
-use x86::exit::TaskSource;
+use x86::exit::{Kind, TaskSource};
 use x86::segment::{Segment, SegmentName};
 use x86::task::{TASK_SIZE, TaskState, TaskWidth};
 
@@ -67,7 +67,7 @@ fn state<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V, cause: &Cause) -> Result<Task
     let length = match (cause.is_instruction(), vcpu.instruction_length()) {
         (false, _) => 0,
         (true, Some(length)) => length,
-        (true, None) => instruction::length(vm, vcpu)?,
+        (true, None) => instruction::decoded_length(vm, vcpu, Kind::TaskSwitch)?,
     };
     let returned = match cause.source {
         TaskSource::Iret => Rflags::NT,

@@ -11,7 +11,7 @@ mod view;
 
 pub use sessions::Sessions;
 
-use crate::buffer::{Access, Buffer};
+use crate::buffer::{Access, Buffer, Pages};
 use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::reply::Reply;
@@ -49,10 +49,11 @@ pub fn line<V: Vcpu, M: Memory>(
     if bytes > SHELL_LINE_MAX as u64 {
         return Err(Errno::InvalidArgument.into());
     }
-    let line = Buffer::at_gva(caller, address, bytes, Access::Read)?;
+    let (mut line_pages, mut text_pages) = (Pages::default(), Pages::default());
+    let line = Buffer::at_gva(&mut line_pages, caller, address, bytes, Access::Read)?;
     let [address, room] = text;
     let room = room.min(SHELL_TEXT_MAX as u64);
-    let text = Buffer::at_gva(caller, address, room, Access::Write)?;
+    let text = Buffer::at_gva(&mut text_pages, caller, address, room, Access::Write)?;
     let mut typed = [0; SHELL_LINE_MAX];
     line.read(0, &mut typed)?;
     let typed = typed.get(..line.length()).unwrap_or(&[]);

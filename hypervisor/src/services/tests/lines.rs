@@ -1,7 +1,7 @@
 //! The log, read and written by calls.
 
 use super::*;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Pages};
 use machine::LogLine;
 use std::cell::RefCell;
 
@@ -79,7 +79,8 @@ fn what_is_lost_while_lines_are_read_is_lost_before_the_next_ones() {
         oldest.set(oldest.get().max(if number == 2 { 5 } else { 0 }));
         lines(oldest.get())(number, into)
     };
-    let buffer = Buffer::at_gpa(&vm.memory, BUFFER, 4096).expect("memory");
+    let mut pages = Pages::default();
+    let buffer = Buffer::at_gpa(&mut pages, &vm.memory, BUFFER, 4096).expect("memory");
     let first = log::fill(&buffer, &source, 0);
     let text = line(0) + &line(1);
     assert_eq!(first, Ok(Reply::from(text.len() as u64).rbx(2).rcx(0)));
