@@ -346,6 +346,10 @@ impl Vcpu for SvmCpu {
         self.percpu.take_init()
     }
 
+    fn has_nmi(&self) -> bool {
+        self.percpu.has_nmi()
+    }
+
     /// The word is cleared before the NMIs are looked at: one that arrives after
     /// that sets it again. One that cannot be given to the guest, because it
     /// handles one, waits for the end of that, and alone: a CPU holds no more
