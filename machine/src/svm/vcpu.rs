@@ -1,9 +1,11 @@
 //! A vCPU on AMD-V.
 
+mod rare;
+
 use super::block::{IO_MAP_PAGES, MSR_MAP_PAGES, MsrMap, segment};
 use super::checks;
 use super::enter::{self, Frame};
-use super::nmis::{Nmis, Stepped, hold_for_call, hold_for_nmi};
+use super::nmis::{Nmis, hold_for_call, hold_for_nmi};
 use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
@@ -23,7 +25,7 @@ use x86::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, intercept4};
-use x86::svm::exit::{code, decode_frequent, decode_rare};
+use x86::svm::exit::{code, decode_frequent};
 use x86::svm::field::FIELDS;
 use x86::svm::vmcb::{Vmcb, blank};
 use x86::walk::Paging;
@@ -346,10 +348,6 @@ impl Vcpu for SvmCpu {
         self.percpu.take_init()
     }
 
-    fn has_nmi(&self) -> bool {
-        self.percpu.has_nmi()
-    }
-
     /// The word is cleared before the NMIs are looked at: one that arrives after
     /// that sets it again. One that cannot be given to the guest, because it
     /// handles one, waits for the end of that, and alone: a CPU holds no more
@@ -517,69 +515,6 @@ impl Vcpu for SvmCpu {
 }
 
 impl SvmCpu {
-    /// An exit that may be the hypervisor's own affair, as frequent ones never
-    /// are.
-    #[inline(never)]
-    fn exited_rarely(&mut self) -> Exit {
-        let exit = decode_rare(&self.vmcb().control, &self.frame.registers);
-        match exit {
-            Exit::PreemptionTimer => return self.held(),
-            Exit::EntryFailed(failure) => {
-                checks::explain(self.vmcb(), &self.capabilities, failure);
-            }
-            _ => {}
-        }
-        if self.nmis.are_stepping() {
-            return self.stepped(exit);
-        }
-        exit
-    }
-
-    /// An exit while the guest's IRET was stepped over: behind it, an NMI that
-    /// waited is due, but after the guest's own trap there.
-    #[cold]
-    fn stepped(&mut self, exit: Exit) -> Exit {
-        let (nmis, vmcb) = self.nmis_and_vmcb();
-        match nmis.stepped(vmcb, exit) {
-            Stepped::Not | Stepped::Fault => exit,
-            Stepped::Over => Exit::NmiWindow,
-            Stepped::Trap => {
-                self.percpu.hold_for(noted::NMI);
-                exit
-            }
-        }
-    }
-
-    /// The guest was not entered. What was to be injected is still to be, as if
-    /// its delivery had been broken off.
-    #[cold]
-    fn held(&mut self) -> Exit {
-        let held_for = self.percpu.noted.load(Ordering::Acquire);
-        if held_for == noted::BEHIND {
-            return self.enter_with_nmi_behind();
-        }
-        let control = &mut self.vmcb_mut().control;
-        control.exit_event = control.entry_event;
-        control.entry_event = 0;
-        if held_for & noted::CALL != 0 {
-            Exit::PreemptionTimer
-        } else {
-            Exit::NmiWindow
-        }
-    }
-
-    /// AMD-V has no window that opens behind an injected event: an NMI that this
-    /// CPU sends itself makes the guest exit there. Without a local APIC the
-    /// guest's NMI waits for the next exit.
-    fn enter_with_nmi_behind(&mut self) -> Exit {
-        setup::hold_nmis();
-        self.percpu.seen_to(noted::BEHIND);
-        self.percpu.call_self();
-        let exit = self.enter();
-        self.percpu.hold_for(noted::NMI);
-        exit.unwrap_or_else(|| self.rare_exit())
-    }
-
     fn nmis_and_vmcb(&mut self) -> (&mut Nmis, &mut Vmcb) {
         // SAFETY: as for `vmcb_mut`.
         (&mut self.nmis, unsafe { self.vmcb.as_mut() })

@@ -451,10 +451,6 @@ impl Vcpu for VtxCpu {
         }
     }
 
-    fn has_nmi(&self) -> bool {
-        self.percpu.has_nmi()
-    }
-
     fn take_machine_check(&mut self) -> bool {
         self.percpu.take_machine_check()
     }
