@@ -267,6 +267,7 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
         }
         let due = peer.take();
         match due {
+            Due::Nothing if is_parked(peer, &cpu.vcpu) => V::wait_for(&peer.bell, bell),
             Due::Nothing => return outcome,
             Due::Wait => V::wait_for(&peer.bell, bell),
             Due::Reset | Due::Restart | Due::Start(_) => {
@@ -280,6 +281,14 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
             cpu.vcpu.start_at(page);
         }
     }
+}
+
+/// Whether only a start-up signal or an NMI of the guest's is to wake the CPU: its
+/// system has halted it for good, and another one has begun since, to which its
+/// code, its tables and its stack are free memory. A call would send it on there:
+/// AMD-V does not tell that a guest had halted.
+fn is_parked<V: Vcpu>(peer: &Peer, vcpu: &V) -> bool {
+    peer.state().is_abandoned() && !vcpu.hears_interrupts() && !vcpu.has_nmi()
 }
 
 /// Stays out of the guest while the gate is closed by another CPU.

@@ -5,8 +5,8 @@
 use crate::guarded;
 use crate::instructions::{read_msr, write_msr};
 use x86::apic::{
-    Address, BASE_ENABLED, BASE_X2, COMMAND_BUSY, COMMAND_NMI, COMMAND_TO_OTHERS, X2_COMMAND,
-    X2_FIRST, is_usual, register,
+    Address, BASE_ENABLED, BASE_X2, COMMAND_BUSY, COMMAND_NMI, COMMAND_TO_OTHERS, SPURIOUS_ENABLED,
+    X2_COMMAND, X2_FIRST, is_usual, register,
 };
 use x86::msr;
 
@@ -73,6 +73,13 @@ pub fn address() -> Address {
         format: read(register::DESTINATION_FORMAT),
         x2: false,
     }
+}
+
+/// Whether its software has switched it on to take interrupts. Intel SDM volume 3,
+/// "Local APIC State After It Has Been Software Disabled".
+pub fn takes_interrupts() -> bool {
+    let read = if is_x2() { read_x2 } else { read };
+    read(register::SPURIOUS) & SPURIOUS_ENABLED != 0
 }
 
 /// Sends an NMI to the CPU whose APIC has number `id`. The guest may be between

@@ -200,6 +200,15 @@ pub trait Vcpu: Sized + 'static {
     fn write_apic(offset: u16, value: u32) {
         apic::write(offset, value);
     }
+    /// Whether an interrupt could reach the guest here: one that has halted else
+    /// waits for an NMI or a start-up signal.
+    fn hears_interrupts(&self) -> bool {
+        self.rflags().contains(Rflags::IF) || apic::takes_interrupts()
+    }
+    /// Whether the guest has an NMI to come.
+    fn has_nmi(&self) -> bool {
+        percpu::has_nmi()
+    }
     /// Puts the local APIC into its state after INIT.
     fn reset_apic(&mut self) {
         apic::reset();

@@ -76,6 +76,8 @@ pub const fn is_usual(base: u64) -> bool {
 pub const COMMAND_NMI: u32 = 4 << 8 | LEVEL_ASSERT;
 /// A command is for all CPUs but who sends it.
 pub const COMMAND_TO_OTHERS: u32 = 3 << 18;
+/// Spurious-interrupt vector register: the APIC takes interrupts.
+pub const SPURIOUS_ENABLED: u32 = 1 << 8;
 /// A command is still under way.
 pub const COMMAND_BUSY: u32 = 1 << 12;
 const LEVEL_ASSERT: u32 = 1 << 14;

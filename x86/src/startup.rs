@@ -41,6 +41,8 @@ pub enum Life {
     Started,
     /// It was up, and may have halted for good.
     Doubtful,
+    /// It was up for a system after which another one has begun.
+    Abandoned,
     /// A system has it, and takes no start-up signal to use it.
     Up,
 }
@@ -77,7 +79,7 @@ pub enum Due {
 impl Life {
     const fn sign(self, sign: Sign) -> Self {
         match (self, sign) {
-            (_, Sign::Entry) | (Self::Doubtful, Sign::Alive) => Self::Up,
+            (_, Sign::Entry) | (Self::Doubtful | Self::Abandoned, Sign::Alive) => Self::Up,
             (Self::Up, Sign::WriteBack) => Self::Doubtful,
             (life, Sign::WriteBack | Sign::Alive) => life,
         }
@@ -120,7 +122,7 @@ impl State {
 
     /// Whether another system begins on this CPU with `sign`: one that was not
     /// just started by the running one has a kernel of its own. Its other CPUs
-    /// are then [in doubt](Self::doubt).
+    /// are then [abandoned](Self::abandon).
     pub const fn begins_system(self, sign: Sign) -> bool {
         let fresh = matches!(self, Self::Running(life) if !matches!(life, Life::Started));
         fresh && matches!(sign, Sign::Entry)
@@ -129,11 +131,21 @@ impl State {
     /// The state after a system has begun on another CPU. What the CPU did for
     /// the system before is over; one that has halted gives no sign any more.
     #[must_use]
-    pub const fn doubt(self) -> Self {
+    pub const fn abandon(self) -> Self {
         match self {
-            Self::Running(Life::Up) => Self::Running(Life::Doubtful),
+            Self::Running(Life::Up | Life::Doubtful) => Self::Running(Life::Abandoned),
             other => other,
         }
+    }
+
+    /// Whether its system may be over.
+    pub const fn is_abandoned(self) -> bool {
+        matches!(self, Self::Running(Life::Abandoned))
+    }
+
+    /// Whether it was up, and may have halted for good.
+    pub const fn is_in_doubt(self) -> bool {
+        matches!(self, Self::Running(Life::Doubtful | Life::Abandoned))
     }
 
     /// Whether no start-up signal is to be expected for it.
@@ -151,6 +163,7 @@ impl State {
             Self::Running(Life::Started) => 4,
             Self::Running(Life::Doubtful) => 5,
             Self::Running(Life::Up) => 6,
+            Self::Running(Life::Abandoned) => 7,
         }
     }
 
@@ -163,6 +176,7 @@ impl State {
             4 => Self::Running(Life::Started),
             5 => Self::Running(Life::Doubtful),
             6 => Self::Running(Life::Up),
+            7 => Self::Running(Life::Abandoned),
             _ => Self::Running(Life::Firmware),
         }
     }

@@ -8,6 +8,9 @@ use crate::fake::locked::Locked;
 use crate::vm::Features;
 use abi::handoff::Presence;
 use std::thread;
+use x86::apic::register;
+use x86::control::Rflags;
+use x86::startup::Life;
 
 /// A guest with so many CPUs, of which the first is the boot processor and each
 /// has its number in its APIC.
@@ -28,7 +31,7 @@ fn vm(count: u32) -> Vm<Locked> {
 
 /// CPU `number`, which the thread that makes it is.
 fn cpu(number: u32) -> Cpu<FakeVtx> {
-    FakeVtx::write_apic(x86::apic::register::ID, number << 24);
+    FakeVtx::write_apic(register::ID, number << 24);
     let mut cpu = Cpu::new(FakeVtx::default());
     cpu.number = number;
     cpu
@@ -117,7 +120,7 @@ fn who_was_out_is_addressed_as_it_is_by_then() {
     thread::scope(|scope| {
         let other = scope.spawn(move || {
             let mut other = cpu(1);
-            FakeVtx::write_apic(x86::apic::register::ID, 7 << 24);
+            FakeVtx::write_apic(register::ID, 7 << 24);
             while vm.peers.gate.load(Acquire) < 2 {
                 serve(vm, &mut other);
             }
@@ -215,6 +218,59 @@ fn an_init_that_hit_the_hypervisor_is_taken_up_like_one_that_was_sent() {
         other.join().expect("it starts")
     });
     assert_eq!(started, Some(8), "the one behind the INIT");
+}
+
+/// CPU 1, which was up for a system that is over.
+fn abandoned(vm: &Vm<Locked>) -> Cpu<FakeVtx> {
+    vm.peers.all[1].change(|_| State::Running(Life::Up).abandon());
+    let mut left = cpu(1);
+    FakeVtx::write_apic(register::SPURIOUS, 0xff);
+    left.vcpu.rflags = Rflags::empty();
+    left
+}
+
+#[test]
+fn one_that_its_system_has_left_halted_does_not_run_beneath_the_next() {
+    let vm = &vm(2);
+    let returned = &AtomicBool::new(false);
+    let outcome = thread::scope(|scope| {
+        let left = scope.spawn(move || {
+            let mut left = abandoned(vm);
+            let outcome = serve(vm, &mut left);
+            returned.store(true, Release);
+            (outcome, left.vcpu.started)
+        });
+        let mut other = cpu(0);
+        let state = || State::from_word(vm.peers.all[1].state.load(Acquire));
+        while !state().is_abandoned() {
+            thread::yield_now();
+        }
+        for _ in 0..3 {
+            // It comes for each, and goes no further.
+            alone(vm, &mut other, |_| assert!(!returned.load(Acquire)));
+        }
+        let to_it = Destination::Physical(1);
+        for signal in [Signal::Init, Signal::Startup(9)] {
+            vm.peers.send::<FakeVtx>(0, signal, to_it);
+        }
+        left.join().expect("it starts")
+    });
+    assert_eq!(outcome, (Outcome::Moved, Some(9)));
+}
+
+#[test]
+fn one_that_its_system_has_left_goes_on_where_it_can_be_woken() {
+    let vm = &vm(2);
+    let wakes: [fn(&mut FakeVtx); 3] = [
+        |vcpu| vcpu.rflags = Rflags::IF,
+        |_| FakeVtx::write_apic(register::SPURIOUS, 0x1ff),
+        |vcpu| vcpu.note_nmi(),
+    ];
+    for wake in wakes {
+        let mut left = abandoned(vm);
+        wake(&mut left.vcpu);
+        assert_eq!(serve(vm, &mut left), Outcome::Resume);
+    }
 }
 
 #[test]

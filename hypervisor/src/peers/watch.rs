@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use core::sync::atomic::{AtomicBool, AtomicU64};
 use machine::{Memory, Vcpu};
 use x86::apic::{X2_COMMAND, X2_END_OF_INTERRUPT};
-use x86::startup::{Life, Sign, State};
+use x86::startup::{Sign, State};
 
 /// Parts of a second for which nobody must need the watch before it is dropped:
 /// putting it on and off takes all CPUs out of the guest, and a guest that has
@@ -65,7 +65,7 @@ pub fn note<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, sign: Sign) {
     let before = peer.change(|state| state.sign(sign));
     if before.begins_system(sign) {
         for (_, other) in vm.peers.others(cpu.number) {
-            other.change(State::doubt);
+            other.change(State::abandon);
         }
     }
     if peer.state() != before {
@@ -125,6 +125,6 @@ fn turn_alone<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Option<bool> 
 pub(super) fn follow<V: Vcpu>(peers: &Peers, peer: &Peer, vcpu: &mut V) {
     let on = peers.watch.is_on();
     vcpu.intercept_msr(X2_COMMAND, false, on);
-    let in_doubt = on && peer.state() == State::Running(Life::Doubtful);
+    let in_doubt = on && peer.state().is_in_doubt();
     vcpu.intercept_msr(X2_END_OF_INTERRUPT, false, in_doubt);
 }

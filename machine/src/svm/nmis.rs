@@ -4,11 +4,7 @@
 //! the blocking ends when the guest is seen elsewhere; if an NMI is due while it
 //! is still there, the IRET is stepped over by the trap flag.
 
-use super::setup;
-use super::vcpu::SvmCpu;
 use crate::percpu::{self, noted};
-use crate::vcpu::Vcpu;
-use core::sync::atomic::Ordering;
 use x86::Exit;
 use x86::control::Rflags;
 use x86::svm::control::intercept3;
@@ -153,70 +149,6 @@ impl Nmis {
         if let Some(stepping) = self.stepping.take() {
             vmcb.control.intercept_exceptions = stepping.exceptions;
         }
-    }
-}
-
-impl<const CHILD: bool> SvmCpu<CHILD> {
-    /// An exit while the guest's IRET was stepped over: behind it, an NMI that
-    /// waited is due, but after the guest's own trap there.
-    #[cold]
-    pub(super) fn stepped(&mut self, exit: Exit) -> Exit {
-        let (nmis, vmcb) = self.nmis_and_vmcb();
-        match nmis.stepped(vmcb, exit) {
-            Stepped::Not | Stepped::Fault => exit,
-            Stepped::Over => Exit::NmiWindow,
-            Stepped::Trap => {
-                self.percpu.hold_for(noted::NMI);
-                exit
-            }
-        }
-    }
-
-    /// The guest was not entered. What was to be injected is still to be, as if
-    /// its delivery had been broken off. Never a part of `enter`, which it calls
-    /// and which is to be a part of the loop.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn held(&mut self) -> Exit {
-        if CHILD {
-            return self.turned_away();
-        }
-        let held_for = self.percpu.noted.load(Ordering::Acquire);
-        if held_for == noted::BEHIND {
-            return self.enter_with_nmi_behind();
-        }
-        let control = &mut self.vmcb_mut().control;
-        control.exit_event = control.entry_event;
-        control.entry_event = 0;
-        if held_for & noted::CALL != 0 {
-            Exit::PreemptionTimer
-        } else {
-            Exit::NmiWindow
-        }
-    }
-
-    /// A child was not entered, as the guest is to see to something first. What
-    /// was to be injected into the child stays so.
-    fn turned_away(&mut self) -> Exit {
-        self.vmcb_mut().control.exit_event = 0;
-        Exit::PreemptionTimer
-    }
-
-    /// AMD-V has no window that opens behind an injected event: an NMI that this
-    /// CPU sends itself makes the guest exit there. Without a local APIC the
-    /// guest's NMI waits for the next exit.
-    fn enter_with_nmi_behind(&mut self) -> Exit {
-        setup::hold_nmis();
-        self.percpu.seen_to(noted::BEHIND);
-        self.percpu.call_self();
-        let exit = self.enter();
-        self.percpu.hold_for(noted::NMI);
-        exit.unwrap_or_else(|| self.rare_exit())
-    }
-
-    pub(super) fn nmis_and_vmcb(&mut self) -> (&mut Nmis, &mut Vmcb) {
-        // SAFETY: as for `vmcb_mut`.
-        (&mut self.nmis, unsafe { self.vmcb.as_mut() })
     }
 }
 

@@ -1,5 +1,7 @@
 //! A vCPU on AMD-V.
 
+mod rare;
+
 use super::block::{IO_MAP_PAGES, MSR_MAP_PAGES, MsrMap, segment};
 use super::checks;
 use super::child::{self, Own};
@@ -9,7 +11,7 @@ use super::setup::{self, Pointers};
 use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
 use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
-use crate::child::boarding::{self, Seat};
+use crate::child::boarding::Seat;
 use crate::child::extended::EVERYWHERE;
 use crate::lengths::Lengths;
 use crate::memory::GuestMemory;
@@ -26,7 +28,7 @@ use x86::event;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, intercept4};
-use x86::svm::exit::{code, decode_frequent, decode_rare};
+use x86::svm::exit::{code, decode_frequent};
 use x86::svm::field::FIELDS;
 use x86::svm::vmcb::{Vmcb, blank};
 use x86::walk::Paging;
@@ -529,22 +531,9 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
 }
 
 impl<const CHILD: bool> SvmCpu<CHILD> {
-    /// An exit that may be the hypervisor's own affair, as frequent ones never
-    /// are.
-    #[inline(never)]
-    fn exited_rarely(&mut self) -> Exit {
-        let exit = decode_rare(&self.vmcb().control, &self.frame.registers);
-        match exit {
-            Exit::PreemptionTimer => return self.held(),
-            Exit::EntryFailed(failure) if !CHILD || boarding::may_explain() => {
-                checks::explain(self.vmcb(), &self.capabilities, failure);
-            }
-            _ => {}
-        }
-        if self.nmis.are_stepping() {
-            return self.stepped(exit);
-        }
-        exit
+    fn nmis_and_vmcb(&mut self) -> (&mut Nmis, &mut Vmcb) {
+        // SAFETY: as for `vmcb_mut`.
+        (&mut self.nmis, unsafe { self.vmcb.as_mut() })
     }
 
     fn check_before_entry(&mut self) {

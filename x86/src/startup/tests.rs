@@ -4,7 +4,13 @@ mod watch;
 
 use super::*;
 
-const LIVES: [Life; 4] = [Life::Firmware, Life::Started, Life::Doubtful, Life::Up];
+const LIVES: [Life; 5] = [
+    Life::Firmware,
+    Life::Started,
+    Life::Doubtful,
+    Life::Abandoned,
+    Life::Up,
+];
 
 /// What can happen to a CPU, in any order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

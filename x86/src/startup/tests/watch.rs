@@ -163,7 +163,7 @@ impl Machine {
     fn sign(&mut self, at: usize, sign: Sign, truth: Truth) {
         let before = self.state(at);
         if before.begins_system(sign) {
-            self.set(1 - at, self.state(1 - at).doubt());
+            self.set(1 - at, self.state(1 - at).abandon());
         }
         self.set(at, before.sign(sign));
         self.cpus[at].1 = truth;
