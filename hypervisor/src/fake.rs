@@ -305,9 +305,6 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
             Self::read_apic(x86::apic::register::SPURIOUS) & x86::apic::SPURIOUS_ENABLED != 0;
         enabled || self.rflags.contains(Rflags::IF)
     }
-    fn has_nmi(&self) -> bool {
-        self.nmis > 0
-    }
     fn take_init(&mut self) -> bool {
         core::mem::take(&mut self.init)
     }

@@ -107,7 +107,10 @@ fn by_device<V: Vcpu, M: Memory>(
     }
     let outcome = does(cpu);
     let Some(delivered) = apply(vm, &mut cpu.vcpu, kind, outcome) else {
-        return Ok(false);
+        return match outcome {
+            Outcome::Stop => Err(Stop::at(cpu.vcpu.rare_exit(), outcome)),
+            _ => Ok(false),
+        };
     };
     let end = Moment::from(cpu.vcpu.ticks());
     cpu.statistics.add(kind, begin, end);

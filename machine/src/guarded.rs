@@ -106,8 +106,8 @@ macro_rules! load_as {
     }};
 }
 
-/// Loads the aligned entry of `size` bytes (4 or 8) at `from` in one access, or
-/// None where that faults.
+/// Loads `size` bytes (4 or 8) at `from`, or None where that faults. Aligned ones,
+/// as entries of tables are, are loaded in one access.
 ///
 /// # Safety
 /// As for [`copy`]; another CPU may write at the same time.

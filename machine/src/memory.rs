@@ -132,8 +132,8 @@ impl Memory for GuestMemory {
 
     #[inline(always)]
     fn difference(&self, word: &Word) -> u64 {
-        // SAFETY: a word lies in the direct map, where the guest's memory is, and
-        // what is absent faults; nothing of Rust's lies there.
+        // SAFETY: a word was checked to be memory of the guest's in the direct map
+        // when it was made; nothing of Rust's lies there.
         unsafe { guarded::difference(word.direct(), word.value()) }
     }
 
@@ -206,9 +206,8 @@ impl Entries for GuestMemory {
     #[inline(always)]
     fn load(&self, at: Gpa, size: u64) -> Option<u64> {
         let from = self.direct(at, size).ok()?;
-        // SAFETY: `direct` yields addresses of the direct map only. Entries are
-        // naturally aligned: their index times their size in an aligned table,
-        // and `walk` clears the low bits of table addresses.
+        // SAFETY: `direct` yields addresses of the direct map only; nothing of
+        // Rust's lies there.
         unsafe { guarded::load(from, size) }
     }
 
@@ -216,7 +215,9 @@ impl Entries for GuestMemory {
         let Ok(to) = self.direct(at, size) else {
             return false;
         };
-        // SAFETY: as for `load`.
+        // SAFETY: as for `load`. Entries are naturally aligned: their index times
+        // their size in an aligned table, and `walk` clears the low bits of table
+        // addresses.
         unsafe { guarded::exchange(to, size, old, new) }
     }
 }

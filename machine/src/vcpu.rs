@@ -202,10 +202,6 @@ pub trait Vcpu {
     fn hears_interrupts(&self) -> bool {
         self.rflags().contains(Rflags::IF) || apic::takes_interrupts()
     }
-    /// Whether the guest has an NMI to come.
-    fn has_nmi(&self) -> bool {
-        percpu::has_nmi()
-    }
     /// Puts the local APIC into its state after INIT.
     fn reset_apic(&mut self) {
         apic::reset();

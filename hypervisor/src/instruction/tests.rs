@@ -183,7 +183,10 @@ fn five_levels_of_tables_are_too_many() {
 fn an_entry_that_changes_during_a_walk_leaves_no_trail() {
     let (vm, _) = machine(0x1000, &CPUID);
     let trail = Trail::new(&vm.memory);
-    let (at, last) = (Gpa(0x10_3008), Word::new(Gpa(0x1000), 1).expect("a word"));
+    let (at, last) = (
+        Gpa(0x10_3008),
+        Word::new(&vm.memory, Gpa(0x1000), 1).expect("a word"),
+    );
     let entry = trail.load(at, 8).expect("it is memory");
     assert!(trail.exchange(at, 8, entry, entry | 1 << 5));
     trail.load(at, 8);

@@ -65,6 +65,7 @@ fn check(report: &mut Report) {
         let halts = || words.halts.load(Ordering::SeqCst) == number;
         let halted = wait_until(400_000_000, halts);
         report.holds(format_args!("it halts after start {number}"), halted);
+        write_caches_back();
         begin_system();
         if cpu::is_intel() {
             change_memory_types();
@@ -83,6 +84,25 @@ fn check(report: &mut Report) {
 fn begin_system() {
     // SAFETY: every 64-bit CPU has the register; it keeps its value.
     unsafe { wrmsr(LSTAR, rdmsr(LSTAR)) };
+}
+
+/// What a kernel does before that: it turns caches off to change memory types.
+fn write_caches_back() {
+    const CACHE_DISABLE: u64 = 1 << 30;
+    // SAFETY: memory stays what it is, but for its speed.
+    unsafe {
+        asm!(
+            "mov {old}, cr0",
+            "mov {off}, {old}",
+            "or {off}, {bit}",
+            "mov cr0, {off}",
+            "wbinvd",
+            "mov cr0, {old}",
+            bit = in(reg) CACHE_DISABLE,
+            old = out(reg) _,
+            off = out(reg) _,
+        );
+    }
 }
 
 /// Memory types change, for which the hypervisor has all CPUs out of the guest.
