@@ -18,11 +18,16 @@ pub struct Word {
 }
 
 impl Word {
+    const SIZE: u64 = size_of::<u64>() as u64;
+
     /// `value` at `at`; None if it is 0, or if that is not all `memory`.
     pub fn new(memory: &impl Memory, at: Gpa, value: u64) -> Option<Self> {
-        const SIZE: u64 = size_of::<u64>() as u64;
-        memory.check(at, SIZE).ok()?;
-        let end = at.checked_add(SIZE)?;
+        memory.check(at, Self::SIZE).ok()?;
+        Self::in_direct_map(at, value)
+    }
+
+    fn in_direct_map(at: Gpa, value: u64) -> Option<Self> {
+        let end = at.checked_add(Self::SIZE)?;
         let value = NonZeroU64::new(value).filter(|_| end.0 <= DIRECT_MAP_SIZE)?;
         let linear = DIRECT_MAP + at.0;
         Some(Self { linear, value })
@@ -105,5 +110,20 @@ impl Lengths {
             length,
             words,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_something_inside_the_direct_map() {
+        let last = Gpa(DIRECT_MAP_SIZE - 8);
+        let word = Word::in_direct_map(last, 5).expect("it is inside");
+        assert_eq!((word.at(), word.value()), (last, 5));
+        for (at, value) in [(Gpa(last.0 + 1), 5), (Gpa(u64::MAX), 5), (last, 0)] {
+            assert_eq!(Word::in_direct_map(at, value), None, "{at:?}");
+        }
     }
 }

@@ -180,6 +180,16 @@ fn five_levels_of_tables_are_too_many() {
 }
 
 #[test]
+fn a_word_is_of_the_guests_memory() {
+    let memory = FakeMemory::new();
+    let last = Gpa(FakeMemory::RESERVED.start.0 - 8);
+    assert!(Word::new(&memory, last, 5).is_some());
+    for at in [Gpa(last.0 + 1), FakeMemory::RESERVED.start] {
+        assert_eq!(Word::new(&memory, at, 5), None, "{at:?}");
+    }
+}
+
+#[test]
 fn an_entry_that_changes_during_a_walk_leaves_no_trail() {
     let (vm, _) = machine(0x1000, &CPUID);
     let trail = Trail::new(&vm.memory);
