@@ -259,7 +259,14 @@ fn raise<V: Vcpu>(vcpu: &mut V, exception: Exception) -> Delivered {
         None => exception,
         Some(Merged::Second(second)) => second,
         Some(Merged::DoubleFault) => Exception::DoubleFault,
-        Some(Merged::TripleFault) => return Delivered::TripleFault,
+        Some(Merged::TripleFault) => {
+            log::error!(
+                "triple fault at rip {:#x}, {exception:?} in the delivery of {:?}: the machine resets",
+                vcpu.rip(),
+                vcpu.event(),
+            );
+            return Delivered::TripleFault;
+        }
     };
     let rflags = vcpu.rflags();
     vcpu.set_rflags(rflags | Rflags::RF);
