@@ -298,7 +298,9 @@ impl Vcpu for VtxCpu {
             pdptes: None,
         };
         if cr4.contains(Cr4::PAE) && !efer.contains(Efer::LMA) {
-            paging.pdptes = Some(self.pdptes());
+            use field::{GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3};
+            let fields = [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3];
+            paging.pdptes = Some(fields.map(|field| self.vmcs.read(field)));
         }
         paging
     }
@@ -582,19 +584,6 @@ impl Vcpu for VtxCpu {
     #[cfg(feature = "breakable")]
     fn pause_entry_checks(&mut self) {
         self.checked.paused = true;
-    }
-}
-
-impl VtxCpu {
-    /// The entries above the tables, which PAE mode has loaded.
-    #[cold]
-    fn pdptes(&self) -> [u64; 4] {
-        [
-            self.vmcs.read(field::GUEST_PDPTE0),
-            self.vmcs.read(field::GUEST_PDPTE1),
-            self.vmcs.read(field::GUEST_PDPTE2),
-            self.vmcs.read(field::GUEST_PDPTE3),
-        ]
     }
 }
 
