@@ -248,7 +248,7 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
             cr3: self.cr3,
             cr4: self.cr4 | Cr4::PAE,
             efer: Efer::LME | Efer::LMA | Efer::NXE,
-            alignment_check: false,
+            alignment_check: self.rflags.contains(Rflags::AC),
             pkru: 0,
             physical_bits: 40,
             gib_pages: true,

@@ -9,7 +9,8 @@ use x86::apic::register;
 
 /// The number of its local APIC.
 pub const NUMBER: u32 = 1;
-/// How many writes [`exits_of_writes`] makes.
+/// How many commands [`exits_of_writes`] sends: each is one write in x2APIC mode,
+/// else two.
 pub const WRITES: u64 = 100;
 
 /// Where its code is: below 1 MiB, a page that a start-up IPI can name.
@@ -71,7 +72,7 @@ pub fn change_memory_types() {
     }
 }
 
-/// How many exits it costs to write to the APIC [`WRITES`] times: none while all
+/// How many exits it costs to send [`WRITES`] commands to nobody: none while all
 /// CPUs are up. To watch again, Underlay has all of them look.
 pub fn exits_of_writes() -> u64 {
     let reset = || call::call(abi::call::STATISTICS_RESET, [0; 5]).map_or(0, |reply| reply.rax);

@@ -1,7 +1,8 @@
 //! The instructions by which drivers reach almost all registers of devices: MOV
-//! from or to memory in 64-bit code, without a segment's prefix. What they do is
-//! found here at a fraction of the cost; anything else, and whatever would fault,
-//! is None, and left to the whole emulator.
+//! from or to memory in 64-bit code, without a segment's prefix. They are decoded and
+//! run here at half of what the decoder of all instructions and the operands of any
+//! kind cost; anything else, and whatever would fault, is None, and left to the whole
+//! emulator. That both do the same is tested with random ones of all forms.
 
 use super::width::Width;
 use super::{Device, Emulator};
@@ -84,7 +85,8 @@ impl Bytes {
         value
     }
 
-    /// As wide as `width`, but for the widest, which has 4 bytes.
+    /// As wide as `width`, but for the widest, which has 4 bytes. Bits beyond `width`
+    /// are not its own.
     fn immediate(&mut self, width: Width) -> u64 {
         let value = self.rest as i32 as u64;
         self.skip(width.bytes().min(4));
@@ -185,35 +187,35 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
     /// device's.
     #[inline(always)]
     pub(super) fn plain(&mut self) -> Option<Outcome> {
-        let moves = Move::decode(self.next_code()?)?;
-        let linear = self.sum(&moves);
-        let size = moves.width.bytes();
+        let plain = Move::decode(self.next_code()?)?;
+        let linear = self.sum(&plain);
+        let size = plain.width.bytes();
         if self.misaligned(linear, size) {
             return None;
         }
         let intent = Intent {
-            write: !matches!(moves.other, Other::Loaded(_)),
+            write: !matches!(plain.other, Other::Loaded(_)),
             ..Intent::default()
         };
         let first = self.caller.translate_at_once(Gva(linear), intent)?.gpa;
         let at = self.device_offset(first, size)?;
-        let value = match moves.other {
+        let value = match plain.other {
             Other::Loaded(number) => {
                 let read = self.device.read(at, size);
                 let before = self.vcpu.general(number);
-                let after = moves.width.merge(before, read);
+                let after = plain.width.merge(before, read);
                 self.vcpu.set_general(number, after);
-                return Some(moves.outcome());
+                return Some(plain.outcome());
             }
             Other::Stored(number) => self.vcpu.general(number),
             Other::Immediate(value) => value,
         };
-        self.device.write(at, size, moves.width.cut(value));
-        Some(moves.outcome())
+        self.device.write(at, size, plain.width.cut(value));
+        Some(plain.outcome())
     }
 
-    /// As many bytes of 64-bit code as a word of double width has, the first of
-    /// them lowest, if they all lie in one page.
+    /// The next 16 bytes of 64-bit code, the first lowest, if they all lie in one
+    /// page.
     fn next_code(&self) -> Option<u128> {
         let intent = Intent {
             fetch: true,
@@ -235,16 +237,16 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
     }
 
     /// The linear address, which is the offset: no segment has a base.
-    fn sum(&self, moves: &Move) -> u64 {
+    fn sum(&self, plain: &Move) -> u64 {
         let Address {
             base,
             index,
             displacement,
-        } = moves.address;
+        } = plain.address;
         let base = match base {
             Base::None => 0,
             Base::Register(number) => self.vcpu.general(number),
-            Base::Next => self.vcpu.rip().wrapping_add(u64::from(moves.length)),
+            Base::Next => self.vcpu.rip().wrapping_add(u64::from(plain.length)),
         };
         let index = index.map_or(0, |(number, shift)| self.vcpu.general(number) << shift);
         base.wrapping_add(index).wrapping_add(displacement)

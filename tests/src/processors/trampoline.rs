@@ -228,7 +228,7 @@ startup_long_nmi:
     mov ax, word ptr [rip + startup_begin + {data}]
     movzx eax, ax
     push rax
-    lea rax, [rbx + 0xc80]
+    lea eax, [rbx + 0xc80]
     push rax
     pushfq
     mov eax, cs

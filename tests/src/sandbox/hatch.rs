@@ -24,7 +24,7 @@ pub(super) struct Entry {
 #[repr(C, align(16))]
 struct State {
     general: General,
-    /// Loaded with the other registers of FPU and SSE, which are all zeros.
+    /// Loaded beside the other registers of FPU and SSE, which are as after reset.
     mxcsr: u64,
     frame: [u64; 5],
     data: u64,
@@ -275,8 +275,8 @@ fn place_gates(gates: &mut [u8]) {
 }
 
 // The registers of FPU and SSE are cleared without FXRSTOR: QEMU 7.2 disturbs
-// another CPU by that. The state is three pages on. The outer stack is not mapped inside, and the
-// inner one is the handlers'.
+// another CPU by that. The state is three pages on. The outer stack is not mapped
+// inside, and the inner one is the handlers'.
 global_asm!(
     r#"
     .balign 4096

@@ -6,7 +6,7 @@ use crate::emulator::emulate;
 use crate::fake::{FakeMemory, FakeVtx};
 use crate::vm::{Features, Vm};
 use abi::handoff::Presence;
-use x86::control::Efer;
+use x86::control::{Cr0, Cr4, Rflags};
 
 const PAGE: u64 = 0x5000;
 const CODE: u64 = 0x1000;
@@ -28,6 +28,15 @@ impl Device for Recorder {
     }
 }
 
+/// Numbers below what each call says.
+fn generator(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed;
+    move |below| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        (state >> 33) % below
+    }
+}
+
 /// MOVs to and from memory, most of whose operands lie in the page: their
 /// prefixes, registers, forms of address and displacements are of all kinds.
 fn random_move(random: &mut impl FnMut(u64) -> u64) -> [u8; 16] {
@@ -44,22 +53,46 @@ fn random_move(random: &mut impl FnMut(u64) -> u64) -> [u8; 16] {
         code[at + 1] &= 0xc7;
     }
     let behind = at + 2 + usize::from(code[at + 1] & 7 == RSP);
-    let displacement = [0, PAGE, PAGE - CODE][random(3) as usize] as i32 + random(256) as i32;
+    let within = [0, 0xf80][random(2) as usize] + random(0x90);
+    let displacement = ([0, PAGE, PAGE - CODE][random(3) as usize] + within) as i32;
     if random(8) != 0 && code[at + 1] >> 6 != 1 {
         code[behind..behind + 4].copy_from_slice(&displacement.to_le_bytes());
     }
     code
 }
 
+/// A CPU with some of the bits that decide over an access, in the page of code or
+/// close to its end.
+fn random_cpu(random: &mut impl FnMut(u64) -> u64) -> FakeVtx {
+    let mut vcpu = FakeVtx::default();
+    let mut some = |of: u64| if random(4) == 0 { of } else { 0 };
+    vcpu.cr0 |= Cr0::from_bits_retain(some(Cr0::AM.bits()) | some(Cr0::WP.bits()));
+    vcpu.cr4 |= Cr4::from_bits_retain(some(Cr4::SMAP.bits()) | some(Cr4::SMEP.bits()));
+    vcpu.rflags |= Rflags::from_bits_retain(some(Rflags::AC.bits()));
+    vcpu.cpl = some(3) as u8;
+    vcpu.rip = CODE + [0, 0xfe0][random(2) as usize] + random(0x18);
+    for number in REGISTERS {
+        let value = [0, 8, PAGE + 0x80, u64::MAX - 7][random(4) as usize];
+        vcpu.set_general(number, value);
+    }
+    vcpu
+}
+
+/// Those of a page-table entry: most often all.
+fn random_rights(random: &mut impl FnMut(u64) -> u64) -> u64 {
+    const PRESENT: u64 = 1 << 0;
+    const WRITABLE: u64 = 1 << 1;
+    const USER: u64 = 1 << 2;
+    const NO_EXECUTE: u64 = 1 << 63;
+    const MARKED: u64 = 3 << 5;
+    let flip = [0, 0, 0, 0, MARKED, WRITABLE, USER, NO_EXECUTE][random(8) as usize];
+    (PRESENT | WRITABLE | USER | MARKED) ^ flip
+}
+
 /// An outcome, the registers afterwards, and what the device was asked.
 type Ending = (Option<Outcome>, [u64; 16], Vec<(char, u64, u8, u64)>);
 
-fn run(vm: &Vm<FakeMemory>, values: &[u64; 16], is_plain: bool) -> Ending {
-    let mut vcpu = FakeVtx::default();
-    vcpu.efer |= Efer::NXE;
-    for (number, value) in REGISTERS.zip(values) {
-        vcpu.set_general(number, *value);
-    }
+fn run(vm: &Vm<FakeMemory>, mut vcpu: FakeVtx, is_plain: bool) -> Ending {
     let mut device = Recorder::default();
     let mut emulator = Emulator {
         caller: Caller::new(vm, &vcpu),
@@ -83,19 +116,21 @@ fn run(vm: &Vm<FakeMemory>, values: &[u64; 16], is_plain: bool) -> Ending {
 /// The whole emulator comes first: it marks the entries of the tables.
 #[test]
 fn a_plain_move_does_what_the_whole_emulator_does() {
-    let mut state = 1u64;
-    let mut random = move |below: u64| {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        (state >> 33) % below
-    };
+    let mut random = generator(1);
     let vm = Vm::new(FakeMemory::new(), Presence::Leaf, Features::ALL);
-    let (mut loads, mut stores, mut others) = (0, 0, 0);
-    for _ in 0..20_000 {
+    vm.memory.unmap(CODE + PAGE_SIZE);
+    let (mut loads, mut stores, mut others, mut faults) = (0, 0, 0, 0);
+    for _ in 0..100_000 {
         let code = random_move(&mut random);
-        vm.memory.put(CODE, &code);
-        let values = [(); 16].map(|()| [0, 8, PAGE + 0x80, u64::MAX - 7][random(4) as usize]);
-        let expected = run(&vm, &values, false);
-        let found = run(&vm, &values, true);
+        let seed = random(1 << 31);
+        let cpu = || random_cpu(&mut generator(seed));
+        vm.memory.put(cpu().rip, &code);
+        for page in [CODE, PAGE] {
+            vm.memory.remap(page, page | random_rights(&mut random));
+        }
+        let expected = run(&vm, cpu(), false);
+        let found = run(&vm, cpu(), true);
+        faults += u32::from(matches!(expected.0, Some(Outcome::Fault(_))));
         if found.0.is_none() {
             assert!(found.2.is_empty(), "{code:02x?}");
             others += 1;
@@ -108,16 +143,16 @@ fn a_plain_move_does_what_the_whole_emulator_does() {
         }
     }
     assert!(
-        loads.min(stores).min(others) > 1000,
-        "{loads} {stores} {others}"
+        loads.min(stores).min(others).min(faults) > 1000,
+        "{loads} {stores} {others} {faults}"
     );
 }
 
 #[test]
 fn what_is_not_plain_is_left_alone() {
     // An index byte without a base, AH, another segment, 32-bit addresses, LOCK,
-    // AH, FS, 32-bit addresses, LOCK, REP, XABORT, a reserved form, registers only,
-    // a segment register, and REX before another prefix.
+    // AH, FS, 32-bit addresses, LOCK, REP, XABORT, XBEGIN, a reserved form, registers
+    // only, a segment register, REX before another prefix and REX, a prefix twice.
     for code in [
         &[0x88, 0x23][..],
         &[0x64, 0x89, 0x03],
@@ -125,10 +160,13 @@ fn what_is_not_plain_is_left_alone() {
         &[0xf0, 0x89, 0x03],
         &[0xf3, 0x89, 0x03],
         &[0xc6, 0xf8, 0x00],
+        &[0xc7, 0xf8, 0, 0, 0, 0],
         &[0xc7, 0x0b, 0, 0, 0, 0],
         &[0x89, 0xc3],
         &[0x8e, 0x03],
         &[0x48, 0x66, 0x89, 0x03],
+        &[0x48, 0x48, 0x89, 0x03],
+        &[0x66, 0x66, 0x89, 0x03],
     ] {
         let mut bytes = [0; 16];
         bytes[..code.len()].copy_from_slice(code);

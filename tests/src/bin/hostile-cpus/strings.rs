@@ -124,8 +124,8 @@ fn one(sandbox: &mut Sandbox, random: &mut Random) -> impl Iterator<Item = u64> 
 }
 
 /// - FLDENV, FRSTOR, FXRSTOR and XRSTOR: on any CPU, QEMU 7.2 changes a word of
-///   the first CPU's without care for what that does. It may keep the guest's
-///   nested tables when it comes to the hypervisor.
+///   the first CPU's without care for what that does. The first CPU may keep the
+///   guest's nested tables when it comes to the hypervisor.
 /// - PUSHF and SYSCALL store flags that an earlier string left, see above.
 fn meets_others_in_qemu(code: &[u8]) -> bool {
     let field = |modrm: u8| modrm >> 3 & 7;
