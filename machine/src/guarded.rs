@@ -328,5 +328,7 @@ mod tests {
             let found = unsafe { difference(at, expected) };
             assert_eq!(found, word ^ expected);
         }
+        // SAFETY: as above.
+        assert_eq!(unsafe { load_or_zero(at) }, word);
     }
 }
