@@ -17,6 +17,7 @@ use std::sync::atomic::AtomicU32;
 use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
+use x86::exit::Kind;
 use x86::segment::{Segment, SegmentName, TableRegister};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers};
@@ -258,7 +259,7 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn code_size(&self) -> CodeSize {
         self.size
     }
-    fn instruction_length(&self) -> Option<u64> {
+    fn instruction_length(&self, _: Kind) -> Option<u64> {
         self.length
     }
     fn lengths(&self) -> Option<&Lengths> {

@@ -25,52 +25,44 @@ pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
     }
 }
 
-/// Into the guest and back. Frequent exits that need nothing but registers are
-/// answered at once; all others, and those that are traced, by the chain.
+/// Into the guest and back.
 #[inline(always)]
 fn round<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
     match cpu.vcpu.enter() {
         Some(Exit::Cpuid { leaf, subleaf }) => {
-            let answered = |vcpu: &mut V| {
+            let exit = Exit::Cpuid { leaf, subleaf };
+            answer_at_once(vm, cpu, exit, |vcpu| {
                 cpuid::answer(vm, vcpu, leaf, subleaf);
                 true
-            };
-            if !at_once(vm, cpu, Kind::Cpuid, answered)? {
-                answer(vm, cpu, Exit::Cpuid { leaf, subleaf })?;
-            }
+            })
         }
         Some(Exit::Hypercall) => {
-            if !at_once(vm, cpu, Kind::Hypercall, |vcpu| hypercall::ping(vm, vcpu))? {
-                answer(vm, cpu, Exit::Hypercall)?;
-            }
+            answer_at_once(vm, cpu, Exit::Hypercall, |vcpu| hypercall::ping(vm, vcpu))
         }
         Some(Exit::ReadMsr { number }) => {
-            let answered = |vcpu: &mut V| msr::answer_read(vcpu, number);
-            if !at_once(vm, cpu, Kind::ReadMsr, answered)? {
-                answer(vm, cpu, Exit::ReadMsr { number })?;
-            }
+            answer_at_once(vm, cpu, Exit::ReadMsr { number }, |vcpu| msr::answer_read(vcpu, number))
         }
-        _ => answer_rare(vm, cpu)?,
+        _ => answer_rare(vm, cpu),
     }
-    Ok(())
 }
 
-/// Steps over the instruction if `does` has done it, and counts the exit.
+/// Has `does` answer a frequent exit that needs nothing but registers. What it does
+/// not answer goes to the chain, as do all while exits are traced.
 #[inline(always)]
-fn at_once<V: Vcpu, M: Memory>(
+fn answer_at_once<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
-    kind: Kind,
+    exit: Exit,
     does: impl FnOnce(&mut V) -> bool,
-) -> Result<bool, Stop> {
+) -> Result<(), Stop> {
     let begin = Moment::from(cpu.vcpu.ticks());
     if cpu.trace.is_on() || !does(&mut cpu.vcpu) {
-        return Ok(false);
+        return answer(vm, cpu, exit);
     }
-    let delivered = step_over(vm, &mut cpu.vcpu, kind);
+    let delivered = step_over(vm, &mut cpu.vcpu, exit.kind());
     let end = Moment::from(cpu.vcpu.ticks());
-    cpu.statistics.add(kind, begin, end);
-    delivered.or_stop().map(|()| true)
+    cpu.statistics.add(exit.kind(), begin, end);
+    delivered.or_stop()
 }
 
 /// What devices wait for goes to them without a detour.
@@ -184,9 +176,9 @@ impl Delivered {
 /// The instruction of an exit of `kind` is done: the guest goes on behind it.
 /// Where the hardware gives no length and the code cannot be read any more, the guest
 /// gets what fetching it again would have raised.
-#[inline]
+#[inline(always)]
 fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Delivered {
-    let length = match vcpu.instruction_length() {
+    let length = match vcpu.instruction_length(kind) {
         Some(length) => length,
         None => match instruction::length(vm, vcpu, kind) {
             Ok(length) => length,

@@ -8,6 +8,7 @@ use core::sync::atomic::AtomicU32;
 use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
+use x86::exit::Kind;
 use x86::segment::{Segment, SegmentName, TableRegister};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers};
@@ -98,8 +99,9 @@ pub trait Vcpu {
     /// How wide the running code is.
     fn code_size(&self) -> CodeSize;
 
-    /// Bytes of the instruction that exited, where the hardware says so.
-    fn instruction_length(&self) -> Option<u64>;
+    /// Bytes of the instruction that exited, as one of `kind`, where the hardware
+    /// says so.
+    fn instruction_length(&self, kind: Kind) -> Option<u64>;
     /// Lengths that were found before, where the hardware may not say them.
     fn lengths(&self) -> Option<&Lengths> {
         None

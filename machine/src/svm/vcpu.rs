@@ -22,10 +22,11 @@ use core::sync::atomic::Ordering;
 use x86::control::{Cr0, Cr4, DR6_RESET, DR7_RESET, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
+use x86::exit::Kind;
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, intercept4};
-use x86::svm::exit::{code, decode_frequent};
+use x86::svm::exit::decode_frequent;
 use x86::svm::field::FIELDS;
 use x86::svm::vmcb::{Vmcb, blank};
 use x86::walk::Paging;
@@ -267,10 +268,10 @@ impl Vcpu for SvmCpu {
     /// For IN and OUT every CPU says where the next instruction is, in the
     /// second word. AMD APM volume 2, "IOIO Intercept".
     #[inline]
-    fn instruction_length(&self) -> Option<u64> {
+    fn instruction_length(&self, kind: Kind) -> Option<u64> {
         let control = &self.vmcb().control;
-        let next = match control.exit_code {
-            code::IO => control.exit_info2,
+        let next = match kind {
+            Kind::Port => control.exit_info2,
             _ if self.support.next_rip => control.next_rip,
             _ => return None,
         };

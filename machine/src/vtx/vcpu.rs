@@ -18,6 +18,7 @@ use core::fmt::Write;
 use x86::control::{Cr0, Cr4, DR6_RESET, DR7_RESET, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
+use x86::exit::Kind;
 use x86::msr::{DEBUG_CONTROL_BTF, LSTAR};
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::vtx::checks::Capabilities;
@@ -330,7 +331,7 @@ impl Vcpu for VtxCpu {
     }
 
     #[inline]
-    fn instruction_length(&self) -> Option<u64> {
+    fn instruction_length(&self, _: Kind) -> Option<u64> {
         Some(u64::from(self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH)))
     }
 
