@@ -28,7 +28,8 @@ pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
 /// Into the guest and back.
 #[inline(always)]
 fn round<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
-    match cpu.vcpu.enter() {
+    let frequent = cpu.vcpu.enter();
+    match frequent.map(|frequent| cpu.vcpu.frequent_exit(frequent)) {
         Some(Exit::Cpuid { leaf, subleaf }) => {
             let exit = Exit::Cpuid { leaf, subleaf };
             answer_at_once(vm, cpu, exit, |vcpu| {

@@ -8,7 +8,7 @@ use core::sync::atomic::AtomicU32;
 use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
-use x86::exit::Kind;
+use x86::exit::{Frequent, Kind};
 use x86::segment::{Segment, SegmentName, TableRegister};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers};
@@ -44,9 +44,14 @@ pub trait Vcpu {
     /// follows them.
     fn settle(&mut self) {}
 
-    /// Runs the guest until its next exit. CPUID, calls and RDMSR are told at once;
+    /// Runs the guest until its next exit. Frequent ones are told at once;
     /// of others [`Self::access`] or else [`Self::rare_exit`] tells.
-    fn enter(&mut self) -> Option<Exit>;
+    fn enter(&mut self) -> Option<Frequent>;
+    /// The exit that `enter` told, as long as the registers are what they were.
+    #[inline(always)]
+    fn frequent_exit(&self, frequent: Frequent) -> Exit {
+        frequent.exit(self.registers())
+    }
     /// The exit of which `enter` told nothing, if it is an access that a device
     /// may be waiting for.
     fn access(&self) -> Option<Exit> {

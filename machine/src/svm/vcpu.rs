@@ -22,7 +22,7 @@ use core::sync::atomic::Ordering;
 use x86::control::{Cr0, Cr4, DR6_RESET, DR7_RESET, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
-use x86::exit::Kind;
+use x86::exit::{Frequent, Kind};
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, intercept4};
@@ -115,14 +115,14 @@ impl Vcpu for SvmCpu {
     }
 
     #[inline]
-    fn enter(&mut self) -> Option<Exit> {
+    fn enter(&mut self) -> Option<Frequent> {
         if CHECKS_ENTRIES && !self.checked.paused {
             self.check_before_entry();
         }
         // SAFETY: `new` enabled SVM and filled the VMCBs; the nested tables
         // leave out the hypervisor.
         unsafe { enter::enter(self.frame) };
-        let frequent = decode_frequent(&self.vmcb().control, &self.frame.registers);
+        let frequent = decode_frequent(&self.vmcb().control);
         if frequent.is_none() {
             self.rare_exit = self.exited_rarely();
         }

@@ -4,7 +4,7 @@
 use super::vmcb::Control;
 use crate::event::{Event, EventType};
 use crate::exit::{
-    Access, ControlAccess, EntryFailure, Exit, Instruction, NestedFault, PortAccess,
+    Access, ControlAccess, EntryFailure, Exit, Frequent, Instruction, NestedFault, PortAccess,
     RegisterAccess, TaskSource, TaskSwitch,
 };
 use crate::{Gpa, Gva, Registers};
@@ -75,24 +75,21 @@ pub mod code {
 
 /// The exit that just happened.
 pub fn decode(control: &Control, registers: &Registers) -> Exit {
-    decode_frequent(control, registers).unwrap_or_else(|| decode_rare(control, registers))
+    match decode_frequent(control) {
+        Some(frequent) => frequent.exit(registers),
+        None => decode_rare(control, registers),
+    }
 }
 
-/// The exit that just happened, if it is one of those that guests cause often
-/// and that are answered in registers.
+/// Which frequent exit it is that just happened, if it is one.
 #[inline(always)]
-pub fn decode_frequent(control: &Control, registers: &Registers) -> Option<Exit> {
-    Some(match control.exit_code {
-        code::CPUID => Exit::Cpuid {
-            leaf: registers.rax as u32,
-            subleaf: registers.rcx as u32,
-        },
-        code::VMMCALL => Exit::Hypercall,
-        code::MSR if control.exit_info1 == 0 => Exit::ReadMsr {
-            number: registers.rcx as u32,
-        },
-        _ => return None,
-    })
+pub fn decode_frequent(control: &Control) -> Option<Frequent> {
+    match control.exit_code {
+        code::CPUID => Some(Frequent::Cpuid),
+        code::VMMCALL => Some(Frequent::Hypercall),
+        code::MSR if control.exit_info1 == 0 => Some(Frequent::ReadMsr),
+        _ => None,
+    }
 }
 
 /// The exit that just happened, if it is none of those.
