@@ -41,7 +41,9 @@ fn round<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
             answer_at_once(vm, cpu, Exit::Hypercall, |vcpu| hypercall::ping(vm, vcpu))
         }
         Some(Exit::ReadMsr { number }) => {
-            answer_at_once(vm, cpu, Exit::ReadMsr { number }, |vcpu| msr::answer_read(vcpu, number))
+            answer_at_once(vm, cpu, Exit::ReadMsr { number }, |vcpu| {
+                msr::answer_read(vcpu, number)
+            })
         }
         _ => answer_rare(vm, cpu),
     }
@@ -56,13 +58,14 @@ fn answer_at_once<V: Vcpu, M: Memory>(
     exit: Exit,
     does: impl FnOnce(&mut V) -> bool,
 ) -> Result<(), Stop> {
+    let counted = cpu.counted;
     let begin = Moment::from(cpu.vcpu.ticks());
-    if cpu.trace.is_on() || !does(&mut cpu.vcpu) {
+    if counted.trace.is_on() || !does(&mut cpu.vcpu) {
         return answer(vm, cpu, exit);
     }
     let delivered = step_over(vm, &mut cpu.vcpu, exit.kind());
     let end = Moment::from(cpu.vcpu.ticks());
-    cpu.statistics.add(exit.kind(), begin, end);
+    counted.statistics.add(exit.kind(), begin, end);
     delivered.or_stop()
 }
 
@@ -95,7 +98,7 @@ fn by_device<V: Vcpu, M: Memory>(
     does: impl FnOnce(&mut Cpu<V>) -> Outcome,
 ) -> Result<bool, Stop> {
     let begin = Moment::from(cpu.vcpu.ticks());
-    if cpu.trace.is_on() {
+    if cpu.counted.trace.is_on() {
         return Ok(false);
     }
     let outcome = does(cpu);
@@ -106,7 +109,7 @@ fn by_device<V: Vcpu, M: Memory>(
         };
     };
     let end = Moment::from(cpu.vcpu.ticks());
-    cpu.statistics.add(kind, begin, end);
+    cpu.counted.statistics.add(kind, begin, end);
     delivered.or_stop().map(|()| true)
 }
 
@@ -114,7 +117,7 @@ fn by_device<V: Vcpu, M: Memory>(
 #[inline(never)]
 fn answer<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: Exit) -> Result<(), Stop> {
     let begin = Moment::from(cpu.vcpu.ticks());
-    let traced = cpu.trace.is_on();
+    let traced = cpu.counted.trace.is_on();
     let before = traced.then(|| Before::new(&cpu.vcpu, &exit));
     let outcome = chain::offer(vm, cpu, &exit);
     let applied = match apply(vm, &mut cpu.vcpu, exit.kind(), outcome) {
@@ -122,10 +125,10 @@ fn answer<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: Exit) -> Resul
         None => Err(Stop::at(exit, outcome)),
     };
     let end = Moment::from(cpu.vcpu.ticks());
-    cpu.statistics.add(exit.kind(), begin, end);
+    cpu.counted.statistics.add(exit.kind(), begin, end);
     if let Some(before) = before {
         let times = [begin.into(), end.into()];
-        cpu.trace.write(&exit, before, outcome, times);
+        cpu.counted.trace.write(&exit, before, outcome, times);
     }
     applied
 }
