@@ -10,6 +10,7 @@ use crate::outcome::{Outcome, Stop};
 use crate::statistics::Moment;
 use crate::trace::Before;
 use crate::vm::{Cpu, Vm};
+use abi::handoff::Presence;
 use machine::{CodeSize, Memory, Vcpu};
 use x86::control::Rflags;
 use x86::event::{Merged, merge};
@@ -18,8 +19,9 @@ use x86::{Exception, Exit};
 
 /// Runs `cpu` until its guest cannot go on.
 pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
+    let has_calls = vm.presence != Presence::Hidden;
     loop {
-        if let Err(stop) = round(vm, cpu) {
+        if let Err(stop) = round(vm, cpu, has_calls) {
             return stop;
         }
     }
@@ -27,7 +29,7 @@ pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
 
 /// Into the guest and back.
 #[inline(always)]
-fn round<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
+fn round<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, has_calls: bool) -> Result<(), Stop> {
     let frequent = cpu.vcpu.enter();
     match frequent.map(|frequent| cpu.vcpu.frequent_exit(frequent)) {
         Some(Exit::Cpuid { leaf, subleaf }) => {
@@ -37,9 +39,9 @@ fn round<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
                 true
             })
         }
-        Some(Exit::Hypercall) => {
-            answer_at_once(vm, cpu, Exit::Hypercall, |vcpu| hypercall::ping(vm, vcpu))
-        }
+        Some(Exit::Hypercall) => answer_at_once(vm, cpu, Exit::Hypercall, |vcpu| {
+            has_calls && hypercall::ping(vcpu)
+        }),
         Some(Exit::ReadMsr { number }) => {
             answer_at_once(vm, cpu, Exit::ReadMsr { number }, |vcpu| {
                 msr::answer_read(vcpu, number)
