@@ -61,13 +61,11 @@ pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched
 }
 
 /// Bytes of the instruction at the guest's instruction pointer, which exited as
-/// one of `kind`, or what fetching it raises.
-#[inline]
-pub fn length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Result<u64, Exception> {
-    match kept_length(vm, vcpu) {
-        Some(length) => Ok(length),
-        None => new_length(vm, vcpu, kind),
-    }
+/// one of `kind`, if the hardware says them or they were found before.
+#[inline(always)]
+pub fn known_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V, kind: Kind) -> Option<u64> {
+    let told = vcpu.instruction_length(kind);
+    told.or_else(|| kept_length(vm, vcpu))
 }
 
 /// The length, if it was found before and everything that showed it is as it was.
@@ -80,8 +78,13 @@ fn kept_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Option<u64> {
     }
 }
 
+/// As [`known_length`], where it is not known, or what fetching the instruction raises.
 #[cold]
-fn new_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Result<u64, Exception> {
+pub fn new_length<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    vcpu: &mut V,
+    kind: Kind,
+) -> Result<u64, Exception> {
     let Some(found) = in_a_word(vm, vcpu) else {
         return decoded_length(vm, vcpu, kind);
     };
@@ -95,7 +98,7 @@ fn new_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Resul
     Ok(found.length)
 }
 
-/// As [`length`], always by the decoder; nothing is kept.
+/// As [`new_length`], always by the decoder; nothing is kept.
 ///
 /// The CPU fetches code where the hypervisor sees no memory, too: firmware runs
 /// from its ROM, and parks the CPUs that a system does not start in memory that

@@ -65,9 +65,27 @@ fn answer_at_once<V: Vcpu, M: Memory>(
     if counted.trace.is_on() || !does(&mut cpu.vcpu) {
         return answer(vm, cpu, exit);
     }
-    let delivered = step_over(vm, &mut cpu.vcpu, exit.kind());
+    let kind = exit.kind();
+    let Some(length) = instruction::known_length(vm, &cpu.vcpu, kind) else {
+        return step_over_and_count(vm, cpu, kind, begin);
+    };
+    step(&mut cpu.vcpu, length);
     let end = Moment::from(cpu.vcpu.ticks());
-    counted.statistics.add(exit.kind(), begin, end);
+    counted.statistics.add(kind, begin, end);
+    Ok(())
+}
+
+/// An instruction is done of which nobody knows the length.
+#[cold]
+fn step_over_and_count<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    kind: Kind,
+    begin: Moment,
+) -> Result<(), Stop> {
+    let delivered = step_over(vm, &mut cpu.vcpu, kind);
+    let end = Moment::from(cpu.vcpu.ticks());
+    cpu.counted.statistics.add(kind, begin, end);
     delivered.or_stop()
 }
 
@@ -184,9 +202,9 @@ impl Delivered {
 /// gets what fetching it again would have raised.
 #[inline(always)]
 fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Delivered {
-    let length = match vcpu.instruction_length(kind) {
+    let length = match instruction::known_length(vm, vcpu, kind) {
         Some(length) => length,
-        None => match instruction::length(vm, vcpu, kind) {
+        None => match instruction::new_length(vm, vcpu, kind) {
             Ok(length) => length,
             Err(exception) => return raise(vcpu, exception),
         },
