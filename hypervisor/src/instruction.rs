@@ -61,7 +61,16 @@ pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched
 }
 
 /// Bytes of the instruction at the guest's instruction pointer, which exited as
-/// one of `kind`, if the hardware says them or they were found before.
+/// one of `kind`, or what fetching it raises.
+#[inline(always)]
+pub fn length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Result<u64, Exception> {
+    match known_length(vm, vcpu, kind) {
+        Some(length) => Ok(length),
+        None => new_length(vm, vcpu, kind),
+    }
+}
+
+/// The length, if the hardware says it or it was found before.
 #[inline(always)]
 pub fn known_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V, kind: Kind) -> Option<u64> {
     let told = vcpu.instruction_length(kind);
@@ -78,13 +87,8 @@ fn kept_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Option<u64> {
     }
 }
 
-/// As [`known_length`], where it is not known, or what fetching the instruction raises.
 #[cold]
-pub fn new_length<V: Vcpu, M: Memory>(
-    vm: &Vm<M>,
-    vcpu: &mut V,
-    kind: Kind,
-) -> Result<u64, Exception> {
+fn new_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Result<u64, Exception> {
     let Some(found) = in_a_word(vm, vcpu) else {
         return decoded_length(vm, vcpu, kind);
     };
@@ -98,7 +102,7 @@ pub fn new_length<V: Vcpu, M: Memory>(
     Ok(found.length)
 }
 
-/// As [`new_length`], always by the decoder; nothing is kept.
+/// As [`length`], always by the decoder; nothing is kept.
 ///
 /// The CPU fetches code where the hypervisor sees no memory, too: firmware runs
 /// from its ROM, and parks the CPUs that a system does not start in memory that

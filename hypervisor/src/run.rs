@@ -19,6 +19,7 @@ use x86::{Exception, Exit};
 
 /// Runs `cpu` until its guest cannot go on.
 pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
+    // It never changes: no exit has to ask again.
     let has_calls = vm.presence != Presence::Hidden;
     loop {
         if let Err(stop) = round(vm, cpu, has_calls) {
@@ -51,8 +52,8 @@ fn round<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, has_calls: bool) -> R
     }
 }
 
-/// Has `does` answer a frequent exit that needs nothing but registers. What it does
-/// not answer goes to the chain, as do all while exits are traced.
+/// Has `does` answer a frequent exit, which needs nothing but registers, and counts
+/// it. What it does not answer goes to the chain, as do all while exits are traced.
 #[inline(always)]
 fn answer_at_once<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
@@ -75,7 +76,7 @@ fn answer_at_once<V: Vcpu, M: Memory>(
     Ok(())
 }
 
-/// An instruction is done of which nobody knows the length.
+/// The end of an exit whose instruction is done, but of no known length.
 #[cold]
 fn step_over_and_count<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
@@ -164,7 +165,10 @@ fn apply<V: Vcpu, M: Memory>(
 ) -> Option<Delivered> {
     match outcome {
         Outcome::Done => Some(step_over(vm, vcpu, kind)),
-        Outcome::Emulated { length } => Some(step(vcpu, u64::from(length))),
+        Outcome::Emulated { length } => {
+            step(vcpu, u64::from(length));
+            Some(Delivered::Yes)
+        }
         other => apply_rare(vcpu, other),
     }
 }
@@ -202,25 +206,23 @@ impl Delivered {
 /// gets what fetching it again would have raised.
 #[inline(always)]
 fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Delivered {
-    let length = match instruction::known_length(vm, vcpu, kind) {
-        Some(length) => length,
-        None => match instruction::new_length(vm, vcpu, kind) {
-            Ok(length) => length,
-            Err(exception) => return raise(vcpu, exception),
-        },
-    };
-    step(vcpu, length)
+    match instruction::length(vm, vcpu, kind) {
+        Ok(length) => {
+            step(vcpu, length);
+            Delivered::Yes
+        }
+        Err(exception) => raise(vcpu, exception),
+    }
 }
 
 #[inline]
-fn step<V: Vcpu>(vcpu: &mut V, length: u64) -> Delivered {
+fn step<V: Vcpu>(vcpu: &mut V, length: u64) {
     vcpu.set_rip(advance(vcpu, length));
     vcpu.clear_interrupt_shadow();
     let rflags = vcpu.rflags();
     if rflags.intersects(Rflags::TF | Rflags::RF) {
         end_step(vcpu, rflags);
     }
-    Delivered::Yes
 }
 
 #[cold]
