@@ -118,8 +118,9 @@ fn by_device<V: Vcpu, M: Memory>(
     kind: Kind,
     does: impl FnOnce(&mut Cpu<V>) -> Outcome,
 ) -> Result<bool, Stop> {
+    let counted = cpu.counted;
     let begin = Moment::from(cpu.vcpu.ticks());
-    if cpu.counted.trace.is_on() {
+    if counted.trace.is_on() {
         return Ok(false);
     }
     let outcome = does(cpu);
@@ -130,15 +131,16 @@ fn by_device<V: Vcpu, M: Memory>(
         };
     };
     let end = Moment::from(cpu.vcpu.ticks());
-    cpu.counted.statistics.add(kind, begin, end);
+    counted.statistics.add(kind, begin, end);
     delivered.or_stop().map(|()| true)
 }
 
 /// Offers `exit` to the chain, applies the outcome, counts and records.
 #[inline(never)]
 fn answer<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: Exit) -> Result<(), Stop> {
+    let counted = cpu.counted;
     let begin = Moment::from(cpu.vcpu.ticks());
-    let traced = cpu.counted.trace.is_on();
+    let traced = counted.trace.is_on();
     let before = traced.then(|| Before::new(&cpu.vcpu, &exit));
     let outcome = chain::offer(vm, cpu, &exit);
     let applied = match apply(vm, &mut cpu.vcpu, exit.kind(), outcome) {
@@ -146,10 +148,10 @@ fn answer<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: Exit) -> Resul
         None => Err(Stop::at(exit, outcome)),
     };
     let end = Moment::from(cpu.vcpu.ticks());
-    cpu.counted.statistics.add(exit.kind(), begin, end);
+    counted.statistics.add(exit.kind(), begin, end);
     if let Some(before) = before {
         let times = [begin.into(), end.into()];
-        cpu.counted.trace.write(&exit, before, outcome, times);
+        counted.trace.write(&exit, before, outcome, times);
     }
     applied
 }

@@ -295,7 +295,7 @@ fn records(boot: &mut Boot) -> Result<&'static Counted, Refusal> {
     let base = boot.words((Statistics::BASE_BYTES as u64).next_multiple_of(PAGE_SIZE))?;
     let statistics = Statistics::new(base);
     let trace = Trace::new(boot.words(boot.handoff.trace_size)?);
-    Ok(boot.place(Counted { statistics, trace })?)
+    boot.place(Counted { statistics, trace })
 }
 
 fn refusal(failure: EntryFailure) -> Refusal {
