@@ -26,7 +26,7 @@ use x86::exit::{Frequent, Kind};
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, intercept4};
-use x86::svm::exit::decode_frequent;
+use x86::svm::exit::{decode_access, decode_frequent};
 use x86::svm::field::FIELDS;
 use x86::svm::vmcb::{Vmcb, blank};
 use x86::walk::Paging;
@@ -51,8 +51,6 @@ pub struct SvmCpu {
     checked: CheckedEntries,
     nmis: Nmis,
     lengths: Lengths,
-    /// The newest exit, if it is no frequent one.
-    rare_exit: Exit,
 }
 
 impl SvmCpu {
@@ -95,7 +93,6 @@ impl SvmCpu {
             checked: CheckedEntries::default(),
             nmis: Nmis::default(),
             lengths: Lengths::default(),
-            rare_exit: Exit::TripleFault,
         };
         cpu.deliver_nmi();
         Ok(cpu)
@@ -122,20 +119,17 @@ impl Vcpu for SvmCpu {
         // SAFETY: `new` enabled SVM and filled the VMCBs; the nested tables
         // leave out the hypervisor.
         unsafe { enter::enter(self.frame) };
-        let frequent = decode_frequent(&self.vmcb().control);
-        if frequent.is_none() {
-            self.rare_exit = self.exited_rarely();
-        }
-        frequent
+        decode_frequent(&self.vmcb().control)
     }
 
+    /// Neither frequent exits nor accesses are ever the hypervisor's own affair.
+    #[inline]
     fn access(&self) -> Option<Exit> {
-        let exit = self.rare_exit;
-        matches!(exit, Exit::Port(_) | Exit::NestedFault(_)).then_some(exit)
+        decode_access(&self.vmcb().control, &self.frame.registers)
     }
 
     fn rare_exit(&mut self) -> Exit {
-        self.rare_exit
+        self.exited_rarely()
     }
 
     #[inline]

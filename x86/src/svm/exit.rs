@@ -92,15 +92,28 @@ pub fn decode_frequent(control: &Control) -> Option<Frequent> {
     }
 }
 
-/// The exit that just happened, if it is none of those.
+/// The exit that just happened, if it is an access that a device may be waiting
+/// for.
+#[inline(always)]
+pub fn decode_access(control: &Control, registers: &Registers) -> Option<Exit> {
+    match control.exit_code {
+        code::IO => Some(port(control, registers)),
+        code::NESTED_FAULT => Some(nested_fault(control)),
+        _ => None,
+    }
+}
+
+/// The exit that just happened, if it is no frequent one.
 #[cold]
 pub fn decode_rare(control: &Control, registers: &Registers) -> Exit {
+    if let Some(access) = decode_access(control, registers) {
+        return access;
+    }
     match control.exit_code {
         code::MSR => Exit::WriteMsr {
             number: registers.rcx as u32,
             value: registers.edx_eax(),
         },
-        code::NESTED_FAULT => nested_fault(control),
         code::CR_READ..code::DR_READ => control_register(control),
         code::DR_READ..code::EXCEPTION => Exit::Debug(register_access(control)),
         code::EXCEPTION..code::INTERRUPT => exception(control),
@@ -114,7 +127,6 @@ pub fn decode_rare(control: &Control, registers: &Registers) -> Exit {
             register: 0,
             write: true,
         }),
-        code::IO => port(control, registers),
         code::XSETBV => Exit::SetExtendedControl {
             index: registers.rcx as u32,
             value: registers.edx_eax(),

@@ -1,5 +1,5 @@
-//! Exits that may be the hypervisor's own affair, as frequent ones never are: it
-//! holds the guest back for an NMI or a call, or steps over its IRET.
+//! Exits that may be the hypervisor's own affair, as frequent ones and accesses
+//! never are: it holds the guest back for an NMI or a call, or steps over its IRET.
 
 use super::SvmCpu;
 use crate::percpu::noted;
