@@ -122,6 +122,30 @@ pub unsafe fn load(from: *const u8, size: u64) -> Option<u64> {
     }
 }
 
+/// The 8 bytes at `from`, or 0 where loading them faults.
+///
+/// # Safety
+/// As for [`load`].
+#[inline(always)]
+pub unsafe fn load_or_zero(from: *const u8) -> u64 {
+    let mut value = 0;
+    // SAFETY: as the caller promises; a fault is caught, and has changed nothing.
+    unsafe {
+        asm!(
+            "2: mov {value}, [{from}]",
+            "3:",
+            ".pushsection fixups, \"aR\", @progbits",
+            ".long 2b - .",
+            ".long 3b - .",
+            ".popsection",
+            from = in(reg) from,
+            value = inout(reg) value,
+            options(nostack, readonly),
+        );
+    }
+    value
+}
+
 /// The bits in which the 8 bytes at `from` differ from `expected`, which is not
 /// 0: all that it has, where reading them faults.
 ///

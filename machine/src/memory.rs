@@ -211,6 +211,15 @@ impl Entries for GuestMemory {
         unsafe { guarded::load(from, size) }
     }
 
+    #[inline(always)]
+    fn load_wide(&self, at: Gpa) -> u64 {
+        match self.direct(at, 8) {
+            // SAFETY: as for `load`.
+            Ok(from) => unsafe { guarded::load_or_zero(from) },
+            Err(_) => 0,
+        }
+    }
+
     fn exchange(&self, at: Gpa, size: u64, old: u64, new: u64) -> bool {
         let Ok(to) = self.direct(at, size) else {
             return false;

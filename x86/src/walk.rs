@@ -60,6 +60,12 @@ pub trait Entries {
     /// The entry of `size` bytes (4 or 8) at `at`, read in one access, or None
     /// if that is no memory of the guest's.
     fn load(&self, at: Gpa, size: u64) -> Option<u64>;
+    /// The entry of 8 bytes at `at`, or 0, which none has that is present, if that
+    /// is no memory of the guest's.
+    #[inline(always)]
+    fn load_wide(&self, at: Gpa) -> u64 {
+        self.load(at, 8).unwrap_or(0)
+    }
     /// Replaces the entry at `at` by `new` if it still is `old`, atomically;
     /// false if it was not.
     fn exchange(&self, at: Gpa, size: u64, old: u64, new: u64) -> bool;
@@ -215,7 +221,7 @@ struct Walk<'a, E: Entries, const WIDE: bool> {
 
 /// Translates `gva` with the rights of `intent`, and sets accessed and dirty
 /// bits as the CPU would.
-#[inline]
+#[inline(never)]
 pub fn walk<E: Entries>(
     paging: &Paging,
     intent: Intent,
@@ -231,8 +237,8 @@ pub fn walk<E: Entries>(
 /// The walk of almost every access: four levels of entries that are all marked
 /// as accessed, to a page of 4 KiB that may be used so. Anything else is None,
 /// and left to [`walk_each`]; nothing was changed yet.
-#[inline]
-fn ordinary<E: Entries>(
+#[inline(always)]
+pub fn ordinary<E: Entries>(
     paging: &Paging,
     intent: Intent,
     gva: Gva,
@@ -250,7 +256,7 @@ fn ordinary<E: Entries>(
     let (mut entry, mut all, mut any) = (paging.cr3, u64::MAX, 0);
     for shift in [39, 30, 21, 12] {
         let at = Gpa((entry & ADDRESS) + (gva.0 >> shift & 0x1ff) * 8);
-        entry = entries.load(at, 8)?;
+        entry = entries.load_wide(at);
         let large = if shift == 12 { 0 } else { LARGE };
         if entry & (PRESENT | ACCESSED | large) != PRESENT | ACCESSED {
             return None;

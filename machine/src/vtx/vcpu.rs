@@ -287,16 +287,7 @@ impl Vcpu for VtxCpu {
 
     fn paging(&self) -> Paging {
         let (cr4, efer) = (self.cr4(), self.efer());
-        let legacy_pae = cr4.contains(Cr4::PAE) && !efer.contains(Efer::LMA);
-        let pdptes = legacy_pae.then(|| {
-            [
-                self.vmcs.read(field::GUEST_PDPTE0),
-                self.vmcs.read(field::GUEST_PDPTE1),
-                self.vmcs.read(field::GUEST_PDPTE2),
-                self.vmcs.read(field::GUEST_PDPTE3),
-            ]
-        });
-        Paging {
+        let mut paging = Paging {
             cr0: Cr0::from_bits_retain(self.vmcs.read(field::GUEST_CR0)),
             cr3: self.vmcs.read(field::GUEST_CR3),
             cr4,
@@ -305,8 +296,14 @@ impl Vcpu for VtxCpu {
             pkru: instructions::read_pkru(self.has_keys),
             physical_bits: self.physical_bits,
             gib_pages: self.gib_pages,
-            pdptes,
+            pdptes: None,
+        };
+        if cr4.contains(Cr4::PAE) && !efer.contains(Efer::LMA) {
+            use field::{GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3};
+            let fields = [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3];
+            paging.pdptes = Some(fields.map(|field| self.vmcs.read(field)));
         }
+        paging
     }
 
     fn set_cr3(&mut self, cr3: u64, pdptes: Option<[u64; 4]>) {

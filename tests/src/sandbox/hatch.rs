@@ -5,7 +5,7 @@ use super::tables::{Space, page, selector};
 use super::{Ending, General, Place, RSP};
 use crate::cpu::{rdmsr, read_cr0, write_cr0, wrmsr};
 use crate::linear::Window;
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 use core::mem::{offset_of, transmute};
 
 /// What a run starts with.
