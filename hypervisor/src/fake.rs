@@ -17,6 +17,7 @@ use std::sync::atomic::AtomicU32;
 use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
+use x86::exit::{Frequent, Kind};
 use x86::segment::{Segment, SegmentName, TableRegister};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers};
@@ -158,14 +159,18 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
 
     /// The next exit of the list; behind its end a triple fault, which ends
     /// the loop.
-    fn enter(&mut self) -> Option<Exit> {
+    fn enter(&mut self) -> Option<Frequent> {
         let exit = self.exits.pop_front().unwrap_or(Exit::TripleFault);
-        let is_frequent = matches!(
-            exit,
-            Exit::Cpuid { .. } | Exit::Hypercall | Exit::ReadMsr { .. }
-        );
         self.exit = Some(exit);
-        self.exit.filter(|_| is_frequent)
+        match exit {
+            Exit::Cpuid { .. } => Some(Frequent::Cpuid),
+            Exit::Hypercall => Some(Frequent::Hypercall),
+            Exit::ReadMsr { .. } => Some(Frequent::ReadMsr),
+            _ => None,
+        }
+    }
+    fn frequent_exit(&self, _: Frequent) -> Exit {
+        self.exit.expect("the guest exited")
     }
     fn access(&self) -> Option<Exit> {
         let is_access = |exit: &Exit| matches!(exit, Exit::Port(_) | Exit::NestedFault(_));
@@ -258,7 +263,7 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn code_size(&self) -> CodeSize {
         self.size
     }
-    fn instruction_length(&self) -> Option<u64> {
+    fn instruction_length(&self, _: Kind) -> Option<u64> {
         self.length
     }
     fn lengths(&self) -> Option<&Lengths> {

@@ -62,12 +62,19 @@ pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched
 
 /// Bytes of the instruction at the guest's instruction pointer, which exited as
 /// one of `kind`, or what fetching it raises.
-#[inline]
+#[inline(always)]
 pub fn length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Result<u64, Exception> {
-    match kept_length(vm, vcpu) {
+    match known_length(vm, vcpu, kind) {
         Some(length) => Ok(length),
         None => new_length(vm, vcpu, kind),
     }
+}
+
+/// The length, if the hardware says it or it was found before.
+#[inline(always)]
+pub fn known_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V, kind: Kind) -> Option<u64> {
+    let told = vcpu.instruction_length(kind);
+    told.or_else(|| kept_length(vm, vcpu))
 }
 
 /// The length, if it was found before and everything that showed it is as it was.

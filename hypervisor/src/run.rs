@@ -10,6 +10,7 @@ use crate::outcome::{Outcome, Stop};
 use crate::statistics::Moment;
 use crate::trace::Before;
 use crate::vm::{Cpu, Vm};
+use abi::handoff::Presence;
 use machine::{CodeSize, Memory, Vcpu};
 use x86::control::Rflags;
 use x86::event::{Merged, merge};
@@ -18,59 +19,75 @@ use x86::{Exception, Exit};
 
 /// Runs `cpu` until its guest cannot go on.
 pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
+    // It never changes: no exit has to ask again.
+    let has_calls = vm.presence != Presence::Hidden;
     loop {
-        if let Err(stop) = round(vm, cpu) {
+        if let Err(stop) = round(vm, cpu, has_calls) {
             return stop;
         }
     }
 }
 
-/// Into the guest and back. Frequent exits that need nothing but registers are
-/// answered at once; all others, and those that are traced, by the chain.
+/// Into the guest and back.
 #[inline(always)]
-fn round<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
-    match cpu.vcpu.enter() {
+fn round<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, has_calls: bool) -> Result<(), Stop> {
+    let frequent = cpu.vcpu.enter();
+    match frequent.map(|frequent| cpu.vcpu.frequent_exit(frequent)) {
         Some(Exit::Cpuid { leaf, subleaf }) => {
-            let answered = |vcpu: &mut V| {
+            let exit = Exit::Cpuid { leaf, subleaf };
+            answer_at_once(vm, cpu, exit, |vcpu| {
                 cpuid::answer(vm, vcpu, leaf, subleaf);
                 true
-            };
-            if !at_once(vm, cpu, Kind::Cpuid, answered)? {
-                answer(vm, cpu, Exit::Cpuid { leaf, subleaf })?;
-            }
+            })
         }
-        Some(Exit::Hypercall) => {
-            if !at_once(vm, cpu, Kind::Hypercall, |vcpu| hypercall::ping(vm, vcpu))? {
-                answer(vm, cpu, Exit::Hypercall)?;
-            }
-        }
+        Some(Exit::Hypercall) => answer_at_once(vm, cpu, Exit::Hypercall, |vcpu| {
+            has_calls && hypercall::ping(vcpu)
+        }),
         Some(Exit::ReadMsr { number }) => {
-            let answered = |vcpu: &mut V| msr::answer_read(vcpu, number);
-            if !at_once(vm, cpu, Kind::ReadMsr, answered)? {
-                answer(vm, cpu, Exit::ReadMsr { number })?;
-            }
+            answer_at_once(vm, cpu, Exit::ReadMsr { number }, |vcpu| {
+                msr::answer_read(vcpu, number)
+            })
         }
-        _ => answer_rare(vm, cpu)?,
+        _ => answer_rare(vm, cpu),
     }
+}
+
+/// Has `does` answer a frequent exit, which needs nothing but registers, and counts
+/// it. What it does not answer goes to the chain, as do all while exits are traced.
+#[inline(always)]
+fn answer_at_once<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    exit: Exit,
+    does: impl FnOnce(&mut V) -> bool,
+) -> Result<(), Stop> {
+    let counted = cpu.counted;
+    let begin = Moment::from(cpu.vcpu.ticks());
+    if counted.trace.is_on() || !does(&mut cpu.vcpu) {
+        return answer(vm, cpu, exit);
+    }
+    let kind = exit.kind();
+    let Some(length) = instruction::known_length(vm, &cpu.vcpu, kind) else {
+        return step_over_and_count(vm, cpu, kind, begin);
+    };
+    step(&mut cpu.vcpu, length);
+    let end = Moment::from(cpu.vcpu.ticks());
+    counted.statistics.add(kind, begin, end);
     Ok(())
 }
 
-/// Steps over the instruction if `does` has done it, and counts the exit.
-#[inline(always)]
-fn at_once<V: Vcpu, M: Memory>(
+/// The end of an exit whose instruction is done, but of no known length.
+#[cold]
+fn step_over_and_count<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
     kind: Kind,
-    does: impl FnOnce(&mut V) -> bool,
-) -> Result<bool, Stop> {
-    let begin = Moment::from(cpu.vcpu.ticks());
-    if cpu.trace.is_on() || !does(&mut cpu.vcpu) {
-        return Ok(false);
-    }
+    begin: Moment,
+) -> Result<(), Stop> {
     let delivered = step_over(vm, &mut cpu.vcpu, kind);
     let end = Moment::from(cpu.vcpu.ticks());
-    cpu.statistics.add(kind, begin, end);
-    delivered.or_stop().map(|()| true)
+    cpu.counted.statistics.add(kind, begin, end);
+    delivered.or_stop()
 }
 
 /// What devices wait for goes to them without a detour.
@@ -101,8 +118,9 @@ fn by_device<V: Vcpu, M: Memory>(
     kind: Kind,
     does: impl FnOnce(&mut Cpu<V>) -> Outcome,
 ) -> Result<bool, Stop> {
+    let counted = cpu.counted;
     let begin = Moment::from(cpu.vcpu.ticks());
-    if cpu.trace.is_on() {
+    if counted.trace.is_on() {
         return Ok(false);
     }
     let outcome = does(cpu);
@@ -113,15 +131,16 @@ fn by_device<V: Vcpu, M: Memory>(
         };
     };
     let end = Moment::from(cpu.vcpu.ticks());
-    cpu.statistics.add(kind, begin, end);
+    counted.statistics.add(kind, begin, end);
     delivered.or_stop().map(|()| true)
 }
 
 /// Offers `exit` to the chain, applies the outcome, counts and records.
 #[inline(never)]
 fn answer<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: Exit) -> Result<(), Stop> {
+    let counted = cpu.counted;
     let begin = Moment::from(cpu.vcpu.ticks());
-    let traced = cpu.trace.is_on();
+    let traced = counted.trace.is_on();
     let before = traced.then(|| Before::new(&cpu.vcpu, &exit));
     let outcome = chain::offer(vm, cpu, &exit);
     let applied = match apply(vm, &mut cpu.vcpu, exit.kind(), outcome) {
@@ -129,10 +148,10 @@ fn answer<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: Exit) -> Resul
         None => Err(Stop::at(exit, outcome)),
     };
     let end = Moment::from(cpu.vcpu.ticks());
-    cpu.statistics.add(exit.kind(), begin, end);
+    counted.statistics.add(exit.kind(), begin, end);
     if let Some(before) = before {
         let times = [begin.into(), end.into()];
-        cpu.trace.write(&exit, before, outcome, times);
+        counted.trace.write(&exit, before, outcome, times);
     }
     applied
 }
@@ -148,7 +167,10 @@ fn apply<V: Vcpu, M: Memory>(
 ) -> Option<Delivered> {
     match outcome {
         Outcome::Done => Some(step_over(vm, vcpu, kind)),
-        Outcome::Emulated { length } => Some(step(vcpu, u64::from(length))),
+        Outcome::Emulated { length } => {
+            step(vcpu, u64::from(length));
+            Some(Delivered::Yes)
+        }
         other => apply_rare(vcpu, other),
     }
 }
@@ -184,27 +206,25 @@ impl Delivered {
 /// The instruction of an exit of `kind` is done: the guest goes on behind it.
 /// Where the hardware gives no length and the code cannot be read any more, the guest
 /// gets what fetching it again would have raised.
-#[inline]
+#[inline(always)]
 fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Delivered {
-    let length = match vcpu.instruction_length() {
-        Some(length) => length,
-        None => match instruction::length(vm, vcpu, kind) {
-            Ok(length) => length,
-            Err(exception) => return raise(vcpu, exception),
-        },
-    };
-    step(vcpu, length)
+    match instruction::length(vm, vcpu, kind) {
+        Ok(length) => {
+            step(vcpu, length);
+            Delivered::Yes
+        }
+        Err(exception) => raise(vcpu, exception),
+    }
 }
 
 #[inline]
-fn step<V: Vcpu>(vcpu: &mut V, length: u64) -> Delivered {
+fn step<V: Vcpu>(vcpu: &mut V, length: u64) {
     vcpu.set_rip(advance(vcpu, length));
     vcpu.clear_interrupt_shadow();
     let rflags = vcpu.rflags();
     if rflags.intersects(Rflags::TF | Rflags::RF) {
         end_step(vcpu, rflags);
     }
-    Delivered::Yes
 }
 
 #[cold]

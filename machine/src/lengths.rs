@@ -55,8 +55,10 @@ pub type Words = [Word; 5];
 /// How many are kept. Which one is replaced follows from the address.
 const PLACES: usize = 16;
 
-/// An instruction of 64-bit code.
+/// An instruction of 64-bit code. It begins with a cache line, because an exit
+/// looks at all of it.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 struct Known {
     rip: u64,
     cr3: u64,

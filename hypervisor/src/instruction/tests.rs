@@ -1,5 +1,5 @@
 use super::*;
-use crate::fake::{FakeMemory, FakeSvm, FakeVtx};
+use crate::fake::{FakeMemory, FakeSvm};
 use crate::vm::Features;
 use abi::handoff::Presence;
 use x86::control::Cr4;
@@ -42,9 +42,9 @@ fn the_base_of_a_code_segment_counts_but_in_64_bit_code() {
     vm.memory.put(0x1000, &CPUID);
     vm.memory.put(0x5000, &[0x90]);
     for (size, expected) in [(CodeSize::Bits64, 2), (CodeSize::Bits32, 1)] {
-        let mut vcpu = FakeVtx {
+        let mut vcpu = FakeSvm {
             size,
-            ..FakeVtx::default()
+            ..FakeSvm::default()
         };
         vcpu.segments[SegmentName::Cs as usize].base = 0x4000;
         assert_eq!(

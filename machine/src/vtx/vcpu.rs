@@ -18,6 +18,7 @@ use core::fmt::Write;
 use x86::control::{Cr0, Cr4, DR6_RESET, DR7_RESET, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
+use x86::exit::{Frequent, Kind};
 use x86::msr::{DEBUG_CONTROL_BTF, LSTAR};
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::vtx::checks::Capabilities;
@@ -174,14 +175,14 @@ impl Vcpu for VtxCpu {
     const VENDOR: Vendor = Vendor::Intel;
 
     #[inline]
-    fn enter(&mut self) -> Option<Exit> {
+    fn enter(&mut self) -> Option<Frequent> {
         if CHECKS_ENTRIES && !self.checked.paused {
             self.check_before_entry();
         }
         // SAFETY: `new` made the VMCS current and led its host state to the
         // stub and this frame; the nested tables leave out the hypervisor.
         let reason = unsafe { enter::enter(self.frame) };
-        let frequent = decode_frequent(reason, &self.frame.registers);
+        let frequent = decode_frequent(reason);
         if frequent.is_none() {
             self.rare_reason = reason;
         }
@@ -327,7 +328,7 @@ impl Vcpu for VtxCpu {
     }
 
     #[inline]
-    fn instruction_length(&self) -> Option<u64> {
+    fn instruction_length(&self, _: Kind) -> Option<u64> {
         Some(u64::from(self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH)))
     }
 
