@@ -6,7 +6,7 @@ use crate::vm::Vm;
 use abi::Errno;
 use machine::{CodeSize, Memory, Vcpu};
 use x86::control::Cr0;
-use x86::walk::{Denied, Entries, Intent, Paging, Translation, walk};
+use x86::walk::{Denied, Entries, Intent, Paging, Translation, ordinary, walk};
 use x86::{Gpa, Gva, Registers};
 
 /// A caller: its privilege and its view of memory, as they were at the call.
@@ -138,6 +138,17 @@ impl<'a, M: Memory> Caller<'a, M> {
             true => walk(&self.paging, intent, gva, &Looking(self.memory)),
             false => walk(&self.paging, intent, gva, self.memory),
         }
+    }
+
+    /// As [`Self::translate`], for an access that is permitted and needs no mark in
+    /// the tables, as most are; else None, and nothing has changed.
+    #[inline(always)]
+    pub fn translate_at_once(&self, gva: Gva, intent: Intent) -> Option<Translation> {
+        let intent = Intent {
+            user: self.user,
+            ..intent
+        };
+        ordinary(&self.paging, intent, gva, self.memory)
     }
 
     /// Reads from `gva` up to the end of its page or of `into`. Returns how

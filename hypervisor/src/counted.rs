@@ -8,16 +8,15 @@ use spin::Once;
 
 /// Of one CPU, which alone writes it in `run`; any CPU may read, switch and
 /// reset.
-#[derive(Clone, Copy)]
 pub struct Counted {
     /// What its exits cost.
-    pub statistics: &'static Statistics,
+    pub statistics: Statistics,
     /// Its newest exits, if they are traced.
-    pub trace: &'static Trace,
+    pub trace: Trace,
 }
 
 /// Those of all CPUs. Each CPU notes its own, once, before its guest runs.
-pub struct All([Once<Counted>; CPUS_MAX as usize]);
+pub struct All([Once<&'static Counted>; CPUS_MAX as usize]);
 
 impl Default for All {
     fn default() -> Self {
@@ -29,12 +28,12 @@ impl All {
     /// Notes what is counted on `cpu`, where others find it.
     pub fn note<V>(&self, cpu: &Cpu<V>) {
         if let Some(place) = self.0.get(cpu.number as usize) {
-            place.call_once(|| cpu.counted());
+            place.call_once(|| cpu.counted);
         }
     }
 
     /// What is counted on CPU `number`, if there is one that counts.
-    fn get(&self, number: u64) -> Option<Counted> {
+    fn get(&self, number: u64) -> Option<&'static Counted> {
         let place = self.0.get(usize::try_from(number).ok()?)?;
         place.get().copied()
     }
@@ -42,9 +41,9 @@ impl All {
 
 /// What is counted on CPU `number`, as `cpu` finds it; None if there is no such
 /// CPU.
-pub fn of<V, M>(vm: &Vm<M>, cpu: &Cpu<V>, number: u64) -> Option<Counted> {
+pub fn of<V, M>(vm: &Vm<M>, cpu: &Cpu<V>, number: u64) -> Option<&'static Counted> {
     if number == u64::from(cpu.number) {
-        return Some(cpu.counted());
+        return Some(cpu.counted);
     }
     vm.counted.get(number)
 }

@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicU32;
 use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
+use x86::exit::{Frequent, Kind};
 use x86::segment::{Segment, SegmentName, TableRegister};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers};
@@ -163,14 +164,18 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
 
     /// The next exit of the list; behind its end a triple fault, which ends
     /// the loop.
-    fn enter(&mut self) -> Option<Exit> {
+    fn enter(&mut self) -> Option<Frequent> {
         let exit = self.exits.pop_front().unwrap_or(Exit::TripleFault);
-        let is_frequent = matches!(
-            exit,
-            Exit::Cpuid { .. } | Exit::Hypercall | Exit::ReadMsr { .. }
-        );
         self.exit = Some(exit);
-        self.exit.filter(|_| is_frequent)
+        match exit {
+            Exit::Cpuid { .. } => Some(Frequent::Cpuid),
+            Exit::Hypercall => Some(Frequent::Hypercall),
+            Exit::ReadMsr { .. } => Some(Frequent::ReadMsr),
+            _ => None,
+        }
+    }
+    fn frequent_exit(&self, _: Frequent) -> Exit {
+        self.exit.expect("the guest exited")
     }
     fn access(&self) -> Option<Exit> {
         let is_access = |exit: &Exit| matches!(exit, Exit::Port(_) | Exit::NestedFault(_));
@@ -253,7 +258,7 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
             cr3: self.cr3,
             cr4: self.cr4 | Cr4::PAE,
             efer: Efer::LME | Efer::LMA | Efer::NXE,
-            alignment_check: false,
+            alignment_check: self.rflags.contains(Rflags::AC),
             pkru: 0,
             physical_bits: 40,
             gib_pages: true,
@@ -263,7 +268,7 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
     fn code_size(&self) -> CodeSize {
         self.size
     }
-    fn instruction_length(&self) -> Option<u64> {
+    fn instruction_length(&self, _: Kind) -> Option<u64> {
         self.length
     }
     fn lengths(&self) -> Option<&Lengths> {
@@ -309,9 +314,6 @@ impl<const VENDOR: u8> Vcpu for FakeCpu<VENDOR> {
         let enabled =
             Self::read_apic(x86::apic::register::SPURIOUS) & x86::apic::SPURIOUS_ENABLED != 0;
         enabled || self.rflags.contains(Rflags::IF)
-    }
-    fn has_nmi(&self) -> bool {
-        self.nmis > 0
     }
     fn take_init(&mut self) -> bool {
         core::mem::take(&mut self.init)

@@ -62,12 +62,19 @@ pub fn fetch<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> Result<Fetched
 
 /// Bytes of the instruction at the guest's instruction pointer, which exited as
 /// one of `kind`, or what fetching it raises.
-#[inline]
+#[inline(always)]
 pub fn length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Result<u64, Exception> {
-    match kept_length(vm, vcpu) {
+    match known_length(vm, vcpu, kind) {
         Some(length) => Ok(length),
         None => new_length(vm, vcpu, kind),
     }
+}
+
+/// The length, if the hardware says it or it was found before.
+#[inline(always)]
+pub fn known_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V, kind: Kind) -> Option<u64> {
+    let told = vcpu.instruction_length(kind);
+    told.or_else(|| kept_length(vm, vcpu))
 }
 
 /// The length, if it was found before and everything that showed it is as it was.
@@ -99,31 +106,42 @@ fn new_length<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Resul
 ///
 /// The CPU fetches code where the hypervisor sees no memory, too: firmware runs
 /// from its ROM, and parks the CPUs that a system does not start in memory that
-/// its map calls reserved. Code there is taken to have no prefixes.
+/// its map calls reserved. Code there, of which not even the first byte is seen,
+/// is taken to have no prefixes.
 pub fn decoded_length<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     vcpu: &V,
     kind: Kind,
 ) -> Result<u64, Exception> {
-    let fetched = match (fetch(&Caller::new(vm, vcpu), vcpu), bare_length(kind)) {
-        (Err(Denied::NoMemory(_)), Some(length)) => return Ok(length),
-        (fetched, _) => fetched.map_err(Denied::exception)?,
-    };
+    let caller = Caller::new(vm, vcpu);
+    if let Some(length) = bare_length(kind)
+        && is_unseen(&caller, vcpu)
+    {
+        return Ok(length);
+    }
+    let fetched = fetch(&caller, vcpu).map_err(Denied::exception)?;
     let instruction = fetched.instruction.ok_or(Exception::InvalidOpcode)?;
     Ok(instruction.len() as u64)
 }
 
+/// Whether the code begins where the hypervisor sees no memory.
+fn is_unseen<V: Vcpu, M: Memory>(caller: &Caller<M>, vcpu: &V) -> bool {
+    let width = vcpu.code_size();
+    let start = linear(code_base(vcpu, width).wrapping_add(vcpu.rip()), width);
+    matches!(
+        caller.fetch_page(Gva(start), &mut [0]),
+        Err(Denied::NoMemory(_))
+    )
+}
+
 /// Bytes of the instructions that exit as one of `kind`, without prefixes, where
-/// these have no operands in their code.
+/// these have no operands in their code. AMD APM volume 3, the instructions by
+/// name. WBNOINVD, which exits like WBINVD, has a prefix.
 const fn bare_length(kind: Kind) -> Option<u64> {
     match kind {
-        Kind::Cpuid
-        | Kind::ReadMsr
-        | Kind::WriteMsr
-        | Kind::Invd
-        | Kind::Wbinvd
-        | Kind::Rdpmc
-        | Kind::Rdtsc => Some(2),
+        Kind::Cpuid | Kind::ReadMsr | Kind::WriteMsr | Kind::Invd | Kind::Rdpmc | Kind::Rdtsc => {
+            Some(2)
+        }
         Kind::Hypercall | Kind::SetExtendedControl | Kind::Monitor | Kind::Mwait => Some(3),
         _ => None,
     }
@@ -158,7 +176,7 @@ fn in_a_word<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V) -> Option<Found> {
         Decoded::Whole(instruction) => Some(instruction.len() as u64),
         Decoded::Truncated | Decoded::Invalid => None,
     })?;
-    let words = Word::new(at, word).and_then(|word| trail.words(word));
+    let words = Word::new(&vm.memory, at, word).and_then(|word| trail.words(word));
     Some(Found { length, words })
 }
 

@@ -283,12 +283,12 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Outcome {
     }
 }
 
-/// Whether only a start-up signal or an NMI of the guest's is to wake the CPU: its
-/// system has halted it for good, and another one has begun since, to which its
-/// code, its tables and its stack are free memory. A call would send it on there:
-/// AMD-V does not tell that a guest had halted.
+/// Whether only a start-up signal is to wake the CPU: its system has halted it for
+/// good, and another one has begun since, to which its code, its tables and its
+/// stack are free memory. A call would send it on there: AMD-V does not tell that a
+/// guest had halted. So would an NMI, for which it has no handler any more.
 fn is_parked<V: Vcpu>(peer: &Peer, vcpu: &V) -> bool {
-    peer.state().is_abandoned() && !vcpu.hears_interrupts() && !vcpu.has_nmi()
+    peer.state().is_abandoned() && !vcpu.hears_interrupts()
 }
 
 /// Stays out of the guest while the gate is closed by another CPU.

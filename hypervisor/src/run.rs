@@ -10,6 +10,7 @@ use crate::outcome::{Outcome, Stop};
 use crate::statistics::Moment;
 use crate::trace::Before;
 use crate::vm::{Cpu, Vm};
+use abi::handoff::Presence;
 use machine::{CodeSize, Memory, Vcpu};
 use x86::control::Rflags;
 use x86::event::{Merged, merge};
@@ -23,61 +24,83 @@ pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
 
 /// The same by the controllers of `C`.
 pub fn run_by<C: Chain<V, M>, V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
+    // It never changes: no exit has to ask again.
+    let has_calls = vm.presence != Presence::Hidden;
     loop {
-        if let Err(stop) = round::<C, V, M>(vm, cpu) {
+        if let Err(stop) = round::<C, V, M>(vm, cpu, has_calls) {
             return stop;
         }
     }
 }
 
-/// Into the guest and back. Frequent exits that need nothing but registers are
-/// answered at once where the list's own controllers would say the same; all
-/// others, and those that are traced, by the list.
+/// Into the guest and back. Frequent exits are answered at once where the list's own
+/// controllers would say the same.
 #[inline(always)]
-fn round<C: Chain<V, M>, V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<(), Stop> {
-    match cpu.vcpu.enter() {
+fn round<C: Chain<V, M>, V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    has_calls: bool,
+) -> Result<(), Stop> {
+    let frequent = cpu.vcpu.enter();
+    match frequent.map(|frequent| cpu.vcpu.frequent_exit(frequent)) {
         Some(Exit::Cpuid { leaf, subleaf }) if C::AT_ONCE => {
-            let answered = |vcpu: &mut V| {
+            let exit = Exit::Cpuid { leaf, subleaf };
+            answer_at_once::<C, V, M>(vm, cpu, exit, |vcpu| {
                 cpuid::answer(vm, vcpu, leaf, subleaf);
                 true
-            };
-            if !at_once(vm, cpu, Kind::Cpuid, answered)? {
-                answer::<C, V, M>(vm, cpu, Exit::Cpuid { leaf, subleaf })?;
-            }
+            })
         }
         Some(Exit::Hypercall) if C::AT_ONCE => {
-            if !at_once(vm, cpu, Kind::Hypercall, |vcpu| hypercall::ping(vm, vcpu))? {
-                answer::<C, V, M>(vm, cpu, Exit::Hypercall)?;
-            }
+            answer_at_once::<C, V, M>(vm, cpu, Exit::Hypercall, |vcpu| {
+                has_calls && hypercall::ping(vcpu)
+            })
         }
         Some(Exit::ReadMsr { number }) if C::AT_ONCE => {
-            let answered = |vcpu: &mut V| msr::answer_read(vcpu, number);
-            if !at_once(vm, cpu, Kind::ReadMsr, answered)? {
-                answer::<C, V, M>(vm, cpu, Exit::ReadMsr { number })?;
-            }
+            answer_at_once::<C, V, M>(vm, cpu, Exit::ReadMsr { number }, |vcpu| {
+                msr::answer_read(vcpu, number)
+            })
         }
-        Some(exit) => answer::<C, V, M>(vm, cpu, exit)?,
-        None => answer_rare::<C, V, M>(vm, cpu)?,
+        Some(exit) => answer::<C, V, M>(vm, cpu, exit),
+        None => answer_rare::<C, V, M>(vm, cpu),
     }
+}
+
+/// Has `does` answer a frequent exit, which needs nothing but registers, and counts
+/// it. What it does not answer goes to the chain, as do all while exits are traced.
+#[inline(always)]
+fn answer_at_once<C: Chain<V, M>, V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    exit: Exit,
+    does: impl FnOnce(&mut V) -> bool,
+) -> Result<(), Stop> {
+    let counted = cpu.counted;
+    let begin = Moment::from(cpu.vcpu.ticks());
+    if counted.trace.is_on() || !does(&mut cpu.vcpu) {
+        return answer::<C, V, M>(vm, cpu, exit);
+    }
+    let kind = exit.kind();
+    let Some(length) = instruction::known_length(vm, &cpu.vcpu, kind) else {
+        return step_over_and_count(vm, cpu, kind, begin);
+    };
+    step(&mut cpu.vcpu, length);
+    let end = Moment::from(cpu.vcpu.ticks());
+    counted.statistics.add(kind, begin, end);
     Ok(())
 }
 
-/// Steps over the instruction if `does` has done it, and counts the exit.
-#[inline(always)]
-fn at_once<V: Vcpu, M: Memory>(
+/// The end of an exit whose instruction is done, but of no known length.
+#[cold]
+fn step_over_and_count<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
     kind: Kind,
-    does: impl FnOnce(&mut V) -> bool,
-) -> Result<bool, Stop> {
-    let begin = Moment::from(cpu.vcpu.ticks());
-    if cpu.trace.is_on() || !does(&mut cpu.vcpu) {
-        return Ok(false);
-    }
+    begin: Moment,
+) -> Result<(), Stop> {
     let delivered = step_over(vm, &mut cpu.vcpu, kind);
     let end = Moment::from(cpu.vcpu.ticks());
-    cpu.statistics.add(kind, begin, end);
-    delivered.or_stop().map(|()| true)
+    cpu.counted.statistics.add(kind, begin, end);
+    delivered.or_stop()
 }
 
 /// What devices wait for goes to them without a detour.
@@ -112,16 +135,20 @@ fn by_device<V: Vcpu, M: Memory>(
     kind: Kind,
     does: impl FnOnce(&mut Cpu<V>) -> Outcome,
 ) -> Result<bool, Stop> {
+    let counted = cpu.counted;
     let begin = Moment::from(cpu.vcpu.ticks());
-    if cpu.trace.is_on() {
+    if counted.trace.is_on() {
         return Ok(false);
     }
     let outcome = does(cpu);
     let Some(delivered) = apply(vm, &mut cpu.vcpu, kind, outcome) else {
-        return Ok(false);
+        return match outcome {
+            Outcome::Stop => Err(Stop::at(cpu.vcpu.rare_exit(), outcome)),
+            _ => Ok(false),
+        };
     };
     let end = Moment::from(cpu.vcpu.ticks());
-    cpu.statistics.add(kind, begin, end);
+    counted.statistics.add(kind, begin, end);
     delivered.or_stop().map(|()| true)
 }
 
@@ -132,8 +159,9 @@ pub fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
     cpu: &mut Cpu<V>,
     exit: Exit,
 ) -> Result<(), Stop> {
+    let counted = cpu.counted;
     let begin = Moment::from(cpu.vcpu.ticks());
-    let traced = cpu.trace.is_on();
+    let traced = counted.trace.is_on();
     let before = traced.then(|| Before::new(&cpu.vcpu, &exit));
     let outcome = C::offer(vm, cpu, &exit);
     let applied = match apply(vm, &mut cpu.vcpu, exit.kind(), outcome) {
@@ -141,10 +169,10 @@ pub fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
         None => Err(Stop::at(exit, outcome)),
     };
     let end = Moment::from(cpu.vcpu.ticks());
-    cpu.statistics.add(exit.kind(), begin, end);
+    counted.statistics.add(exit.kind(), begin, end);
     if let Some(before) = before {
         let times = [begin.into(), end.into()];
-        cpu.trace.write(&exit, before, outcome, times);
+        counted.trace.write(&exit, before, outcome, times);
     }
     applied.and_then(|()| C::go_on(cpu))
 }
@@ -160,7 +188,10 @@ fn apply<V: Vcpu, M: Memory>(
 ) -> Option<Delivered> {
     match outcome {
         Outcome::Done => Some(step_over(vm, vcpu, kind)),
-        Outcome::Emulated { length } => Some(step(vcpu, u64::from(length))),
+        Outcome::Emulated { length } => {
+            step(vcpu, u64::from(length));
+            Some(Delivered::Yes)
+        }
         other => apply_rare(vcpu, other),
     }
 }
@@ -200,27 +231,25 @@ impl Delivered {
 /// The instruction of an exit of `kind` is done: the guest goes on behind it.
 /// Where the hardware gives no length and the code cannot be read any more, the guest
 /// gets what fetching it again would have raised.
-#[inline]
+#[inline(always)]
 fn step_over<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &mut V, kind: Kind) -> Delivered {
-    let length = match vcpu.instruction_length() {
-        Some(length) => length,
-        None => match instruction::length(vm, vcpu, kind) {
-            Ok(length) => length,
-            Err(exception) => return raise(vcpu, exception),
-        },
-    };
-    step(vcpu, length)
+    match instruction::length(vm, vcpu, kind) {
+        Ok(length) => {
+            step(vcpu, length);
+            Delivered::Yes
+        }
+        Err(exception) => raise(vcpu, exception),
+    }
 }
 
 #[inline]
-fn step<V: Vcpu>(vcpu: &mut V, length: u64) -> Delivered {
+fn step<V: Vcpu>(vcpu: &mut V, length: u64) {
     vcpu.set_rip(advance(vcpu, length));
     vcpu.clear_interrupt_shadow();
     let rflags = vcpu.rflags();
     if rflags.intersects(Rflags::TF | Rflags::RF) {
         end_step(vcpu, rflags);
     }
-    Delivered::Yes
 }
 
 #[cold]
@@ -275,7 +304,14 @@ fn raise<V: Vcpu>(vcpu: &mut V, exception: Exception) -> Delivered {
         None => exception,
         Some(Merged::Second(second)) => second,
         Some(Merged::DoubleFault) => Exception::DoubleFault,
-        Some(Merged::TripleFault) => return Delivered::TripleFault,
+        Some(Merged::TripleFault) => {
+            log::error!(
+                "triple fault at rip {:#x}, {exception:?} in the delivery of {:?}: the machine resets",
+                vcpu.rip(),
+                vcpu.event(),
+            );
+            return Delivered::TripleFault;
+        }
     };
     let rflags = vcpu.rflags();
     vcpu.set_rflags(rflags | Rflags::RF);

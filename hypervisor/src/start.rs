@@ -3,6 +3,7 @@
 
 use crate::chain;
 use crate::children::{Children, Slot, no_pieces};
+use crate::counted::Counted;
 use crate::instruction;
 use crate::outcome::Stop;
 use crate::peers::{Peers, Together};
@@ -288,8 +289,8 @@ fn watched<V: Vcpu>(
 ) -> Result<Cpu<V>, Refusal> {
     let declared = chain::declare(vm, &mut vcpu).map_err(|_| boot.too_small());
     match declared.and_then(|()| records(boot)) {
-        Ok((statistics, trace)) => {
-            let mut cpu = Cpu::watched(vcpu, statistics, trace);
+        Ok(counted) => {
+            let mut cpu = Cpu::watched(vcpu, counted);
             cpu.number = boot.number;
             Ok(cpu)
         }
@@ -309,12 +310,12 @@ fn end<V: Vcpu>(
     leave: fn(V),
 ) -> Result<Never, Refusal> {
     match stop {
-        Stop::EntryFailed(failure) if cpu.statistics.ever() == 1 && vm.cpus == 1 => {
+        Stop::EntryFailed(failure) if cpu.counted.statistics.ever() == 1 && vm.cpus == 1 => {
             leave(cpu.vcpu);
             Err(refusal(failure))
         }
         Stop::Reset => instructions::reset_machine(),
-        other => exceptions::stop(format_args!("{other:?} after {}", cpu.statistics)),
+        other => exceptions::stop(format_args!("{other:?} after {}", cpu.counted.statistics)),
     }
 }
 
@@ -322,11 +323,11 @@ fn end<V: Vcpu>(
 /// the stack, which is small and nobody else's to read; and made in a frame of
 /// its own, which is gone when the guest runs.
 #[inline(never)]
-fn records(boot: &mut Boot) -> Result<(&'static Statistics, &'static Trace), Refusal> {
+fn records(boot: &mut Boot) -> Result<&'static Counted, Refusal> {
     let base = boot.words((Statistics::BASE_BYTES as u64).next_multiple_of(PAGE_SIZE))?;
-    let statistics = boot.place(Statistics::new(base))?;
+    let statistics = Statistics::new(base);
     let trace = Trace::new(boot.words(boot.handoff.trace_size)?);
-    Ok((statistics, boot.place(trace)?))
+    boot.place(Counted { statistics, trace })
 }
 
 fn refusal(failure: EntryFailure) -> Refusal {

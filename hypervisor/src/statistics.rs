@@ -80,14 +80,14 @@ impl Statistics {
         let Some(figures) = self.figures.get(kind as usize) else {
             return;
         };
-        let (ticks, borrow) = end.low.overflowing_sub(begin.low);
-        match end
-            .high
-            .wrapping_sub(begin.high)
-            .wrapping_sub(borrow.into())
-        {
-            0 => figures.add(ticks.into(), bucket(ticks)),
-            high => figures.add_long(Moment { low: ticks, high }),
+        let (low, borrow) = end.low.overflowing_sub(begin.low);
+        let high = end.high.wrapping_sub(begin.high);
+        let high = high.wrapping_sub(borrow.into());
+        let ticks = u64::from(low);
+        if high == 0 {
+            figures.add(ticks, bucket(low));
+        } else {
+            figures.add_long(u64::from(high) << 32 | ticks);
         }
     }
 
@@ -147,9 +147,9 @@ impl Figures {
 
     /// Negative, if the exit was the write that set the counter back.
     #[cold]
-    fn add_long(&self, ticks: Moment) {
-        match i64::try_from(u64::from(ticks)) {
-            Ok(_) => self.add(ticks.into(), BUCKETS - 1),
+    fn add_long(&self, ticks: u64) {
+        match i64::try_from(ticks) {
+            Ok(_) => self.add(ticks, BUCKETS - 1),
             Err(_) => self.add(0, 0),
         }
     }

@@ -8,8 +8,8 @@ use crate::printer::Printer;
 use crate::ration::Ration;
 use crate::services::shell::Sessions;
 use crate::shared::Shared;
-use crate::statistics::Statistics;
-use crate::trace::Trace;
+#[cfg(test)]
+use crate::{statistics::Statistics, trace::Trace};
 use abi::handoff::{Compat, Presence, Sleep};
 use abi::token::Token;
 use core::any::Any;
@@ -133,32 +133,19 @@ pub struct Cpu<V> {
     pub number: u32,
     /// The vCPU.
     pub vcpu: V,
-    /// What its exits cost.
-    pub statistics: &'static Statistics,
-    /// Its newest exits, if they are traced.
-    pub trace: &'static Trace,
     /// What goes to the program that runs it, if it is a child's.
     pub program: Program,
-}
-
-impl<V> Cpu<V> {
     /// What is counted on it.
-    pub fn counted(&self) -> Counted {
-        Counted {
-            statistics: self.statistics,
-            trace: self.trace,
-        }
-    }
+    pub counted: &'static Counted,
 }
 
 impl<V: Vcpu> Cpu<V> {
     /// A CPU that has not run yet.
-    pub fn watched(vcpu: V, statistics: &'static Statistics, trace: &'static Trace) -> Self {
+    pub fn watched(vcpu: V, counted: &'static Counted) -> Self {
         Self {
             number: 0,
             vcpu,
-            statistics,
-            trace,
+            counted,
             program: Program::default(),
         }
     }
@@ -170,7 +157,12 @@ impl<V: Vcpu> Cpu<V> {
     pub(crate) fn new(vcpu: V) -> Self {
         let words = (0..64).map(|_| AtomicU64::new(0));
         let words: Vec<AtomicU64> = words.collect();
-        let trace = Box::leak(Box::new(Trace::new(words.leak())));
-        Self::watched(vcpu, Box::leak(Box::default()), trace)
+        Self::traced(vcpu, Trace::new(words.leak()))
+    }
+
+    /// A CPU with this trace, and statistics of its own.
+    pub(crate) fn traced(vcpu: V, trace: Trace) -> Self {
+        let statistics = Statistics::default();
+        Self::watched(vcpu, Box::leak(Box::new(Counted { statistics, trace })))
     }
 }

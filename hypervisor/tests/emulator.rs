@@ -16,6 +16,7 @@ mod native;
 use abi::handoff::Presence;
 use cases::{AREA, Case, Layout, Random};
 use fake::{FakeMemory, FakeVtx};
+use hypervisor::counted::Counted;
 use hypervisor::emulator::{self, Device};
 use hypervisor::outcome::Outcome;
 use hypervisor::statistics::Statistics;
@@ -141,8 +142,10 @@ fn watched(case: &Case) -> impl Fn(usize) -> Option<usize> {
 }
 
 /// Not looked at, as the loop does not run here.
-static STATISTICS: LazyLock<Statistics> = LazyLock::new(|| Statistics::new(&[]));
-static TRACE: LazyLock<Trace> = LazyLock::new(|| Trace::new(&[]));
+static COUNTED: LazyLock<Counted> = LazyLock::new(|| Counted {
+    statistics: Statistics::new(&[]),
+    trace: Trace::new(&[]),
+});
 
 fn run_emulated(vm: &Vm<FakeMemory>, device: &mut Plain, case: &Case) -> Result {
     let watched = watched(case);
@@ -153,7 +156,7 @@ fn run_emulated(vm: &Vm<FakeMemory>, device: &mut Plain, case: &Case) -> Result 
         }
     }
     vm.memory.put(CODE, &case.code[..case.size]);
-    let mut cpu = Cpu::watched(cpu_for(case), &STATISTICS, &TRACE);
+    let mut cpu = Cpu::watched(cpu_for(case), &COUNTED);
     run_to_the_end(vm, &mut cpu, device);
     let mut memory = [0; AREA];
     for (at, byte) in memory.iter_mut().enumerate() {

@@ -106,8 +106,8 @@ macro_rules! load_as {
     }};
 }
 
-/// Loads the aligned entry of `size` bytes (4 or 8) at `from` in one access, or
-/// None where that faults.
+/// Loads `size` bytes (4 or 8) at `from`, or None where that faults. Aligned ones,
+/// as entries of tables are, are loaded in one access.
 ///
 /// # Safety
 /// As for [`copy`]; another CPU may write at the same time.
@@ -120,6 +120,30 @@ pub unsafe fn load(from: *const u8, size: u64) -> Option<u64> {
             _ => load_as!(from, "2: mov {value:e}, [{from}]"),
         }
     }
+}
+
+/// The 8 bytes at `from`, or 0 where loading them faults.
+///
+/// # Safety
+/// As for [`load`].
+#[inline(always)]
+pub unsafe fn load_or_zero(from: *const u8) -> u64 {
+    let mut value = 0;
+    // SAFETY: as the caller promises; a fault is caught, and has changed nothing.
+    unsafe {
+        asm!(
+            "2: mov {value}, [{from}]",
+            "3:",
+            ".pushsection fixups, \"aR\", @progbits",
+            ".long 2b - .",
+            ".long 3b - .",
+            ".popsection",
+            from = in(reg) from,
+            value = inout(reg) value,
+            options(nostack, readonly),
+        );
+    }
+    value
 }
 
 /// The bits in which the 8 bytes at `from` differ from `expected`, which is not
@@ -304,5 +328,7 @@ mod tests {
             let found = unsafe { difference(at, expected) };
             assert_eq!(found, word ^ expected);
         }
+        // SAFETY: as above.
+        assert_eq!(unsafe { load_or_zero(at) }, word);
     }
 }

@@ -18,9 +18,16 @@ pub struct Word {
 }
 
 impl Word {
-    /// `value` at `at`; None if it is 0, or if no memory can be there.
-    pub fn new(at: Gpa, value: u64) -> Option<Self> {
-        let end = at.checked_add(size_of::<u64>() as u64)?;
+    const SIZE: u64 = size_of::<u64>() as u64;
+
+    /// `value` at `at`; None if it is 0, or if that is not all `memory`.
+    pub fn new(memory: &impl Memory, at: Gpa, value: u64) -> Option<Self> {
+        memory.check(at, Self::SIZE).ok()?;
+        Self::in_direct_map(at, value)
+    }
+
+    fn in_direct_map(at: Gpa, value: u64) -> Option<Self> {
+        let end = at.checked_add(Self::SIZE)?;
         let value = NonZeroU64::new(value).filter(|_| end.0 <= DIRECT_MAP_SIZE)?;
         let linear = DIRECT_MAP + at.0;
         Some(Self { linear, value })
@@ -48,8 +55,10 @@ pub type Words = [Word; 5];
 /// How many are kept. Which one is replaced follows from the address.
 const PLACES: usize = 16;
 
-/// An instruction of 64-bit code.
+/// An instruction of 64-bit code. It begins with a cache line, because an exit
+/// looks at all of it.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 struct Known {
     rip: u64,
     cr3: u64,
@@ -113,10 +122,10 @@ mod tests {
     #[test]
     fn a_word_is_something_inside_the_direct_map() {
         let last = Gpa(DIRECT_MAP_SIZE - 8);
-        let word = Word::new(last, 5).expect("it is inside");
+        let word = Word::in_direct_map(last, 5).expect("it is inside");
         assert_eq!((word.at(), word.value()), (last, 5));
         for (at, value) in [(Gpa(last.0 + 1), 5), (Gpa(u64::MAX), 5), (last, 0)] {
-            assert_eq!(Word::new(at, value), None, "{at:?}");
+            assert_eq!(Word::in_direct_map(at, value), None, "{at:?}");
         }
     }
 }

@@ -132,8 +132,8 @@ impl Memory for GuestMemory {
 
     #[inline(always)]
     fn difference(&self, word: &Word) -> u64 {
-        // SAFETY: a word lies in the direct map, where the guest's memory is, and
-        // what is absent faults; nothing of Rust's lies there.
+        // SAFETY: a word was checked to be memory of the guest's in the direct map
+        // when it was made; nothing of Rust's lies there.
         unsafe { guarded::difference(word.direct(), word.value()) }
     }
 
@@ -206,17 +206,27 @@ impl Entries for GuestMemory {
     #[inline(always)]
     fn load(&self, at: Gpa, size: u64) -> Option<u64> {
         let from = self.direct(at, size).ok()?;
-        // SAFETY: `direct` yields addresses of the direct map only. Entries are
-        // naturally aligned: their index times their size in an aligned table,
-        // and `walk` clears the low bits of table addresses.
+        // SAFETY: `direct` yields addresses of the direct map only; nothing of
+        // Rust's lies there.
         unsafe { guarded::load(from, size) }
+    }
+
+    #[inline(always)]
+    fn load_wide(&self, at: Gpa) -> u64 {
+        match self.direct(at, 8) {
+            // SAFETY: as for `load`.
+            Ok(from) => unsafe { guarded::load_or_zero(from) },
+            Err(_) => 0,
+        }
     }
 
     fn exchange(&self, at: Gpa, size: u64, old: u64, new: u64) -> bool {
         let Ok(to) = self.direct(at, size) else {
             return false;
         };
-        // SAFETY: as for `load`.
+        // SAFETY: as for `load`. Entries are naturally aligned: their index times
+        // their size in an aligned table, and `walk` clears the low bits of table
+        // addresses.
         unsafe { guarded::exchange(to, size, old, new) }
     }
 }

@@ -368,11 +368,6 @@ pub fn adopt_address() -> x86::apic::Address {
     address
 }
 
-/// Whether the guest of the CPU that runs this has an NMI to come.
-pub fn has_nmi() -> bool {
-    current().is_some_and(PerCpu::has_nmi)
-}
-
 /// The number of the CPU that runs this.
 pub fn number() -> u32 {
     current().map_or(0, |percpu| percpu.number)

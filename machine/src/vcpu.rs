@@ -9,6 +9,7 @@ use core::sync::atomic::AtomicU32;
 use x86::apic::Address;
 use x86::control::{Cr0, Cr4, Efer, Rflags};
 use x86::cpuid::{Leaf, Vendor};
+use x86::exit::{Frequent, Kind};
 use x86::segment::{Segment, SegmentName, TableRegister};
 use x86::walk::Paging;
 use x86::{Event, Exception, Exit, Registers};
@@ -46,9 +47,14 @@ pub trait Vcpu: Sized + 'static {
     /// follows them.
     fn settle(&mut self) {}
 
-    /// Runs the guest until its next exit. CPUID, calls and RDMSR are told at once;
+    /// Runs the guest until its next exit. Frequent ones are told at once;
     /// of others [`Self::access`] or else [`Self::rare_exit`] tells.
-    fn enter(&mut self) -> Option<Exit>;
+    fn enter(&mut self) -> Option<Frequent>;
+    /// The exit that `enter` told, as long as the registers are what they were.
+    #[inline(always)]
+    fn frequent_exit(&self, frequent: Frequent) -> Exit {
+        frequent.exit(self.registers())
+    }
     /// The exit of which `enter` told nothing, if it is an access that a device
     /// may be waiting for.
     fn access(&self) -> Option<Exit> {
@@ -101,8 +107,9 @@ pub trait Vcpu: Sized + 'static {
     /// How wide the running code is.
     fn code_size(&self) -> CodeSize;
 
-    /// Bytes of the instruction that exited, where the hardware says so.
-    fn instruction_length(&self) -> Option<u64>;
+    /// Bytes of the instruction that exited, as one of `kind`, where the hardware
+    /// says so.
+    fn instruction_length(&self, kind: Kind) -> Option<u64>;
     /// Lengths that were found before, where the hardware may not say them.
     fn lengths(&self) -> Option<&Lengths> {
         None
@@ -204,10 +211,6 @@ pub trait Vcpu: Sized + 'static {
     /// waits for an NMI or a start-up signal.
     fn hears_interrupts(&self) -> bool {
         self.rflags().contains(Rflags::IF) || apic::takes_interrupts()
-    }
-    /// Whether the guest has an NMI to come.
-    fn has_nmi(&self) -> bool {
-        percpu::has_nmi()
     }
     /// Puts the local APIC into its state after INIT.
     fn reset_apic(&mut self) {

@@ -38,6 +38,7 @@ pub mod reserved;
 #[cfg(target_os = "uefi")]
 pub mod rights;
 pub mod sandbox;
+pub mod second_cpu;
 mod serial;
 pub mod transcript;
 pub mod two_cpus;

@@ -65,8 +65,9 @@ pub fn starts(number: usize) -> u32 {
 
 /// Waits until `holds`; false if it does not for a long time.
 pub fn wait_until(holds: impl Fn() -> bool) -> bool {
-    /// Instructions in Bochs; seconds in QEMU.
-    const PATIENCE: u64 = 10_000_000_000;
+    /// Instructions in Bochs; about half a minute in QEMU, where the computer
+    /// may have other work.
+    const PATIENCE: u64 = 100_000_000_000;
     let begin = ticks();
     loop {
         if holds() {

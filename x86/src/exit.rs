@@ -1,8 +1,10 @@
 //! Why the guest stopped running: vendor-neutral, with plain payloads. Values
 //! that nobody knows survive as they are.
 
+mod frequent;
 mod kind;
 
+pub use frequent::Frequent;
 pub use kind::Kind;
 
 use crate::event::Event;

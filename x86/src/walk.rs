@@ -16,6 +16,8 @@ const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
+/// In an entry that maps a large page: part of its memory type.
+const PAGE_ATTRIBUTE: u64 = 1 << 12;
 /// The address in an entry of long mode, on a CPU with all of its bits.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// In an entry of PAE mode's top level: bits 1, 2 and 5 to 8.
@@ -60,6 +62,12 @@ pub trait Entries {
     /// The entry of `size` bytes (4 or 8) at `at`, read in one access, or None
     /// if that is no memory of the guest's.
     fn load(&self, at: Gpa, size: u64) -> Option<u64>;
+    /// The entry of 8 bytes at `at`, or 0, as an absent entry is, where the guest
+    /// has no memory.
+    #[inline(always)]
+    fn load_wide(&self, at: Gpa) -> u64 {
+        self.load(at, 8).unwrap_or(0)
+    }
     /// Replaces the entry at `at` by `new` if it still is `old`, atomically;
     /// false if it was not.
     fn exchange(&self, at: Gpa, size: u64, old: u64, new: u64) -> bool;
@@ -215,7 +223,7 @@ struct Walk<'a, E: Entries, const WIDE: bool> {
 
 /// Translates `gva` with the rights of `intent`, and sets accessed and dirty
 /// bits as the CPU would.
-#[inline]
+#[inline(never)]
 pub fn walk<E: Entries>(
     paging: &Paging,
     intent: Intent,
@@ -228,11 +236,11 @@ pub fn walk<E: Entries>(
     }
 }
 
-/// The walk of almost every access: four levels of entries that are all marked
-/// as accessed, to a page of 4 KiB that may be used so. Anything else is None,
-/// and left to [`walk_each`]; nothing was changed yet.
-#[inline]
-fn ordinary<E: Entries>(
+/// The walk of almost every access: at most four levels of entries that are all
+/// marked as accessed, to a page that may be used so. Anything else is None, and
+/// left to [`walk_each`]; nothing was changed yet.
+#[inline(always)]
+pub fn ordinary<E: Entries>(
     paging: &Paging,
     intent: Intent,
     gva: Gva,
@@ -248,14 +256,16 @@ fn ordinary<E: Entries>(
         return None;
     }
     let (mut entry, mut all, mut any) = (paging.cr3, u64::MAX, 0);
+    let mut inside = 0xfff;
     for shift in [39, 30, 21, 12] {
         let at = Gpa((entry & ADDRESS) + (gva.0 >> shift & 0x1ff) * 8);
-        entry = entries.load(at, 8)?;
+        entry = entries.load_wide(at);
+        (all, any) = (all & entry, any | entry);
         let large = if shift == 12 { 0 } else { LARGE };
         if entry & (PRESENT | ACCESSED | large) != PRESENT | ACCESSED {
-            return None;
+            inside = large_page(paging, entry, shift)?;
+            break;
         }
-        (all, any) = (all & entry, any | entry);
     }
     let has_reserved = (any & ADDRESS).wrapping_shr(paging.physical_bits) != 0;
     if has_reserved || (intent.write && entry & DIRTY == 0) {
@@ -268,11 +278,22 @@ fn ordinary<E: Entries>(
     };
     let key = (entry >> 59 & 0xf) as u32;
     check_rights(paging, intent, rights, key).ok()?;
-    let gpa = Gpa(entry & ADDRESS | gva.page_offset());
+    let offset = gva.0 & inside;
     Some(Translation {
-        gpa,
-        left: gpa.left_in_page(),
+        gpa: Gpa(entry & ADDRESS & !inside | offset),
+        left: inside + 1 - offset,
     })
+}
+
+/// The bits of an address inside of the page that `entry` maps at the level of
+/// `shift`, if it is an ordinary one of 2 MiB or 1 GiB.
+#[inline(always)]
+fn large_page(paging: &Paging, entry: u64, shift: u32) -> Option<u64> {
+    let inside = (1u64 << shift) - 1;
+    let reserved = inside & ADDRESS & !PAGE_ATTRIBUTE;
+    let has_size = shift == 21 || shift == 30 && paging.gib_pages;
+    let bits = PRESENT | ACCESSED | LARGE;
+    (has_size && entry & (bits | reserved) == bits).then_some(inside)
 }
 
 /// As [`walk`], but looks at each entry once only, unless it changes meanwhile.

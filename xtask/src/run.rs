@@ -339,9 +339,8 @@ pub fn explain(report: &Report, machine: Machine) -> String {
         ),
         Ending::Said => "The console said what ends the run.".to_owned(),
         Ending::Result(status) => format!("The guest reported status {status}."),
-        Ending::Halted | Ending::SwitchedOff => {
-            "The guest powered the machine off without a result.".to_owned()
-        }
+        Ending::Halted => "The guest halted without a result.".to_owned(),
+        Ending::SwitchedOff => "The guest powered the machine off without a result.".to_owned(),
         Ending::Left => "You left.".to_owned(),
         Ending::Signal(number) => format!("Signal {number} ended the run."),
     }

@@ -10,6 +10,7 @@ mod numbers;
 
 use abi::handoff::Presence;
 use fake::{FakeMemory, FakeVtx};
+use hypervisor::counted::Counted;
 use hypervisor::emulator::{self, Device};
 use hypervisor::outcome::Outcome;
 use hypervisor::statistics::Statistics;
@@ -177,8 +178,10 @@ fn check_writes(vm: &Vm<FakeMemory>, before: &FakeVtx, code: &[u8]) {
     }
 }
 
-static STATISTICS: LazyLock<Statistics> = LazyLock::new(|| Statistics::new(&[]));
-static TRACE: LazyLock<Trace> = LazyLock::new(|| Trace::new(&[]));
+static COUNTED: LazyLock<Counted> = LazyLock::new(|| Counted {
+    statistics: Statistics::new(&[]),
+    trace: Trace::new(&[]),
+});
 
 thread_local! {
     static VM: Vm<FakeMemory> = Vm::new(FakeMemory::new(), Presence::Leaf, Features::ALL);
@@ -212,7 +215,7 @@ fn run(vm: &Vm<FakeMemory>, data: &[u8]) {
     let mut device = Asked { at_port, times: 0 };
     let mut again = Numbers(data);
     let _: [u8; 16] = again.bytes();
-    let mut cpu = Cpu::watched(cpu(&mut again), &STATISTICS, &TRACE);
+    let mut cpu = Cpu::watched(cpu(&mut again), &COUNTED);
     let outcome = if at_port {
         let access = PortAccess {
             port: 0x3f8,

@@ -10,6 +10,7 @@ mod fake;
 use abi::call::SHELL_TEXT_MAX;
 use abi::handoff::Presence;
 use fake::{FakeMemory, FakeSvm, FakeVtx};
+use hypervisor::counted::Counted;
 use hypervisor::caller::Caller;
 use hypervisor::services::shell;
 use hypervisor::statistics::Statistics;
@@ -26,8 +27,10 @@ const TEXT: u64 = 0x6000;
 const NOTHING: u64 = 0xffff_ffff;
 const END: u64 = 0x10a;
 
-static STATISTICS: LazyLock<Statistics> = LazyLock::new(|| Statistics::new(&[]));
-static TRACE: LazyLock<Trace> = LazyLock::new(|| Trace::new(&[]));
+static COUNTED: LazyLock<Counted> = LazyLock::new(|| Counted {
+    statistics: Statistics::new(&[]),
+    trace: Trace::new(&[]),
+});
 
 thread_local! {
     static VM: Vm<FakeMemory> = Vm::new(FakeMemory::new(), Presence::Leaf, Features::ALL);
@@ -81,8 +84,8 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     VM.with(|vm| {
-        let intel = Cpu::watched(FakeVtx::default(), &STATISTICS, &TRACE);
-        let amd = Cpu::watched(FakeSvm::default(), &STATISTICS, &TRACE);
+        let intel = Cpu::watched(FakeVtx::default(), &COUNTED);
+        let amd = Cpu::watched(FakeSvm::default(), &COUNTED);
         match which & 3 {
             0 => lines(vm, &intel, typed),
             1 => lines(vm, &amd, typed),

@@ -87,7 +87,7 @@ impl<V: Vcpu> Child<V> {
             if child.program.is_shut {
                 return Ok(plain(kind::SHUTDOWN));
             }
-            (child.statistics, child.trace) = (cpu.statistics, cpu.trace);
+            child.counted = cpu.counted;
             child.number = cpu.number;
             self.count_running(true);
             child.vcpu.load(&mut cpu.vcpu);

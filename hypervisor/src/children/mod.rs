@@ -220,7 +220,7 @@ impl<V: Vcpu> Child<V> {
                 continue;
             };
             let vcpu = V::Child::new(&mut host.vcpu, &self.vm.memory).ok_or(Errno::NoSpace)?;
-            *place = Some(Cpu::watched(vcpu, host.statistics, host.trace));
+            *place = Some(Cpu::watched(vcpu, host.counted));
             return Ok(number);
         }
         Err(Errno::NoSpace)

@@ -41,7 +41,7 @@ fn ask(vm: &Vm<FakeMemory>, number: u64, [rbx, rcx, rdx, rsi, rdi]: [u64; 5]) ->
         ..FakeVtx::default()
     };
     let mut cpu = Cpu::new(vcpu);
-    cpu.trace.switch(false);
+    cpu.counted.trace.switch(false);
     assert_eq!(run(vm, &mut cpu), Stop::Reset);
     [cpu.vcpu.registers.rax, cpu.vcpu.registers.rbx]
 }

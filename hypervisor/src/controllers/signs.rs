@@ -6,6 +6,7 @@ use crate::peers::watch;
 use crate::vm::{Cpu, Vm};
 use crate::watches::Watches;
 use machine::{Memory, Vcpu};
+use x86::control::Cr0;
 use x86::exit::Instruction;
 use x86::startup::Sign;
 use x86::{Exception, Exit, msr};
@@ -31,7 +32,11 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
             watch::note(vm, cpu, Sign::Entry);
             Outcome::Done
         }
-        Exit::Instruction(Instruction::Invd | Instruction::Wbinvd) => {
+        // With caches off it changes memory types, as a kernel does early in its
+        // boot; a CPU that halts for good has them on until then.
+        Exit::Instruction(Instruction::Invd | Instruction::Wbinvd)
+            if !cpu.vcpu.cr0().contains(Cr0::CD) =>
+        {
             watch::note(vm, cpu, Sign::WriteBack);
             Outcome::Pass
         }

@@ -218,7 +218,7 @@ fn every_exit_has_an_end_that_goes_on() {
             ..FakeSvm::default()
         });
         let stop = run(&vm, &mut cpu);
-        let went_on = cpu.statistics.total() == 2;
+        let went_on = cpu.counted.statistics.total() == 2;
         assert_eq!(went_on, !stops.contains(&exit.kind()), "{exit:?}: {stop:?}");
     }
     assert_eq!(FakeSvm::default().debug_register(0), 0);

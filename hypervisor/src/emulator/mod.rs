@@ -20,6 +20,7 @@ mod arithmetic;
 mod execute;
 mod operand;
 mod operation;
+mod plain;
 mod string;
 mod width;
 
@@ -94,7 +95,7 @@ pub fn memory<V: Vcpu, M: Memory>(
         vm.oddities.note(Oddity::NoInstruction, what);
         return Outcome::Fault(Exception::GeneralProtection(0));
     }
-    let emulator = Emulator {
+    let mut emulator = Emulator {
         caller: Caller::new(vm, &cpu.vcpu),
         vcpu: &mut cpu.vcpu,
         watched,
@@ -102,7 +103,10 @@ pub fn memory<V: Vcpu, M: Memory>(
         device,
         reached: false,
     };
-    emulate(vm, emulator)
+    match emulator.plain() {
+        Some(outcome) => outcome,
+        None => emulate(vm, emulator),
+    }
 }
 
 /// Runs IN, OUT, INS or OUTS on a watched port, with `device` in its place.
@@ -157,6 +161,7 @@ fn port_string<V: Vcpu, M: Memory>(
     emulate(vm, emulator)
 }
 
+#[inline(never)]
 fn emulate<V: Vcpu, M: Memory, D: Device>(
     vm: &Vm<M>,
     mut emulator: Emulator<'_, V, M, D>,

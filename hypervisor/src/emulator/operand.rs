@@ -145,7 +145,7 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
 
     /// Where in the watched range `size` bytes at `first` are, if they all lie in
     /// it and in one page.
-    fn device_offset(&self, first: Gpa, size: u8) -> Option<u64> {
+    pub(super) fn device_offset(&self, first: Gpa, size: u8) -> Option<u64> {
         let size = u64::from(size);
         let at = first.0.checked_sub(self.watched.start.0)?;
         let left = self.watched.end.0.checked_sub(first.0)?;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fake::{FakeMemory, FakeSvm, FakeVtx};
+use crate::fake::{FakeMemory, FakeSvm};
 use crate::vm::Features;
 use abi::handoff::Presence;
 use x86::control::Cr4;
@@ -42,9 +42,9 @@ fn the_base_of_a_code_segment_counts_but_in_64_bit_code() {
     vm.memory.put(0x1000, &CPUID);
     vm.memory.put(0x5000, &[0x90]);
     for (size, expected) in [(CodeSize::Bits64, 2), (CodeSize::Bits32, 1)] {
-        let mut vcpu = FakeVtx {
+        let mut vcpu = FakeSvm {
             size,
-            ..FakeVtx::default()
+            ..FakeSvm::default()
         };
         vcpu.segments[SegmentName::Cs as usize].base = 0x4000;
         assert_eq!(
@@ -180,10 +180,23 @@ fn five_levels_of_tables_are_too_many() {
 }
 
 #[test]
+fn a_word_is_of_the_guests_memory() {
+    let memory = FakeMemory::new();
+    let last = Gpa(FakeMemory::RESERVED.start.0 - 8);
+    assert!(Word::new(&memory, last, 5).is_some());
+    for at in [Gpa(last.0 + 1), FakeMemory::RESERVED.start] {
+        assert_eq!(Word::new(&memory, at, 5), None, "{at:?}");
+    }
+}
+
+#[test]
 fn an_entry_that_changes_during_a_walk_leaves_no_trail() {
     let (vm, _) = machine(0x1000, &CPUID);
     let trail = Trail::new(&vm.memory);
-    let (at, last) = (Gpa(0x10_3008), Word::new(Gpa(0x1000), 1).expect("a word"));
+    let (at, last) = (
+        Gpa(0x10_3008),
+        Word::new(&vm.memory, Gpa(0x1000), 1).expect("a word"),
+    );
     let entry = trail.load(at, 8).expect("it is memory");
     assert!(trail.exchange(at, 8, entry, entry | 1 << 5));
     trail.load(at, 8);

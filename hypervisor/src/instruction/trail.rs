@@ -46,7 +46,7 @@ impl<'a, M: Memory> Trail<'a, M> {
         let place = places
             .find(|entry| entry.is_none_or(|word| word.at() == at))
             .filter(|entry| entry.is_none_or(|word| word.value() == before));
-        match (place, Word::new(at, value)) {
+        match (place, Word::new(self.memory, at, value)) {
             (Some(place), Some(word)) => *place = Some(word),
             _ => self.is_whole.set(false),
         }

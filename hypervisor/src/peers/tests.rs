@@ -261,10 +261,9 @@ fn one_that_its_system_has_left_halted_does_not_run_beneath_the_next() {
 #[test]
 fn one_that_its_system_has_left_goes_on_where_it_can_be_woken() {
     let vm = &vm(2);
-    let wakes: [fn(&mut FakeVtx); 3] = [
+    let wakes: [fn(&mut FakeVtx); 2] = [
         |vcpu| vcpu.rflags = Rflags::IF,
         |_| FakeVtx::write_apic(register::SPURIOUS, 0x1ff),
-        |vcpu| vcpu.note_nmi(),
     ];
     for wake in wakes {
         let mut left = abandoned(vm);

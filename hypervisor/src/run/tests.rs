@@ -184,9 +184,9 @@ fn exits_are_counted_by_kind() {
         ..FakeVtx::default()
     });
     run(&vm(), &mut cpu);
-    assert_eq!(cpu.statistics.total(), 4);
+    assert_eq!(cpu.counted.statistics.total(), 4);
     assert_eq!(
-        cpu.statistics.to_string(),
+        cpu.counted.statistics.to_string(),
         "cpuid 2, invd 1, triple-fault 1"
     );
 }
@@ -194,7 +194,12 @@ fn exits_are_counted_by_kind() {
 #[test]
 fn an_exit_takes_the_time_between_two_looks_at_the_clock() {
     let cpu = after(&vm(), FakeVtx::default(), INVD);
-    let row = cpu.statistics.rows().next().expect("one kind happened");
+    let row = cpu
+        .counted
+        .statistics
+        .rows()
+        .next()
+        .expect("one kind happened");
     assert_eq!((row.kind, row.total, row.most), ("invd", 1, 1));
 }
 
@@ -205,14 +210,14 @@ fn a_traced_exit_is_recorded_as_it_came_and_as_it_was_answered() {
         value: 5,
     };
     let mut cpu = after(&vm(), FakeVtx::default(), CPUID);
-    cpu.trace.switch(false);
+    cpu.counted.trace.switch(false);
     cpu.vcpu.exits = [CPUID].into();
     run(&vm(), &mut cpu);
-    cpu.trace.switch(true);
+    cpu.counted.trace.switch(true);
     cpu.vcpu.exits = [write].into();
     run(&vm(), &mut cpu);
     let mut reader = Reader::default();
-    let mut next = || cpu.trace.read(&mut reader, 0).expect("a record");
+    let mut next = || cpu.counted.trace.read(&mut reader, 0).expect("a record");
     let first = next();
     assert_eq!(
         (first.kind, first.outcome, first.rip),
@@ -316,7 +321,7 @@ fn a_fault_in_the_delivery_of_a_double_fault_ends_the_guest() {
     });
     assert_eq!(run(&vm(), &mut cpu), Stop::Reset);
     assert!(cpu.vcpu.injected.is_empty());
-    assert_eq!(cpu.statistics.total(), 1);
+    assert_eq!(cpu.counted.statistics.total(), 1);
 }
 
 #[test]

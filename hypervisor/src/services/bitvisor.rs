@@ -72,7 +72,7 @@ fn status<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &Cpu<V>) -> Text<STATUS_MAX> {
     text.say(format_args!(
         "cpu{}: {} exits\n",
         percpu::number(),
-        cpu.statistics.total()
+        cpu.counted.statistics.total()
     ));
     text
 }

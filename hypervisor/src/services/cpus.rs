@@ -40,7 +40,7 @@ fn about<V, M>(vm: &Vm<M>, cpu: &Cpu<V>, number: u32) -> CpuRecord {
             State::Waiting => 1,
             State::Init | State::Started(_) => 2,
         },
-        trace: counted.map_or(0, |counted| tracing(counted.trace)),
+        trace: counted.map_or(0, |counted| tracing(&counted.trace)),
         exits: counted.map_or(0, |counted| counted.statistics.total()),
     }
 }

@@ -20,7 +20,7 @@ pub fn hello<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &Cpu<V>, say: &dyn Fn(Argument
             say(format_args!("{line}"));
         }
         say(format_args!("{GREETING} (greeting {count})"));
-        say(format_args!("exits so far: {}", cpu.statistics));
+        say(format_args!("exits so far: {}", cpu.counted.statistics));
     }
     count
 }

@@ -71,7 +71,7 @@ fn about<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &Cpu<V>) -> Info {
         vendor,
         features: instruction
             | offers(vm.printer.is_some(), FEATURE_PRINT)
-            | offers(cpu.trace.is_possible(), FEATURE_TRACE),
+            | offers(cpu.counted.trace.is_possible(), FEATURE_TRACE),
         cpus: vm.cpus,
         memory: reserved.end.0 - reserved.start.0,
         used: vm.memory_used,

@@ -109,7 +109,7 @@ fn dispatch<V: Vcpu, M: Memory>(
 }
 
 /// What is counted on the CPU with the number that the caller named.
-fn counted<V, M>(vm: &Vm<M>, cpu: &Cpu<V>, number: u64) -> Result<Counted, Failure> {
+fn counted<V, M>(vm: &Vm<M>, cpu: &Cpu<V>, number: u64) -> Result<&'static Counted, Failure> {
     counted::of(vm, cpu, number).ok_or(Errno::InvalidArgument.into())
 }
 

@@ -32,7 +32,7 @@ pub(super) fn write_to<V: Vcpu, M>(
     [first, of]: [u64; 2],
     line: &mut dyn FnMut(Arguments<'_>),
 ) -> Result<u64, Failure> {
-    let statistics = counted(vm, cpu, of)?.statistics;
+    let statistics = &counted(vm, cpu, of)?.statistics;
     let first = usize::try_from(first).unwrap_or(usize::MAX);
     let mut left = BATCH;
     if first == 0 {

@@ -163,7 +163,7 @@ fn unknown_numbers_are_enosys() {
 #[test]
 fn statistics_come_in_parts_and_end() {
     let vm = vm(Presence::Leaf);
-    let mut cpu = watched(Trace::new(&[]));
+    let mut cpu = Cpu::traced(FakeVtx::default(), Trace::new(&[]));
     let kinds = [Instruction::Invd, Instruction::Hlt, Instruction::Pause];
     cpu.vcpu.exits = kinds.map(Exit::Instruction).into();
     assert_eq!(run(&vm, &mut cpu), Stop::Reset);
@@ -198,24 +198,19 @@ fn a_trace_is_for_those_whose_config_asks_for_it() {
     for command in 0..3 {
         let none = Trace::new(&[]);
         assert_eq!(
-            trace::serve(&vm, &watched(none), command, 0),
+            trace::serve(&vm, &Cpu::traced(FakeVtx::default(), none), command, 0),
             Err(Failure::Refused(Errno::NoService))
         );
     }
     let cpu = Cpu::new(FakeVtx::default());
     for (command, on) in [(0, false), (1, true)] {
         assert_eq!(trace::serve(&vm, &cpu, command, 0), Ok(0.into()));
-        assert_eq!(cpu.trace.is_on(), on);
+        assert_eq!(cpu.counted.trace.is_on(), on);
     }
     assert_eq!(
         trace::serve(&vm, &cpu, 3, 0),
         Err(Failure::Refused(Errno::InvalidArgument))
     );
-}
-
-fn watched(trace: Trace) -> Cpu<FakeVtx> {
-    let statistics = Box::leak(Box::default());
-    Cpu::watched(FakeVtx::default(), statistics, Box::leak(Box::new(trace)))
 }
 
 #[test]
@@ -224,7 +219,7 @@ fn a_trace_is_written_out_whole_though_the_port_is_busy_and_says_what_was_lost()
     const HELD: u64 = 32;
     let vm = vm(Presence::Leaf);
     let memory: Vec<AtomicU64> = (0..HELD * 8).map(|_| AtomicU64::new(0)).collect();
-    let mut cpu = watched(Trace::new(memory.leak()));
+    let mut cpu = Cpu::traced(FakeVtx::default(), Trace::new(memory.leak()));
     let invd = Exit::Instruction(Instruction::Invd);
     cpu.vcpu.exits = (0..EXITS - 1).map(|_| invd).collect();
     assert_eq!(run(&vm, &mut cpu), Stop::Reset);
@@ -237,7 +232,7 @@ fn a_trace_is_written_out_whole_though_the_port_is_busy_and_says_what_was_lost()
         lines.push(if cut { text[..10].to_owned() } else { text });
         !cut
     };
-    while trace::write_out(&vm, cpu.trace, 0, &mut line) > 0 {}
+    while trace::write_out(&vm, &cpu.counted.trace, 0, &mut line) > 0 {}
     let records: Vec<_> = lines
         .iter()
         .filter_map(|line| Record::parse(line))

@@ -108,7 +108,7 @@ pub fn switch<V: Vcpu, M>(vm: &Vm<M>, cpu: &Cpu<V>, on: u64, of: u64) -> Result<
 
 /// The trace of CPU `of`, if the config asks for one.
 fn offered<V: Vcpu, M>(vm: &Vm<M>, cpu: &Cpu<V>, of: u64) -> Result<&'static Trace, Failure> {
-    let trace = counted(vm, cpu, of)?.trace;
+    let trace = &counted(vm, cpu, of)?.trace;
     let offered = trace.is_possible();
     offered.then_some(trace).ok_or(Errno::NoService.into())
 }

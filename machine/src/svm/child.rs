@@ -136,7 +136,6 @@ impl SvmCpu<true> {
             checked: CheckedEntries::default(),
             nmis: Nmis::default(),
             lengths: Lengths::default(),
-            rare_exit: Exit::TripleFault,
             seat: None,
             own: Some(Own {
                 passenger,

@@ -25,10 +25,11 @@ use core::sync::atomic::Ordering;
 use x86::control::{Cr0, Cr4, DR6_RESET, DR7_RESET, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
+use x86::exit::{Frequent, Kind};
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::svm::checks::Capabilities;
 use x86::svm::control::{INTERRUPT_SHADOW, TLB_FLUSH_ALL, TLB_FLUSH_GUEST, intercept4};
-use x86::svm::exit::{code, decode_frequent};
+use x86::svm::exit::{decode_access, decode_frequent};
 use x86::svm::field::FIELDS;
 use x86::svm::vmcb::{Vmcb, blank};
 use x86::walk::Paging;
@@ -57,8 +58,6 @@ pub struct SvmCpu<const CHILD: bool = false> {
     /// What makes it a child's.
     pub(super) own: Option<Own>,
     pub(super) lengths: Lengths,
-    /// The newest exit, if it is no frequent one.
-    pub(super) rare_exit: Exit,
 }
 
 impl SvmCpu {
@@ -103,7 +102,6 @@ impl SvmCpu {
             seat: None,
             own: None,
             lengths: Lengths::default(),
-            rare_exit: Exit::TripleFault,
         };
         cpu.deliver_nmi();
         Ok(cpu)
@@ -125,7 +123,7 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
     }
 
     #[inline]
-    fn enter(&mut self) -> Option<Exit> {
+    fn enter(&mut self) -> Option<Frequent> {
         if CHECKS_ENTRIES && !self.checked.paused {
             self.check_before_entry();
         }
@@ -137,20 +135,17 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
                 false => enter::enter(self.frame),
             }
         }
-        let frequent = decode_frequent(&self.vmcb().control, &self.frame.registers);
-        if frequent.is_none() {
-            self.rare_exit = self.exited_rarely();
-        }
-        frequent
+        decode_frequent(&self.vmcb().control)
     }
 
+    /// Neither frequent exits nor accesses are ever the hypervisor's own affair.
+    #[inline]
     fn access(&self) -> Option<Exit> {
-        let exit = self.rare_exit;
-        matches!(exit, Exit::Port(_) | Exit::NestedFault(_)).then_some(exit)
+        decode_access(&self.vmcb().control, &self.frame.registers)
     }
 
     fn rare_exit(&mut self) -> Exit {
-        self.rare_exit
+        self.exited_rarely()
     }
 
     #[inline]
@@ -283,10 +278,10 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
     /// For IN and OUT every CPU says where the next instruction is, in the
     /// second word. AMD APM volume 2, "IOIO Intercept".
     #[inline]
-    fn instruction_length(&self) -> Option<u64> {
+    fn instruction_length(&self, kind: Kind) -> Option<u64> {
         let control = &self.vmcb().control;
-        let next = match control.exit_code {
-            code::IO => control.exit_info2,
+        let next = match kind {
+            Kind::Port => control.exit_info2,
             _ if self.support.next_rip => control.next_rip,
             _ => return None,
         };

@@ -19,6 +19,7 @@ use core::arch::asm;
 use x86::control::{Cr0, Cr4, DR6_RESET, DR7_RESET, Efer, Rflags};
 use x86::cpuid::Vendor;
 use x86::event;
+use x86::exit::{Frequent, Kind};
 use x86::msr::{DEBUG_CONTROL_BTF, LSTAR};
 use x86::segment::{DEFAULT_BIG, LONG, Segment, SegmentName, TableRegister};
 use x86::vtx::checks::Capabilities;
@@ -168,14 +169,14 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
     }
 
     #[inline]
-    fn enter(&mut self) -> Option<Exit> {
+    fn enter(&mut self) -> Option<Frequent> {
         if CHECKS_ENTRIES && !self.checked.paused {
             self.check_before_entry();
         }
         // SAFETY: `new` made the VMCS current and led its host state to the
         // stub and this frame; the nested tables leave out the hypervisor.
         let reason = unsafe { enter::enter(self.frame) };
-        let frequent = decode_frequent(reason, &self.frame.registers);
+        let frequent = decode_frequent(reason);
         if frequent.is_none() {
             self.rare_reason = reason;
         }
@@ -282,16 +283,7 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
 
     fn paging(&self) -> Paging {
         let (cr4, efer) = (self.cr4(), self.efer());
-        let legacy_pae = cr4.contains(Cr4::PAE) && !efer.contains(Efer::LMA);
-        let pdptes = legacy_pae.then(|| {
-            [
-                self.vmcs.read(field::GUEST_PDPTE0),
-                self.vmcs.read(field::GUEST_PDPTE1),
-                self.vmcs.read(field::GUEST_PDPTE2),
-                self.vmcs.read(field::GUEST_PDPTE3),
-            ]
-        });
-        Paging {
+        let mut paging = Paging {
             cr0: Cr0::from_bits_retain(self.vmcs.read(field::GUEST_CR0)),
             cr3: self.vmcs.read(field::GUEST_CR3),
             cr4,
@@ -300,8 +292,14 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
             pkru: instructions::read_pkru(self.has_keys),
             physical_bits: self.physical_bits,
             gib_pages: self.gib_pages,
-            pdptes,
+            pdptes: None,
+        };
+        if cr4.contains(Cr4::PAE) && !efer.contains(Efer::LMA) {
+            use field::{GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3};
+            let fields = [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3];
+            paging.pdptes = Some(fields.map(|field| self.vmcs.read(field)));
         }
+        paging
     }
 
     fn set_cr3(&mut self, cr3: u64, pdptes: Option<[u64; 4]>) {
@@ -326,7 +324,7 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
     }
 
     #[inline]
-    fn instruction_length(&self) -> Option<u64> {
+    fn instruction_length(&self, _: Kind) -> Option<u64> {
         Some(u64::from(self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH)))
     }
 

@@ -88,6 +88,9 @@ fn cr0_nonsense(report: &mut Report) {
 /// TS makes the next SSE instruction fault; CLTS and LMSW change it too.
 fn task_switched(report: &mut Report) {
     let before = cpu::read_cr0();
+    // TS outlives the attempt, and the firmware's handlers of interrupts use SSE.
+    // SAFETY: they wait until it is clear.
+    unsafe { asm!("cli") };
     let touched = attempt(|| {
         // SAFETY: the attempt ends with the fault; the code between uses no SSE.
         unsafe {
@@ -96,8 +99,8 @@ fn task_switched(report: &mut Report) {
         }
     });
     let with_ts = cpu::read_cr0();
-    // SAFETY: clears TS, which was clear before.
-    unsafe { asm!("clts", options(nostack, nomem)) };
+    // SAFETY: clears TS, which was clear before, and lets interrupts come again.
+    unsafe { asm!("clts", "sti") };
     report.raises("SSE with CR0.TS", NM, touched);
     report.equal("CR0.TS reads back", with_ts, before | Cr0::TS.bits());
     report.equal("CLTS clears it", cpu::read_cr0(), before);

@@ -3,8 +3,10 @@
 //! An NMI may come at any of its instructions. The first page of memory is both
 //! the real-mode vector table and, from the moment at which long mode is on, an
 //! interrupt descriptor table: its words for vector 2 and its gate 2 do not
-//! overlap, and both return at once. Intel SDM volume 3, "MP Initialization
-//! Protocol Algorithm for MP Systems".
+//! overlap. The handler in real mode returns at once. That in long mode begins
+//! the 64-bit part anew: until then CS has the selector of real mode, to which
+//! nobody can return. Intel SDM volume 3, "MP Initialization Protocol Algorithm
+//! for MP Systems".
 
 use super::{MAX, NMI, STACK_SHIFT, STACKS};
 use crate::attempt::gate;
@@ -49,7 +51,7 @@ unsafe extern "C" {
     static startup_begin: u8;
     static startup_long: u8;
     static startup_real_return: u8;
-    static startup_long_return: u8;
+    static startup_long_nmi: u8;
     static startup_end: u8;
 }
 
@@ -149,7 +151,7 @@ fn write_first_page(page: u64) {
     // address is not null for the instructions.
     unsafe {
         asm!("mov {:x}, cs", out(reg) code, options(nomem, nostack));
-        let handler = page + offset(&raw const startup_long_return);
+        let handler = page + offset(&raw const startup_long_nmi);
         let long = gate(handler, u64::from(code) << 16);
         asm!(
             "mov [{at} + 8], {real:e}",
@@ -164,6 +166,7 @@ fn write_first_page(page: u64) {
     }
 }
 
+// RBX stays 128 times the CPU's number, for the 64-bit part to begin anew.
 // Each CPU has 128 bytes of the first page for an NMI's frame, by its number.
 global_asm!(
     r#"
@@ -171,7 +174,7 @@ global_asm!(
     .globl startup_begin
     .globl startup_long
     .globl startup_real_return
-    .globl startup_long_return
+    .globl startup_long_nmi
     .globl startup_end
     .code16
 startup_begin:
@@ -210,17 +213,28 @@ startup_long:
     mov ds, eax
     mov es, eax
     mov ss, eax
-    shr ebx, 7
+    mov edi, ebx
+    shr edi, 7
     lea rax, [rip + startup_begin + {roots}]
-    mov rax, [rax + 8 * rbx]
+    mov rax, [rax + 8 * rdi]
     mov cr3, rax
-    mov rdi, rbx
-    shl rbx, {shift}
-    add rbx, [rip + startup_begin + {stacks}]
-    mov rsp, rbx
+    mov rax, rdi
+    shl rax, {shift}
+    add rax, [rip + startup_begin + {stacks}]
+    mov rsp, rax
     lidt [rip + startup_begin + {gates}]
     call [rip + startup_begin + {arrive}]
-startup_long_return:
+startup_long_nmi:
+    mov ax, word ptr [rip + startup_begin + {data}]
+    movzx eax, ax
+    push rax
+    lea eax, [rbx + 0xc80]
+    push rax
+    pushfq
+    mov eax, cs
+    push rax
+    lea rax, [rip + startup_long]
+    push rax
     iretq
 startup_end:
 "#,

@@ -5,7 +5,7 @@ use super::tables::{Space, page, selector};
 use super::{Ending, General, Place, RSP};
 use crate::cpu::{rdmsr, read_cr0, write_cr0, wrmsr};
 use crate::linear::Window;
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 use core::mem::{offset_of, transmute};
 
 /// What a run starts with.
@@ -23,8 +23,9 @@ pub(super) struct Entry {
 /// At the start of the state's page; its end is the handlers' stack.
 #[repr(C, align(16))]
 struct State {
-    image: [u8; 512],
     general: General,
+    /// Loaded beside the other registers of FPU and SSE, which are as after reset.
+    mxcsr: u64,
     frame: [u64; 5],
     data: u64,
     inner_root: u64,
@@ -60,6 +61,7 @@ pub(super) struct Hatch {
     masks: [u8; 2],
 }
 
+const MXCSR_AFTER_RESET: u64 = 0x1f80;
 const STAR: u32 = 0xc000_0081;
 const LSTAR: u32 = 0xc000_0082;
 const CSTAR: u32 = 0xc000_0083;
@@ -90,15 +92,13 @@ impl Hatch {
         place_gates(space.upper(page::GATES));
         let state: *mut State = space.upper(page::STATE).as_mut_ptr().cast();
         let (segments, gates, root) = (space.segments(), space.gates(), space.root());
-        // SAFETY: the page is the state's, aligned, and all zeros are a state;
-        // the CPU is at CPL 0, and the program has no use for the registers
-        // that it saves into the state.
+        // SAFETY: the page is the state's, aligned, and all zeros are a state.
         unsafe {
             let state = &mut *state;
             state.inner_root = root;
             state.inner_segments[..10].copy_from_slice(&segments);
             state.inner_gates[..10].copy_from_slice(&gates);
-            asm!("fxsave64 [{}]", in(reg) &mut state.image, options(nostack));
+            state.mxcsr = MXCSR_AFTER_RESET;
         }
         let mut hatch = Self {
             state,
@@ -274,8 +274,9 @@ fn place_gates(gates: &mut [u8]) {
     }
 }
 
-// The state is three pages on. The outer stack is not mapped inside, and the
-// inner one is the handlers'.
+// The registers of FPU and SSE are cleared without FXRSTOR: QEMU 7.2 disturbs
+// another CPU by that. The state is three pages on. The outer stack is not mapped
+// inside, and the inner one is the handlers'.
 global_asm!(
     r#"
     .balign 4096
@@ -301,7 +302,28 @@ hatch_start:
     mov [rip + hatch_state + {outer_code}], rax
     mov eax, ss
     mov [rip + hatch_state + {outer_data}], rax
-    fxrstor64 [rip + hatch_state]
+    fninit
+    .rept 8
+    fldz
+    .endr
+    fninit
+    ldmxcsr [rip + hatch_state + {mxcsr}]
+    xorps xmm0, xmm0
+    xorps xmm1, xmm1
+    xorps xmm2, xmm2
+    xorps xmm3, xmm3
+    xorps xmm4, xmm4
+    xorps xmm5, xmm5
+    xorps xmm6, xmm6
+    xorps xmm7, xmm7
+    xorps xmm8, xmm8
+    xorps xmm9, xmm9
+    xorps xmm10, xmm10
+    xorps xmm11, xmm11
+    xorps xmm12, xmm12
+    xorps xmm13, xmm13
+    xorps xmm14, xmm14
+    xorps xmm15, xmm15
     mov rax, [rip + hatch_state + {inner_root}]
     mov cr3, rax
     xor eax, eax
@@ -391,6 +413,7 @@ hatch_end:
     data = const offset_of!(State, data),
     frame = const offset_of!(State, frame),
     general = const offset_of!(State, general),
+    mxcsr = const offset_of!(State, mxcsr),
     left_at = const offset_of!(State, left_at),
     cr2 = const offset_of!(State, cr2),
     dr6 = const offset_of!(State, dr6),

@@ -4,7 +4,7 @@
 use super::vmcb::Control;
 use crate::event::{Event, EventType};
 use crate::exit::{
-    Access, ControlAccess, EntryFailure, Exit, Instruction, NestedFault, PortAccess,
+    Access, ControlAccess, EntryFailure, Exit, Frequent, Instruction, NestedFault, PortAccess,
     RegisterAccess, TaskSource, TaskSwitch,
 };
 use crate::{Gpa, Gva, Registers};
@@ -75,35 +75,45 @@ pub mod code {
 
 /// The exit that just happened.
 pub fn decode(control: &Control, registers: &Registers) -> Exit {
-    decode_frequent(control, registers).unwrap_or_else(|| decode_rare(control, registers))
+    match decode_frequent(control) {
+        Some(frequent) => frequent.exit(registers),
+        None => decode_rare(control, registers),
+    }
 }
 
-/// The exit that just happened, if it is one of those that guests cause often
-/// and that are answered in registers.
+/// Which frequent exit it is that just happened, if it is one.
 #[inline(always)]
-pub fn decode_frequent(control: &Control, registers: &Registers) -> Option<Exit> {
-    Some(match control.exit_code {
-        code::CPUID => Exit::Cpuid {
-            leaf: registers.rax as u32,
-            subleaf: registers.rcx as u32,
-        },
-        code::VMMCALL => Exit::Hypercall,
-        code::MSR if control.exit_info1 == 0 => Exit::ReadMsr {
-            number: registers.rcx as u32,
-        },
-        _ => return None,
-    })
+pub fn decode_frequent(control: &Control) -> Option<Frequent> {
+    match control.exit_code {
+        code::CPUID => Some(Frequent::Cpuid),
+        code::VMMCALL => Some(Frequent::Hypercall),
+        code::MSR if control.exit_info1 == 0 => Some(Frequent::ReadMsr),
+        _ => None,
+    }
 }
 
-/// The exit that just happened, if it is none of those.
+/// The exit that just happened, if it is an access that a device may be waiting
+/// for.
+#[inline(always)]
+pub fn decode_access(control: &Control, registers: &Registers) -> Option<Exit> {
+    match control.exit_code {
+        code::IO => Some(port(control, registers)),
+        code::NESTED_FAULT => Some(nested_fault(control)),
+        _ => None,
+    }
+}
+
+/// The exit that just happened, if it is no frequent one.
 #[cold]
 pub fn decode_rare(control: &Control, registers: &Registers) -> Exit {
+    if let Some(access) = decode_access(control, registers) {
+        return access;
+    }
     match control.exit_code {
         code::MSR => Exit::WriteMsr {
             number: registers.rcx as u32,
             value: registers.edx_eax(),
         },
-        code::NESTED_FAULT => nested_fault(control),
         code::CR_READ..code::DR_READ => control_register(control),
         code::DR_READ..code::EXCEPTION => Exit::Debug(register_access(control)),
         code::EXCEPTION..code::INTERRUPT => exception(control),
@@ -117,7 +127,6 @@ pub fn decode_rare(control: &Control, registers: &Registers) -> Exit {
             register: 0,
             write: true,
         }),
-        code::IO => port(control, registers),
         code::XSETBV => Exit::SetExtendedControl {
             index: registers.rcx as u32,
             value: registers.edx_eax(),

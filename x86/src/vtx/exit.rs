@@ -5,7 +5,7 @@
 use super::field::{self, Fields};
 use crate::event::{Event, EventType};
 use crate::exit::{
-    Access, ControlAccess, EntryFailure, Exit, Instruction, NestedFault, PortAccess,
+    Access, ControlAccess, EntryFailure, Exit, Frequent, Instruction, NestedFault, PortAccess,
     RegisterAccess, TaskSource, TaskSwitch,
 };
 use crate::{Gpa, Gva, Registers};
@@ -93,14 +93,13 @@ pub mod reason {
 /// an enclave, a pending MTF) and change nothing here, but for the highest.
 const BASIC: u32 = 0xffff;
 
-/// The exit that just happened, from its reason and the guest's registers, if it
-/// is one of those that guests cause often and that need nothing else.
+/// Which frequent exit it is that happened for `reason`, if it is one.
 #[inline(always)]
-pub fn decode_frequent(reason: u32, registers: &Registers) -> Option<Exit> {
+pub fn decode_frequent(reason: u32) -> Option<Frequent> {
     match reason {
-        reason::CPUID => Some(cpuid(registers)),
-        reason::VMCALL => Some(Exit::Hypercall),
-        reason::RDMSR => Some(read_msr(registers)),
+        reason::CPUID => Some(Frequent::Cpuid),
+        reason::VMCALL => Some(Frequent::Hypercall),
+        reason::RDMSR => Some(Frequent::ReadMsr),
         _ => None,
     }
 }
@@ -122,30 +121,16 @@ pub fn decode(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit 
     access.unwrap_or_else(|| decode_other(reason, registers, fields))
 }
 
-#[inline]
-fn cpuid(registers: &Registers) -> Exit {
-    Exit::Cpuid {
-        leaf: registers.rax as u32,
-        subleaf: registers.rcx as u32,
-    }
-}
-
-#[inline]
-fn read_msr(registers: &Registers) -> Exit {
-    Exit::ReadMsr {
-        number: registers.rcx as u32,
-    }
-}
-
 fn decode_other(reason: u32, registers: &Registers, fields: &impl Fields) -> Exit {
     let qualification = || fields.read(field::EXIT_QUALIFICATION);
     if reason & ENTRY_FAILED != 0 {
         return entry_failed(reason, fields);
     }
-    match reason & BASIC {
-        reason::CPUID => cpuid(registers),
-        reason::VMCALL => Exit::Hypercall,
-        reason::RDMSR => read_msr(registers),
+    let basic = reason & BASIC;
+    if let Some(frequent) = decode_frequent(basic) {
+        return frequent.exit(registers);
+    }
+    match basic {
         reason::WRMSR => Exit::WriteMsr {
             number: registers.rcx as u32,
             value: registers.edx_eax(),

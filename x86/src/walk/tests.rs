@@ -498,7 +498,7 @@ proptest! {
     fn an_ordinary_walk_comes_to_what_each_walk_comes_to(
         changes in prop::array::uniform4(flips(u64::MAX)),
         [cr0, cr4, efer, offset] in prop::array::uniform4(flips(u64::MAX)),
-        key in 0u64..16, pkru: u32, alignment_check: bool, physical_bits in 32u32..=52,
+        key in 0u64..16, (large, gib_pages) in (0u32..3, any::<bool>()), pkru: u32, alignment_check: bool, physical_bits in 32u32..=52,
         user: bool, (write, fetch) in prop_oneof![Just((false, false)), Just((true, false)), Just((false, true))],
     ) {
         let paging = Paging {
@@ -508,16 +508,21 @@ proptest! {
             alignment_check,
             pkru,
             physical_bits,
+            gib_pages,
             ..long()
         };
         let ordinary = four_levels(ALL | key << 59);
+        if let Some((at, base)) = [(0x3000, 0x60_0000), (0x2000, 0xc000_0000)].get(large as usize) {
+            let page = base | LARGE | ALL | key << 59;
+            ordinary.words.borrow_mut().insert(*at, page);
+        }
         for (at, change) in [0x1000, 0x2000, 0x3000, 0x4000].into_iter().zip(changes) {
             let entry = (ordinary.word(at) | ACCESSED | DIRTY) ^ change;
             ordinary.words.borrow_mut().insert(at, entry);
         }
         let each = Memory::with(&[]);
         each.words.replace(ordinary.words.borrow().clone());
-        let (intent, gva) = (Intent { user, write, fetch }, Gva(offset));
+        let (intent, gva) = (Intent { user, write, fetch }, Gva(offset ^ 0x5a8));
         prop_assert_eq!(
             walk(&paging, intent, gva, &ordinary),
             walk_each(&paging, intent, gva, &each)

@@ -117,6 +117,11 @@ pub(super) fn parse(text: &str) -> Result<Vec<Row>> {
             row.name
         );
         ensure!(
+            row.resets || !row.switches_off,
+            "test `{}` could not tell being switched off from a reset without `resets`",
+            row.name
+        );
+        ensure!(
             rows[..at].iter().all(|r| r.name != row.name),
             "two tests are called `{}`",
             row.name

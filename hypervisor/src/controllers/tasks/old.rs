@@ -64,7 +64,10 @@ fn place<M: Memory>(linear: &Linear<M>, task: &Segment, cause: &Cause) -> Result
 /// An instruction that asked for the switch is behind the old task; an event
 /// came where it stands.
 fn state<V: Vcpu, M: Memory>(vm: &Vm<M>, vcpu: &V, cause: &Cause) -> Result<TaskState, Exception> {
-    let length = match (cause.is_instruction(), vcpu.instruction_length()) {
+    let length = match (
+        cause.is_instruction(),
+        vcpu.instruction_length(Kind::TaskSwitch),
+    ) {
         (false, _) => 0,
         (true, Some(length)) => length,
         (true, None) => instruction::decoded_length(vm, vcpu, Kind::TaskSwitch)?,

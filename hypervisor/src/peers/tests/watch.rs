@@ -6,6 +6,7 @@ use crate::fake::{ANSWER, FakeMemory};
 use crate::outcome::Stop;
 use crate::run::run;
 use x86::apic::{PAGE, X2_COMMAND, X2_END_OF_INTERRUPT, register};
+use x86::control::Cr0;
 use x86::exit::{Access, Instruction, NestedFault};
 use x86::{Exit, Gpa, msr};
 
@@ -162,6 +163,21 @@ fn a_cpu_that_went_down_comes_back_and_it_ends_again() {
     machine.enter_kernel(1);
     machine.time_passes();
     machine.end_interrupt(0);
+    assert!(!machine.is_watched());
+}
+
+/// A kernel that has just begun changes memory types so, before anything tells
+/// that it is another one: those that the one before has halted are not called.
+#[test]
+fn caches_written_back_while_they_are_off_are_no_sign() {
+    let mut machine = Machine::new(true);
+    machine.boot();
+    machine.time_passes();
+    machine.end_interrupt(0);
+    assert!(!machine.is_watched());
+    machine.cpus[0].vcpu.cr0 |= Cr0::CD;
+    machine.exit(0, Exit::Instruction(Instruction::Wbinvd));
+    assert_eq!(machine.cpus[0].vcpu.written_back, 1);
     assert!(!machine.is_watched());
 }
 

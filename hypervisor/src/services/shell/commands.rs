@@ -134,7 +134,7 @@ impl<'a, V, M> Asked<'a, V, M> {
 impl<V, M> Asked<'_, V, M> {
     /// The CPU that the argument with this number names, or this one if it names
     /// none: its number, and what is counted there.
-    fn cpu(&self, argument: usize) -> Result<(u64, Counted), Wrong> {
+    fn cpu(&self, argument: usize) -> Result<(u64, &'static Counted), Wrong> {
         let (vm, cpu) = (self.place.vm, self.place.cpu);
         let number = match self.arguments.get(argument) {
             None | Some(&"") => cpu.number.into(),

@@ -66,7 +66,7 @@ fn the_owner_reads_what_exits_cost_and_resets_it() {
     // The triple faults that ended each run, two invd and two calls.
     assert_eq!(cpu.vcpu.registers.rax, 6);
     // The reset itself and the end of its run.
-    assert_eq!(cpu.statistics.total(), 2);
+    assert_eq!(cpu.counted.statistics.total(), 2);
 }
 
 #[test]
@@ -108,10 +108,8 @@ fn names_fit_their_records() {
 
 fn traced(lines: u64) -> Cpu<FakeVtx> {
     let memory: Vec<AtomicU64> = (0..lines * 8).map(|_| AtomicU64::new(0)).collect();
-    let statistics = Box::leak(Box::default());
-    let trace = Box::leak(Box::new(Trace::new(memory.leak())));
     let at = OWNER.at_call(call::PING, [0; 5]);
-    Cpu::watched(at, statistics, trace)
+    Cpu::traced(at, Trace::new(memory.leak()))
 }
 
 #[test]
@@ -146,7 +144,7 @@ fn the_trace_is_switched_where_there_is_one() {
     let mut cpu = traced(8);
     for (on, before) in [(0, 1), (0, 0), (1, 0), (1, 1)] {
         assert_eq!(trace::switch(&vm, &cpu, on, 0), Ok(before.into()));
-        assert_eq!(cpu.trace.is_on(), on == 1);
+        assert_eq!(cpu.counted.trace.is_on(), on == 1);
     }
     let wrong = Err(Failure::Refused(Errno::InvalidArgument));
     assert_eq!(trace::switch(&vm, &cpu, 2, 0), wrong);

@@ -39,8 +39,7 @@ impl<'a> Pinned<'a> {
     fn new(vm: &'a Vm<Locked>, number: u32) -> Self {
         let words = (0..TRACED * 8).map(|_| AtomicU64::new(0));
         let words: Vec<AtomicU64> = words.collect();
-        let trace = Box::leak(Box::new(Trace::new(words.leak())));
-        let mut cpu = Cpu::watched(FakeVtx::default(), Box::leak(Box::default()), trace);
+        let mut cpu = Cpu::traced(FakeVtx::default(), Trace::new(words.leak()));
         cpu.number = number;
         vm.counted.note(&cpu);
         Self { vm, cpu, made: 0 }
@@ -114,7 +113,7 @@ fn every_exit_is_counted_once_while_all_read_and_reset_each_other() {
             let reset = caller.call(call::STATISTICS_RESET, [of, 0, 0, 0, 0]);
             forgotten += reset.expect("it is allowed")[0];
         }
-        (caller.made, forgotten, caller.cpu.statistics)
+        (caller.made, forgotten, &caller.cpu.counted.statistics)
     });
     let made: u64 = figures.iter().map(|figure| figure.0).sum();
     let found = figures
@@ -132,7 +131,7 @@ fn each_reads_the_others_traces_whole_and_knows_what_it_missed() {
         for round in 0..ROUNDS {
             take(caller, round, &mut places);
         }
-        (caller.cpu.trace, places)
+        (&caller.cpu.counted.trace, places)
     });
     for (_, places) in &found {
         for ((trace, _), [read, missed]) in found.iter().zip(places) {
@@ -233,7 +232,7 @@ fn cpus_are_told_with_what_they_do_and_there_are_no_others() {
     let vm = machine();
     let mut callers: Vec<_> = (0..CPUS).map(|number| Pinned::new(&vm, number)).collect();
     vm.peers.signal(2, Signal::Init);
-    callers[3].cpu.trace.switch(false);
+    callers[3].cpu.counted.trace.switch(false);
     callers[1].call(call::PING, [0; 5]).expect("it answers");
     let caller = &mut callers[1];
     let [written, all, here] = caller.records(call::CPUS_READ, 0, 0);

@@ -1,5 +1,5 @@
-//! Exits that may be the hypervisor's own affair, as frequent ones never are: it
-//! holds the guest back for an NMI or a call, or steps over its IRET.
+//! Exits that may be the hypervisor's own affair, as frequent ones and accesses
+//! never are: it holds the guest back for an NMI or a call, or steps over its IRET.
 
 use super::SvmCpu;
 use crate::child::boarding;
@@ -79,8 +79,11 @@ impl<const CHILD: bool> SvmCpu<CHILD> {
         setup::hold_nmis();
         self.percpu.seen_to(noted::BEHIND);
         self.percpu.call_self();
-        let exit = self.enter();
+        let frequent = self.enter();
         self.percpu.hold_for(noted::NMI);
-        exit.unwrap_or_else(|| self.rare_exit())
+        match frequent {
+            Some(frequent) => self.frequent_exit(frequent),
+            None => self.rare_exit(),
+        }
     }
 }

@@ -12,6 +12,9 @@ use tests::{Report, processors};
 
 const LONGEST: usize = 15;
 const RESUME_FLAG: u64 = 1 << 16;
+/// VIF and VIP, which in QEMU 7.2 stay from one string to the next: nothing but a
+/// return to virtual-8086 mode loads them.
+const VIRTUAL_INTERRUPTS: u64 = 3 << 19;
 /// A signal after so many strings.
 const PAUSE: u64 = 8;
 
@@ -102,12 +105,13 @@ fn one(sandbox: &mut Sandbox, random: &mut Random) -> impl Iterator<Item = u64> 
     let code = [(); LONGEST].map(|()| random.word() as u8);
     let registers = general(random, place);
     let on_qemu = ON_QEMU.load(Ordering::Acquire);
-    let ending = (!refused(place, &code, on_qemu)).then(|| {
+    let is_refused = refused(place, &code, on_qemu) || on_qemu && meets_others_in_qemu(&code);
+    let ending = (!is_refused).then(|| {
         let mut ending = sandbox.step(place, &code, &registers);
         if is_uncertain(place, &code) {
             ending.general = [0; 16];
         }
-        ending.frame[2] &= !RESUME_FLAG;
+        ending.frame[2] &= !(RESUME_FLAG | VIRTUAL_INTERRUPTS);
         ending
     });
     ending.into_iter().flat_map(|ending| {
@@ -116,6 +120,20 @@ fn one(sandbox: &mut Sandbox, random: &mut Random) -> impl Iterator<Item = u64> 
             core::array::from_fn(|_| words.next().unwrap_or(0))
         };
         words
+    })
+}
+
+/// - FLDENV, FRSTOR, FXRSTOR and XRSTOR: on any CPU, QEMU 7.2 changes a word of
+///   the first CPU's without care for what that does. The first CPU may keep the
+///   guest's nested tables when it comes to the hypervisor.
+/// - PUSHF and SYSCALL store flags that an earlier string left, see above.
+fn meets_others_in_qemu(code: &[u8]) -> bool {
+    let field = |modrm: u8| modrm >> 3 & 7;
+    (0..code.len()).any(|at| match code[at..] {
+        [0xd9 | 0xdd, modrm, ..] => modrm < 0xc0 && field(modrm) == 4,
+        [0x0f, 0xae, modrm, ..] => modrm < 0xc0 && matches!(field(modrm), 1 | 5),
+        [0x9c, ..] | [0x0f, 0x05, ..] => true,
+        _ => false,
     })
 }
 

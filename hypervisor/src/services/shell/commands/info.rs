@@ -25,7 +25,7 @@ pub fn step<V: Vcpu, M: Memory>(asked: &Asked<V, M>, state: &mut State, out: &mu
             "presence {:?}, printing {}, trace {}, compat {:?}",
             vm.presence,
             on_or_off(vm.printer.is_some()),
-            on_or_off(cpu.trace.is_on()),
+            on_or_off(cpu.counted.trace.is_on()),
             vm.compat
         )),
     }

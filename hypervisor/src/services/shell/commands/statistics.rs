@@ -11,7 +11,7 @@ pub fn step<V: Vcpu, M: Memory>(asked: &Asked<V, M>, state: &mut State, out: &mu
         return usage(asked.command, out);
     }
     let (number, statistics) = match asked.cpu(0) {
-        Ok((number, counted)) => (number, counted.statistics),
+        Ok((number, counted)) => (number, &counted.statistics),
         Err(wrong) => return wrong.tell(asked.command, out),
     };
     if state.step == 0 {

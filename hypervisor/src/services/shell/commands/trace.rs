@@ -11,7 +11,7 @@ const COUNT: u64 = 16;
 /// One of them.
 pub fn step<V: Vcpu, M: Memory>(asked: &Asked<V, M>, state: &mut State, out: &mut Out) -> Next {
     let (number, trace) = match asked.cpu(1) {
-        Ok((number, counted)) => (number, counted.trace),
+        Ok((number, counted)) => (number, &counted.trace),
         Err(wrong) => return wrong.tell(asked.command, out),
     };
     if state.step == 0 {
