@@ -142,7 +142,7 @@ fn code_that_is_gone_faults_as_fetching_it_would_and_has_not_run() {
         code,
     };
     let registers = Registers {
-        rax: u64::from(abi::call::PING),
+        rax: abi::call::PING,
         rbx: 2,
         rcx: 3,
         rdx: 4,
