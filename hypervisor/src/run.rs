@@ -76,31 +76,16 @@ fn answer_at_once<C: Chain<V, M>, V: Vcpu, M: Memory>(
 ) -> Result<(), Stop> {
     let counted = cpu.counted;
     let begin = Moment::from(cpu.vcpu.ticks());
-    if counted.trace.is_on() || !does(&mut cpu.vcpu) {
-        return answer::<C, V, M>(vm, cpu, exit);
-    }
     let kind = exit.kind();
-    let Some(length) = instruction::known_length(vm, &cpu.vcpu, kind) else {
-        return step_over_and_count(vm, cpu, kind, begin);
-    };
-    step(&mut cpu.vcpu, length);
-    let end = Moment::from(cpu.vcpu.ticks());
-    counted.statistics.add(kind, begin, end);
-    Ok(())
-}
-
-/// The end of an exit whose instruction is done, but of no known length.
-#[cold]
-fn step_over_and_count<V: Vcpu, M: Memory>(
-    vm: &Vm<M>,
-    cpu: &mut Cpu<V>,
-    kind: Kind,
-    begin: Moment,
-) -> Result<(), Stop> {
-    let delivered = step_over(vm, &mut cpu.vcpu, kind);
-    let end = Moment::from(cpu.vcpu.ticks());
-    cpu.counted.statistics.add(kind, begin, end);
-    delivered.or_stop()
+    match instruction::known_length(vm, &cpu.vcpu, kind) {
+        Some(length) if !counted.trace.is_on() && does(&mut cpu.vcpu) => {
+            step(&mut cpu.vcpu, length);
+            let end = Moment::from(cpu.vcpu.ticks());
+            counted.statistics.add(kind, begin, end);
+            Ok(())
+        }
+        _ => answer::<C, V, M>(vm, cpu, exit),
+    }
 }
 
 /// What devices wait for goes to them without a detour.
@@ -141,15 +126,14 @@ fn by_device<V: Vcpu, M: Memory>(
         return Ok(false);
     }
     let outcome = does(cpu);
-    let Some(delivered) = apply(vm, &mut cpu.vcpu, kind, outcome) else {
-        return match outcome {
-            Outcome::Stop => Err(Stop::at(cpu.vcpu.rare_exit(), outcome)),
-            _ => Ok(false),
-        };
+    let applied = match (apply(vm, &mut cpu.vcpu, kind, outcome), outcome) {
+        (Some(delivered), _) => delivered.or_stop(),
+        (None, Outcome::Stop) => Err(Stop::at(cpu.vcpu.rare_exit(), outcome)),
+        (None, _) => return Ok(false),
     };
     let end = Moment::from(cpu.vcpu.ticks());
     counted.statistics.add(kind, begin, end);
-    delivered.or_stop().map(|()| true)
+    applied.map(|()| true)
 }
 
 /// Offers `exit` to the chain, applies the outcome, counts and records.
@@ -163,8 +147,18 @@ pub fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
     let begin = Moment::from(cpu.vcpu.ticks());
     let traced = counted.trace.is_on();
     let before = traced.then(|| Before::new(&cpu.vcpu, &exit));
-    let outcome = C::offer(vm, cpu, &exit);
-    let applied = match apply(vm, &mut cpu.vcpu, exit.kind(), outcome) {
+    let (outcome, length) = match length_first(vm, &mut cpu.vcpu, exit.kind()) {
+        Ok(length) => (C::offer(vm, cpu, &exit), length),
+        Err(exception) => (Outcome::Fault(exception), None),
+    };
+    let applied = match (outcome, length) {
+        (Outcome::Done, Some(length)) => {
+            step(&mut cpu.vcpu, length);
+            Some(Delivered::Yes)
+        }
+        _ => apply(vm, &mut cpu.vcpu, exit.kind(), outcome),
+    };
+    let applied = match applied {
         Some(delivered) => delivered.or_stop(),
         None => Err(Stop::at(exit, outcome)),
     };
@@ -175,6 +169,25 @@ pub fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
         counted.trace.write(&exit, before, outcome, times);
     }
     applied.and_then(|()| C::go_on(cpu))
+}
+
+/// The length of an instruction that must not run twice, because it changes what it
+/// is asked by, or more. Where it cannot be fetched any more, for which another CPU
+/// may have changed the tables, that is to be known before it has done anything.
+#[inline]
+fn length_first<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    vcpu: &mut V,
+    kind: Kind,
+) -> Result<Option<u64>, Exception> {
+    match kind {
+        Kind::Cpuid
+        | Kind::Hypercall
+        | Kind::ReadMsr
+        | Kind::WriteMsr
+        | Kind::SetExtendedControl => instruction::length(vm, vcpu, kind).map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// Has the guest go on after an exit of `kind` as `outcome` says; None if it does

@@ -13,7 +13,7 @@ use x86::exit::{
     Access, ControlAccess, Instruction, NestedFault, PortAccess, RegisterAccess, TaskSource,
     TaskSwitch,
 };
-use x86::{Event, Gpa, Gva};
+use x86::{Event, Gpa, Gva, Registers};
 
 const CPUID: Exit = Exit::Cpuid {
     leaf: 1,
@@ -133,26 +133,34 @@ fn an_instruction_across_pages_is_fetched_from_both() {
 }
 
 #[test]
-fn code_that_is_gone_faults_as_fetching_it_would() {
+fn code_that_is_gone_faults_as_fetching_it_would_and_has_not_run() {
     let vm = vm();
     vm.memory.unmap(0x1000);
-    let cpu = after(
-        &vm,
-        FakeSvm {
-            cpl: 3,
-            ..FakeSvm::default()
-        },
-        CPUID,
-    );
     let code = page_fault::USER | page_fault::FETCH;
-    assert_eq!(
-        cpu.vcpu.injected,
-        [Exception::PageFault {
-            address: 0x1000,
-            code
-        }]
-    );
-    assert_eq!(cpu.vcpu.rip, 0x1000);
+    let fault = Exception::PageFault {
+        address: 0x1000,
+        code,
+    };
+    let registers = Registers {
+        rax: abi::call::PING,
+        rbx: 2,
+        rcx: 3,
+        rdx: 4,
+        ..Registers::default()
+    };
+    for exit in [CPUID, Exit::Hypercall, Exit::ReadMsr { number: 0x1b }] {
+        let vcpu = FakeSvm {
+            cpl: 3,
+            registers,
+            ..FakeSvm::default()
+        };
+        let cpu = after(&vm, vcpu, exit);
+        assert_eq!(cpu.vcpu.injected, [fault], "{exit:?}");
+        assert_eq!(cpu.vcpu.registers, registers, "{exit:?}");
+        assert_eq!(cpu.vcpu.rip, 0x1000);
+        // It, and the one that ends the loop.
+        assert_eq!(cpu.counted.statistics.total(), 2);
+    }
 }
 
 #[test]

@@ -485,6 +485,35 @@ fn without_paging_an_address_is_itself() {
     );
 }
 
+#[test]
+fn an_ordinary_walk_ends_at_a_large_page_of_a_size_that_the_cpu_has() {
+    const MARKED: u64 = ALL | ACCESSED | DIRTY;
+    let paging = |gib_pages| Paging {
+        gib_pages,
+        ..long()
+    };
+    let (table, page) = (0x2000 | MARKED, 0xc000_0000 | LARGE | MARKED);
+    let two_mib = [(0x1000, table), (0x2000, 0x3000 | MARKED), (0x3000, page)];
+    let one_gib = [(0x1000, table), (0x2000, page)];
+    let walk = |gib_pages, entries: &[(u64, u64)]| {
+        ordinary(
+            &paging(gib_pages),
+            WRITE,
+            Gva(0x5a8),
+            &Memory::with(entries),
+        )
+    };
+    let found = |size: u64| {
+        Some(Translation {
+            gpa: Gpa(0xc000_05a8),
+            left: size - 0x5a8,
+        })
+    };
+    assert_eq!(walk(false, &two_mib), found(1 << 21));
+    assert_eq!(walk(true, &one_gib), found(1 << 30));
+    assert_eq!(walk(false, &one_gib), None);
+}
+
 /// Bits of one in four numbers, so that several are often as in an ordinary walk.
 fn flips(bits: u64) -> impl Strategy<Value = u64> {
     prop_oneof![3 => Just(0), 1 => (0u32..64).prop_map(move |bit| 1 << bit & bits)]
@@ -498,7 +527,8 @@ proptest! {
     fn an_ordinary_walk_comes_to_what_each_walk_comes_to(
         changes in prop::array::uniform4(flips(u64::MAX)),
         [cr0, cr4, efer, offset] in prop::array::uniform4(flips(u64::MAX)),
-        key in 0u64..16, (large, gib_pages) in (0u32..3, any::<bool>()), pkru: u32, alignment_check: bool, physical_bits in 32u32..=52,
+        key in 0u64..16, (large, gib_pages) in (0u32..3, any::<bool>()),
+        pkru: u32, alignment_check: bool, physical_bits in 32u32..=52,
         user: bool, (write, fetch) in prop_oneof![Just((false, false)), Just((true, false)), Just((false, true))],
     ) {
         let paging = Paging {

@@ -24,7 +24,8 @@ use table::Row;
 
 /// Run the unit tests, then the emulator tests of tests/table.toml.
 ///
-/// Prints one line for each emulator test, and at the end `N passed, N failed`.
+/// Prints one line for each emulator test, and at the end once more what
+/// failed, and `N passed, N failed`.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -51,10 +52,12 @@ pub struct Args {
 }
 
 /// Passed and failed tests.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Tally {
     passed: usize,
     failed: usize,
+    /// What to say at the end of those that failed.
+    failures: Vec<String>,
 }
 
 /// Waits until no other run in this checkout uses the same folders. The lock
@@ -96,6 +99,10 @@ pub fn command(args: &Args) -> Result<u8> {
     let emulated = run_all(&bench, &jobs)?;
     tally.passed += emulated.passed;
     tally.failed += emulated.failed;
+    tally.failures.extend(emulated.failures);
+    for failure in &tally.failures {
+        println!("FAILED: {failure}");
+    }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(u8::from(tally.failed > 0))
 }
@@ -198,7 +205,11 @@ impl Tally {
             None => self.passed += 1,
             Some(why) => {
                 self.failed += 1;
-                println!("     {}", why.replace('\n', "\n     "));
+                let why = why.replace('\n', "\n     ");
+                println!("     {why}");
+                let name = &row.name;
+                let failure = format!("{} {name}\n     {why}", machine.name());
+                self.failures.push(failure);
             }
         }
     }
