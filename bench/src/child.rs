@@ -3,8 +3,8 @@
 
 use crate::timer::Cost;
 use abi::call;
-use abi::child::{PIECE, rights};
-use abi::record::{VmEntry, VmExit, VmRegisters};
+use abi::child::{EXIT_OFFSET, PIECE, rights};
+use abi::record::{VmExit, VmRegisters};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::arch::global_asm;
@@ -15,9 +15,10 @@ use tests::call::call;
 const TURNS: usize = 400;
 const NAME: &[u8] = b"bench";
 
-/// Where the child has its tables and its programs, in its own memory.
+/// Where the child has its tables, its programs and their records, in its own memory.
 const TABLES: usize = 0x1000;
 const PROGRAMS: usize = 0x8000;
+const RECORDS: usize = 0xc000;
 const PAGE: usize = 4096;
 /// A device's register, in the second GiB of the child's memory, where there is
 /// none.
@@ -96,8 +97,6 @@ impl Program {
 pub struct Child {
     handle: u64,
     memory: *mut u8,
-    entry: Box<[u8; VmEntry::SIZE]>,
-    exit: Box<[u8; VmExit::SIZE]>,
 }
 
 impl Child {
@@ -109,8 +108,6 @@ impl Child {
         let child = Self {
             handle,
             memory: memory as *mut u8,
-            entry: Box::new([0; VmEntry::SIZE]),
-            exit: Box::new([0; VmExit::SIZE]),
         };
         child.write(TABLES, &tables());
         service(call::VM_MAP, [handle, 0, memory, PIECE, all])?;
@@ -120,7 +117,7 @@ impl Child {
         Some(child)
     }
 
-    /// What `vm_run` needs to know of `program`: its vCPU.
+    /// What `vm_turn` needs to know of `program`: its vCPU.
     pub const fn arguments(&self, program: Program) -> [u64; 2] {
         [self.handle, program as u64]
     }
@@ -136,6 +133,8 @@ impl Child {
         let at = PROGRAMS + program as usize * PAGE;
         self.write(at, code);
         let vcpu = service(call::VM_VCPU, [self.handle, 0, 0, 0, 0])?;
+        let records = self.memory as u64 + records(program) as u64;
+        service(call::VM_RECORDS, [self.handle, vcpu, records, 0, 0])?;
         self.begin(vcpu, at as u64)
     }
 
@@ -201,10 +200,11 @@ impl Child {
     /// One turn, which ends with what the program writes to its port.
     fn turn(&mut self, program: Program) -> Option<u64> {
         let [handle, vcpu] = self.arguments(program);
-        let entry = core::ptr::from_ref(&*self.entry) as u64;
-        let exit = core::ptr::from_mut(&mut *self.exit) as u64;
-        let kind = service(call::VM_RUN, [handle, vcpu, entry, exit, 0])?;
-        let data = VmExit::from_bytes(&self.exit).data;
+        let kind = service(call::VM_TURN, [handle, vcpu, 0, 0, 0])?;
+        let at = records(program) + EXIT_OFFSET as usize;
+        // SAFETY: within the child's memory, where nothing is written now.
+        let bytes = unsafe { self.memory.add(at).cast::<[u8; VmExit::SIZE]>().read() };
+        let data = VmExit::from_bytes(&bytes).data;
         (kind == u64::from(abi::child::kind::PORT)).then_some(data)
     }
 }
@@ -213,6 +213,11 @@ impl Drop for Child {
     fn drop(&mut self) {
         service(call::VM_DESTROY, [self.handle, 0, 0, 0, 0]);
     }
+}
+
+/// Where the records of a program's vCPU are in the child's memory.
+const fn records(program: Program) -> usize {
+    RECORDS + program as usize * PAGE
 }
 
 fn address(bytes: &[u8]) -> u64 {

@@ -10,7 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Display;
 use tests::print::Offer;
-use tests::sandbox::{DATA, Ending, LAST_DATA};
+use tests::sandbox::{DATA, Ending};
 use tests::{Report, cpu};
 
 /// One operation.
@@ -121,8 +121,7 @@ pub fn beneath(timer: &mut Timer, offer: Offer) -> Vec<Operation> {
     ]
 }
 
-/// Turns of `child`, whose records are in the last page of the data: a program's
-/// are mostly in one.
+/// Turns of `child`.
 pub fn turns(child: &Child) -> [Operation; 2] {
     let turn = |name, program, gives: u32| {
         let [handle, vcpu] = child.arguments(program);
@@ -130,14 +129,7 @@ pub fn turns(child: &Child) -> [Operation; 2] {
             name,
             user: false,
             instruction: call_instruction(),
-            registers: [
-                call::VM_RUN,
-                handle,
-                vcpu,
-                LAST_DATA,
-                LAST_DATA + 0x100,
-                0,
-            ],
+            registers: [call::VM_TURN, handle, vcpu, 0, 0, 0],
             gives: Some(gives.into()),
         }
     };

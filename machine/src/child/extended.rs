@@ -6,10 +6,19 @@
 use super::pages::Block;
 use crate::{guarded, instructions};
 use core::arch::asm;
-use x86::{PAGE_SIZE, cpuid, msr};
+use core::marker::PhantomData;
+use x86::{PAGE_SIZE, cpuid};
 
-/// The most MSRs of a vendor's list.
-pub(crate) const MSRS_MAX: usize = 6;
+/// MSRs that a vendor's entries and exits do not switch.
+pub trait Unswitched {
+    /// Their numbers.
+    const NUMBERS: &'static [u32];
+    /// Whether this CPU has them. CPUs of one machine are alike.
+    fn are_there() -> bool;
+}
+
+/// The most of a vendor's.
+const MSRS_MAX: usize = 5;
 
 /// Extended state in memory begins so after a reset: MXCSR has all exceptions
 /// masked. Intel SDM volume 1, "Standard XRSTOR".
@@ -23,7 +32,7 @@ const EAX_D1_XFD: u32 = 1 << 4;
 
 /// One side's registers while the other's are in the CPU.
 #[derive(Debug)]
-pub struct Extended {
+pub struct Extended<U> {
     area: Block,
     /// XCR0.
     pub xcr0: u64,
@@ -31,9 +40,10 @@ pub struct Extended {
     pub debug: [u64; 5],
     /// CR2.
     pub cr2: u64,
-    numbers: &'static [u32],
     /// The MSRs, in the order of the vendor's list.
     pub msrs: [u64; MSRS_MAX],
+    has_msrs: bool,
+    of: PhantomData<U>,
     xfd: u64,
     /// All that XCR0 can have on this CPU, and whether it has IA32_XFD. CPUs of
     /// one machine are alike.
@@ -60,10 +70,9 @@ fn debug_register(number: u8) -> u8 {
     if number == 4 { 6 } else { number }
 }
 
-impl Extended {
-    /// Registers as after a reset; `numbers` are the MSRs that this vendor does
-    /// not switch, each of which a CPU may lack.
-    pub(crate) fn new(numbers: &'static [u32]) -> Option<Self> {
+impl<U: Unswitched> Extended<U> {
+    /// Registers as after a reset.
+    pub(crate) fn new() -> Option<Self> {
         let bytes = instructions::cpuid(cpuid::EXTENDED_STATE, 0).ecx;
         let area = Block::take((u64::from(bytes)).div_ceil(PAGE_SIZE).max(1) as usize)?;
         let mxcsr = (area.base() + MXCSR_OFFSET) as *mut u32;
@@ -74,8 +83,9 @@ impl Extended {
             xcr0: 1,
             debug: [0, 0, 0, 0, 0xffff_0ff0],
             cr2: 0,
-            numbers,
             msrs: [0; MSRS_MAX],
+            has_msrs: U::are_there(),
+            of: PhantomData,
             xfd: 0,
             all: all(),
             has_xfd: has_xfd(),
@@ -84,14 +94,19 @@ impl Extended {
 
     /// Takes the registers out of the CPU. All extended state is switched on
     /// afterwards, so that none of it, used or not, is left for the other side.
+    #[inline(always)]
     pub(crate) fn save(&mut self) {
         self.xcr0 = read_xcr0();
         if self.has_xfd {
-            self.xfd = guarded::read_msr(XFD).unwrap_or(0);
-            // SAFETY: nothing is disabled; the register exists.
-            unsafe { guarded::write_msr(XFD, 0) };
+            // SAFETY: CPUID says that the register exists; nothing is disabled.
+            unsafe {
+                self.xfd = instructions::read_msr(XFD);
+                instructions::write_msr(XFD, 0);
+            }
         }
-        guarded::set_extended_control(0, self.all);
+        if self.xcr0 != self.all {
+            guarded::set_extended_control(0, self.all);
+        }
         // SAFETY: CR4.OSXSAVE is set, TS and EM of CR0 are clear, and the block
         // is aligned to a page and as large as CPUID says for all of XCR0.
         unsafe {
@@ -102,13 +117,17 @@ impl Extended {
         for (number, value) in (0..).zip(&mut self.debug) {
             *value = instructions::read_debug_register(debug_register(number));
         }
-        for (number, value) in self.numbers.iter().zip(&mut self.msrs) {
-            *value = guarded::read_msr(*number).unwrap_or(0);
+        if self.has_msrs {
+            for (number, value) in U::NUMBERS.iter().zip(&mut self.msrs) {
+                // SAFETY: this CPU has all of them.
+                *value = unsafe { instructions::read_msr(*number) };
+            }
         }
     }
 
     /// Puts the registers into the CPU, from which those of `other` were just
     /// taken: what both sides have alike is left as it is.
+    #[inline(always)]
     pub(crate) fn restore(&self, other: &Self) {
         // SAFETY: as for `save`; what XSAVE wrote, and zeros with a valid MXCSR,
         // are what XRSTOR takes.
@@ -116,23 +135,27 @@ impl Extended {
             asm!("xrstor64 [{}]", in(reg) self.area.base(), in("eax") u32::MAX,
                  in("edx") u32::MAX, options(nostack, preserves_flags));
         }
-        guarded::set_extended_control(0, self.xcr0);
+        if self.xcr0 != self.all {
+            guarded::set_extended_control(0, self.xcr0);
+        }
         if self.xfd != 0 {
             // SAFETY: what the register held before; it disables state alone.
             unsafe { guarded::write_msr(XFD, self.xfd) };
         }
         instructions::write_cr2(self.cr2);
-        for (number, (value, there)) in (0..).zip(self.debug.into_iter().zip(other.debug)) {
+        for (number, (value, there)) in (0..).zip(self.debug.iter().zip(&other.debug)) {
             if value != there {
-                instructions::write_debug_register(debug_register(number), value);
+                instructions::write_debug_register(debug_register(number), *value);
             }
         }
-        let values = self.msrs.into_iter().zip(other.msrs);
-        for (number, (value, there)) in self.numbers.iter().zip(values) {
-            if value != there {
-                // SAFETY: of the vendors' lists, registers that mean nothing to
-                // the hypervisor.
-                unsafe { guarded::write_msr(*number, value) };
+        if self.has_msrs {
+            let values = self.msrs.iter().zip(&other.msrs);
+            for (number, (value, there)) in U::NUMBERS.iter().zip(values) {
+                if value != there {
+                    // SAFETY: of the vendors' lists, registers that mean nothing
+                    // to the hypervisor.
+                    unsafe { guarded::write_msr(*number, *value) };
+                }
             }
         }
     }
@@ -148,6 +171,3 @@ pub(crate) fn read_xcr0() -> u64 {
     }
     u64::from(high) << 32 | u64::from(low)
 }
-
-/// What is neither in the VMCS nor in the VMCB.
-pub(crate) const EVERYWHERE: &[u32] = &[msr::TSC_AUX];

@@ -14,7 +14,9 @@ use x86::walk::Entries;
 
 /// A child's memory on the real machine.
 pub struct PoolMemory {
-    tables: Mutex<Tables>,
+    tables: Tables,
+    /// Held by who changes the tables. Who reads them needs no lock.
+    changing: Mutex<()>,
     pool: Range<u64>,
     generation: AtomicU64,
 }
@@ -27,7 +29,8 @@ impl PoolMemory {
     /// it is nothing of the hypervisor's.
     pub(crate) unsafe fn new(format: Format, pool: Range<u64>) -> Option<Self> {
         Some(Self {
-            tables: Mutex::new(Tables::new(format)?),
+            tables: Tables::new(format)?,
+            changing: Mutex::new(()),
             pool,
             generation: AtomicU64::new(0),
         })
@@ -35,13 +38,14 @@ impl PoolMemory {
 
     /// The root of the nested tables.
     pub(crate) fn root(&self) -> u64 {
-        self.tables.lock().root()
+        self.tables.root()
     }
 
     /// Where the bytes at `gpa` lie in the hypervisor's linear space, up to the
     /// end of their page, for an access that writes or not.
+    #[inline]
     fn direct(&self, gpa: Gpa, write: bool) -> Result<*mut u8, Unreachable> {
-        let found = self.tables.lock().find(gpa.0);
+        let found = self.tables.find(gpa.0);
         let allowed = found.filter(|(_, rights)| rights.read && (rights.write || !write));
         let (page, _) = allowed.ok_or(Unreachable(gpa))?;
         Ok((DIRECT_MAP + page + gpa.page_offset()) as *mut u8)
@@ -77,7 +81,8 @@ impl ChildMemory for PoolMemory {
             return Err(Unmappable::Address);
         }
         self.generation.fetch_add(1, Ordering::Release);
-        let mapped = self.tables.lock().map(at.0, from.0, rights);
+        let _changing = self.changing.lock();
+        let mapped = self.tables.map(at.0, from.0, rights);
         mapped.map_err(|_| Unmappable::Tables)
     }
 
@@ -140,7 +145,7 @@ impl Memory for PoolMemory {
     }
 
     fn nested(&self, gpa: Gpa) -> NestedEntry {
-        let found = self.tables.lock().find(gpa.0);
+        let found = self.tables.find(gpa.0);
         let (page, rights) = found.unwrap_or((0, Rights::default()));
         NestedEntry {
             level: 1,

@@ -2,7 +2,7 @@
 
 use super::block::{self, Vmcs};
 use super::checks;
-use super::child::{Own, UNSWITCHED};
+use super::child::{Beside, Own};
 use super::enter::{self, Frame};
 use super::setup::{self, Pointers};
 use super::support::Support;
@@ -56,7 +56,7 @@ pub struct VtxCpu<const CHILD: bool = false> {
     pub(super) capabilities: Capabilities,
     pub(super) checked: CheckedEntries,
     /// What children need of this CPU, if there are any.
-    pub(super) seat: Option<Seat>,
+    pub(super) seat: Option<Seat<Beside>>,
     /// What makes it a child's.
     pub(super) own: Option<Own>,
     /// Why the guest exited last, if that was no frequent exit.
@@ -165,7 +165,7 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
     type Child = VtxCpu<true>;
 
     fn settle(&mut self) {
-        self.seat = Seat::new(&UNSWITCHED);
+        self.seat = Seat::new();
     }
 
     #[inline]

@@ -18,7 +18,7 @@ pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> O
     };
     match event.vector {
         MACHINE_CHECK => {
-            cpu.program.tell(exit, plain(kind::INTERRUPTED));
+            cpu.program.leave_for(exit, plain(kind::INTERRUPTED));
             return Outcome::Resume;
         }
         // Under VT-x an exit leaves DR6 as it was. Intel SDM volume 3, "Exit

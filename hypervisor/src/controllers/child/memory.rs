@@ -28,7 +28,7 @@ pub fn handle_fault<V: Vcpu, M: Memory>(
             data: u64::from(fault.access.fetch),
             ..plain(kind::OTHER)
         };
-        cpu.program.tell(exit, record);
+        cpu.program.tell(record);
         return Outcome::Resume;
     }
     let page = fault.gpa.page();

@@ -27,6 +27,34 @@ pub fn handle_port<V: Vcpu, M: Memory>(
     })
 }
 
+/// Gives an access that is no string's to the program, which has answered nothing
+/// yet.
+#[inline(always)]
+pub fn handle_at_once<V: Vcpu, M: Memory>(
+    _: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    access: PortAccess,
+) -> Outcome {
+    let record = VmExit {
+        size: u32::from(access.size),
+        port: u32::from(access.port),
+        data: u64::from(access.value),
+        ..plain(kind::PORT)
+    };
+    if access.input {
+        let exit = Exit::Port(access);
+        cpu.program.ask(&exit, VmExit { data: 0, ..record });
+        return Outcome::HandUp;
+    }
+    cpu.program.tell(record);
+    match access.next {
+        Some(next) => Outcome::Emulated {
+            length: next.wrapping_sub(cpu.vcpu.rip()) as u8,
+        },
+        None => Outcome::Done,
+    }
+}
+
 /// One access of a device.
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
@@ -107,7 +135,7 @@ impl Asked {
             ..record(&access)
         };
         match access.written {
-            Some(_) => cpu.program.tell(exit, record),
+            Some(_) => cpu.program.tell(record),
             None => cpu.program.ask(exit, record),
         }
         outcome
