@@ -115,15 +115,13 @@ impl<U: Unswitched> Passenger<U> {
         self.cpu = Some(cpu);
         self.generation = generation;
         seat.last = self.number;
-        seat.guest.save();
-        self.registers.restore(&seat.guest);
+        seat.guest.exchange(&self.registers);
         is_stale
     }
 
     /// Exchanges them again.
     #[inline(always)]
     pub(crate) fn alight(&mut self, seat: &Seat<U>) {
-        self.registers.save();
-        seat.guest.restore(&self.registers);
+        self.registers.exchange(&seat.guest);
     }
 }

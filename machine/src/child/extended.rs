@@ -92,71 +92,69 @@ impl<U: Unswitched> Extended<U> {
         })
     }
 
-    /// Takes the registers out of the CPU. All extended state is switched on
-    /// afterwards, so that none of it, used or not, is left for the other side.
-    #[inline(always)]
-    pub(crate) fn save(&mut self) {
+    /// Takes these registers out of the CPU and puts `other`'s into it; what both
+    /// have alike is left as it is. All extended state is switched on in between,
+    /// so that none of it, used or not, is left for the other side.
+    #[inline(never)]
+    pub(crate) fn exchange(&mut self, other: &Self) {
         self.xcr0 = read_xcr0();
         if self.has_xfd {
-            // SAFETY: CPUID says that the register exists; nothing is disabled.
-            unsafe {
-                self.xfd = instructions::read_msr(XFD);
-                instructions::write_msr(XFD, 0);
-            }
+            self.disable_xfd();
         }
         if self.xcr0 != self.all {
             guarded::set_extended_control(0, self.all);
         }
-        // SAFETY: CR4.OSXSAVE is set, TS and EM of CR0 are clear, and the block
-        // is aligned to a page and as large as CPUID says for all of XCR0.
+        // SAFETY: CR4.OSXSAVE is set, TS and EM of CR0 are clear, and the blocks
+        // are aligned to a page and as large as CPUID says for all of XCR0. What
+        // XSAVE wrote, and zeros with a valid MXCSR, are what XRSTOR takes.
         unsafe {
-            asm!("xsave64 [{}]", in(reg) self.area.base(), in("eax") u32::MAX,
-                 in("edx") u32::MAX, options(nostack, preserves_flags));
+            asm!("xsave64 [{}]", "xrstor64 [{}]", in(reg) self.area.base(),
+                 in(reg) other.area.base(), in("eax") u32::MAX, in("edx") u32::MAX,
+                 options(nostack, preserves_flags));
+        }
+        if other.xcr0 != self.all {
+            guarded::set_extended_control(0, other.xcr0);
+        }
+        if other.xfd != 0 {
+            // SAFETY: what the register held before; it disables state alone.
+            unsafe { guarded::write_msr(XFD, other.xfd) };
         }
         self.cr2 = instructions::read_cr2();
-        for (number, value) in (0..).zip(&mut self.debug) {
-            *value = instructions::read_debug_register(debug_register(number));
+        instructions::write_cr2(other.cr2);
+        for (number, (own, value)) in (0..).zip(self.debug.iter_mut().zip(&other.debug)) {
+            let number = debug_register(number);
+            *own = instructions::read_debug_register(number);
+            if own != value {
+                instructions::write_debug_register(number, *value);
+            }
         }
         if self.has_msrs {
-            for (number, value) in U::NUMBERS.iter().zip(&mut self.msrs) {
-                // SAFETY: this CPU has all of them.
-                *value = unsafe { instructions::read_msr(*number) };
+            self.exchange_msrs(other);
+        }
+    }
+
+    #[inline(always)]
+    fn exchange_msrs(&mut self, other: &Self) {
+        let pairs = self.msrs.iter_mut().zip(&other.msrs);
+        for (number, (own, value)) in U::NUMBERS.iter().zip(pairs) {
+            // SAFETY: this CPU has all of them. They mean nothing to the
+            // hypervisor, and hold what they held before, or what a program set
+            // and `State::is_loadable` found to be good.
+            unsafe {
+                *own = instructions::read_msr(*number);
+                if own != value {
+                    instructions::write_msr(*number, *value);
+                }
             }
         }
     }
 
-    /// Puts the registers into the CPU, from which those of `other` were just
-    /// taken: what both sides have alike is left as it is.
-    #[inline(always)]
-    pub(crate) fn restore(&self, other: &Self) {
-        // SAFETY: as for `save`; what XSAVE wrote, and zeros with a valid MXCSR,
-        // are what XRSTOR takes.
+    #[cold]
+    fn disable_xfd(&mut self) {
+        // SAFETY: CPUID says that the register exists; nothing is disabled.
         unsafe {
-            asm!("xrstor64 [{}]", in(reg) self.area.base(), in("eax") u32::MAX,
-                 in("edx") u32::MAX, options(nostack, preserves_flags));
-        }
-        if self.xcr0 != self.all {
-            guarded::set_extended_control(0, self.xcr0);
-        }
-        if self.xfd != 0 {
-            // SAFETY: what the register held before; it disables state alone.
-            unsafe { guarded::write_msr(XFD, self.xfd) };
-        }
-        instructions::write_cr2(self.cr2);
-        for (number, (value, there)) in (0..).zip(self.debug.iter().zip(&other.debug)) {
-            if value != there {
-                instructions::write_debug_register(debug_register(number), *value);
-            }
-        }
-        if self.has_msrs {
-            let values = self.msrs.iter().zip(&other.msrs);
-            for (number, (value, there)) in U::NUMBERS.iter().zip(values) {
-                if value != there {
-                    // SAFETY: of the vendors' lists, registers that mean nothing
-                    // to the hypervisor.
-                    unsafe { guarded::write_msr(*number, *value) };
-                }
-            }
+            self.xfd = instructions::read_msr(XFD);
+            instructions::write_msr(XFD, 0);
         }
     }
 }
