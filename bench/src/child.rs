@@ -33,7 +33,7 @@ const LARGE: u64 = 1 << 7 | 0b11 << 5 | TABLE;
 
 const CR0: u64 = 1 << 31 | 1 << 16 | 1 << 5 | 1;
 const CR4_PAE: u64 = 1 << 5;
-const EFER: u64 = 1 << 10 | 1 << 8;
+const EFER: u64 = 1 << 11 | 1 << 10 | 1 << 8;
 const RFLAGS: u64 = 2;
 /// A 64-bit code segment, and a data segment, as registers hold their rights.
 const CODE_64: u64 = 0xa09b;

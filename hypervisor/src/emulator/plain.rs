@@ -202,6 +202,9 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
         let value = match plain.other {
             Other::Loaded(number) => {
                 let read = self.device.read(at, size);
+                if self.device.is_waiting() {
+                    return Some(Outcome::HandUp);
+                }
                 let before = self.vcpu.general(number);
                 let after = plain.width.merge(before, read);
                 self.vcpu.set_general(number, after);
