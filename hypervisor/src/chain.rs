@@ -6,7 +6,7 @@
 //! declares what it needs to see.
 
 use crate::controllers::child::{
-    calls, cpuid as child_cpuid, ends, faults, interruptions, memory as child_memory, msrs,
+    calls, cpuid as child_cpuid, debug, ends, faults, interruptions, memory as child_memory, msrs,
     ports as child_ports, waits,
 };
 #[cfg(feature = "breakable")]
@@ -210,7 +210,7 @@ chain! {
         xsetbv,
         virtualisation,
         tasks,
-        debug_registers,
+        debug,
         translations,
         waits,
         ends,

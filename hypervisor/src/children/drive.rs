@@ -100,15 +100,11 @@ impl<V: Vcpu> Child<V> {
         self.with_vcpu(number, |child| {
             let page = child.program.records.ok_or(Errno::InvalidArgument)?;
             // The flags are in the first half. Without any the rest means nothing.
-            match memory.load(page, 8).ok_or(Errno::InvalidArgument)? {
-                0 => self.drive(cpu, child, &Wish::NONE)?,
-                _ => {
-                    let mut entry = [0; VmEntry::SIZE];
-                    let read = memory.read(page, &mut entry);
-                    read.map_err(|_| Errno::InvalidArgument)?;
-                    self.drive(cpu, child, &Wish::new(&VmEntry::from_bytes(&entry))?)?;
-                }
-            }
+            let wish = match memory.load_wide(page) {
+                0 => Wish::NONE,
+                _ => wish_at(memory, page)?,
+            };
+            self.drive(cpu, child, &wish)?;
             let exit = &child.program.exit;
             let at = Gpa(page.0 + EXIT_OFFSET);
             // The page was found to be memory when it was named, and stays so; the
@@ -193,6 +189,15 @@ impl<V: Vcpu> Child<V> {
         }
         None
     }
+}
+
+/// What the entry at `page` says.
+#[cold]
+fn wish_at<M: Memory>(memory: &M, page: Gpa) -> Result<Wish, Errno> {
+    let mut entry = [0; VmEntry::SIZE];
+    let read = memory.read(page, &mut entry);
+    read.map_err(|_| Errno::InvalidArgument)?;
+    Wish::new(&VmEntry::from_bytes(&entry))
 }
 
 /// Completes what the program is told.

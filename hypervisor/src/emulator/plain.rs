@@ -234,8 +234,9 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
             return None;
         }
         let memory = self.caller.memory();
-        let low = memory.load(found.gpa, 8)?;
-        let high = memory.load(Gpa(found.gpa.0 + 8), 8)?;
+        // What cannot be loaded is 0, which is no such instruction.
+        let low = memory.load_wide(found.gpa);
+        let high = memory.load_wide(Gpa(found.gpa.0 + 8));
         Some(u128::from(high) << 64 | u128::from(low))
     }
 

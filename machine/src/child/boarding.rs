@@ -93,6 +93,8 @@ pub(crate) struct Passenger<U> {
     cpu: Option<u32>,
     /// The generation of the tables that it ran with.
     generation: u64,
+    /// Whether its breakpoint registers are in the CPU, while it is.
+    pub(crate) has_debug: bool,
 }
 
 impl<U: Unswitched> Passenger<U> {
@@ -102,26 +104,34 @@ impl<U: Unswitched> Passenger<U> {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             cpu: None,
             generation: 0,
+            has_debug: false,
         })
     }
 
-    /// Exchanges the registers. Says whether translations in this CPU may be
+    /// Exchanges the registers, those of breakpoints only if `debug`. Says whether translations in this CPU may be
     /// another's, or old: this vCPU ran elsewhere meanwhile, another ran here,
     /// or the tables have changed.
     #[inline(always)]
-    pub(crate) fn board(&mut self, seat: &mut Seat<U>, cpu: u32, generation: u64) -> bool {
+    pub(crate) fn board(
+        &mut self,
+        seat: &mut Seat<U>,
+        cpu: u32,
+        generation: u64,
+        debug: bool,
+    ) -> bool {
         let is_new = self.cpu != Some(cpu);
         let is_stale = is_new || seat.last != self.number || self.generation != generation;
         self.cpu = Some(cpu);
         self.generation = generation;
         seat.last = self.number;
-        seat.guest.exchange(&self.registers);
+        seat.guest.exchange(&self.registers, debug);
+        self.has_debug = debug;
         is_stale
     }
 
     /// Exchanges them again.
     #[inline(always)]
     pub(crate) fn alight(&mut self, seat: &Seat<U>) {
-        self.registers.exchange(&seat.guest);
+        self.registers.exchange(&seat.guest, self.has_debug);
     }
 }

@@ -94,9 +94,10 @@ impl<U: Unswitched> Extended<U> {
 
     /// Takes these registers out of the CPU and puts `other`'s into it; what both
     /// have alike is left as it is. All extended state is switched on in between,
-    /// so that none of it, used or not, is left for the other side.
+    /// so that none of it, used or not, is left for the other side. The breakpoint
+    /// registers stay unless `debug`.
     #[inline(never)]
-    pub(crate) fn exchange(&mut self, other: &Self) {
+    pub(crate) fn exchange(&mut self, other: &Self, debug: bool) {
         self.xcr0 = read_xcr0();
         if self.has_xfd {
             self.disable_xfd();
@@ -121,15 +122,22 @@ impl<U: Unswitched> Extended<U> {
         }
         self.cr2 = instructions::read_cr2();
         instructions::write_cr2(other.cr2);
+        if debug {
+            self.exchange_debug(other);
+        }
+        if self.has_msrs {
+            self.exchange_msrs(other);
+        }
+    }
+
+    #[inline(always)]
+    fn exchange_debug(&mut self, other: &Self) {
         for (number, (own, value)) in (0..).zip(self.debug.iter_mut().zip(&other.debug)) {
             let number = debug_register(number);
             *own = instructions::read_debug_register(number);
             if own != value {
                 instructions::write_debug_register(number, *value);
             }
-        }
-        if self.has_msrs {
-            self.exchange_msrs(other);
         }
     }
 

@@ -3,6 +3,7 @@
 use super::tables::{ADDRESS_BITS, Rights, Tables};
 use super::{ChildMemory, Unmappable};
 use crate::guarded;
+use crate::lengths::Word;
 use crate::memory::{Memory, Unreachable};
 use crate::nested::{Format, NestedEntry, OutOfTables};
 use crate::tables::DIRECT_MAP;
@@ -163,6 +164,15 @@ impl Memory for PoolMemory {
         })
     }
 
+    #[inline(always)]
+    fn difference(&self, word: &Word) -> u64 {
+        match self.direct(word.at(), false) {
+            // SAFETY: as for `read`.
+            Ok(from) => unsafe { guarded::difference(from, word.value()) },
+            Err(_) => word.value(),
+        }
+    }
+
     /// No service of a child's copies.
     fn copy(&self, to: Gpa, _: Gpa, _: u64) -> Result<(), Unreachable> {
         Err(Unreachable(to))
@@ -222,6 +232,15 @@ impl Entries for PoolMemory {
         // times their size in an aligned table, and `walk` clears the low bits
         // of table addresses.
         unsafe { guarded::load(from, size) }
+    }
+
+    #[inline(always)]
+    fn load_wide(&self, at: Gpa) -> u64 {
+        match self.direct(at, false) {
+            // SAFETY: as for `load`.
+            Ok(from) => unsafe { guarded::load_or_zero(from) },
+            Err(_) => 0,
+        }
     }
 
     fn exchange(&self, at: Gpa, size: u64, old: u64, new: u64) -> bool {

@@ -209,7 +209,7 @@ impl<const CHILD: bool> ChildVcpu<SvmCpu<CHILD>> for SvmCpu<true> {
             return false;
         };
         let cpu = host.percpu.number;
-        if own.passenger.board(seat, cpu, generation) {
+        if own.passenger.board(seat, cpu, generation, true) {
             self.flush_nested();
         }
         true

@@ -114,6 +114,9 @@ pub struct Own {
 // not loaded; whoever has it alone may load it.
 unsafe impl Send for VtxCpu<true> {}
 
+/// Bits of DR7 that enable breakpoints.
+const ENABLED: u64 = 0xff;
+
 /// The longest turn, in ticks of the time-stamp counter. Interrupts end turns
 /// earlier; but Bochs 2.7 does not look for any while a child that it entered
 /// with RFLAGS.IF clear leaves it so.
@@ -125,6 +128,11 @@ fn turn() -> u32 {
     // SAFETY: a CPU with VMX has IA32_VMX_MISC.
     let misc = unsafe { instructions::read_msr(msr::VMX_MISC) };
     (TURN >> (misc & 0x1f)) as u32
+}
+
+/// Where a debug register is kept.
+const fn place(number: u8) -> usize {
+    if number < 4 { number as usize } else { 4 }
 }
 
 /// Makes the VMCS at `at` the current one.
@@ -280,6 +288,24 @@ impl VtxCpu<true> {
     }
 }
 
+impl<const CHILD: bool> VtxCpu<CHILD> {
+    /// DR0 to DR3, or DR6. They are kept in memory.
+    pub(super) fn kept_debug_register(&self, number: u8) -> u64 {
+        let own = self.own.as_ref();
+        own.map_or(0, |own| own.passenger.registers.debug[place(number)])
+    }
+
+    /// Sets them, in the CPU as well where they are there.
+    pub(super) fn keep_debug_register(&mut self, number: u8, value: u64) {
+        if let Some(own) = &mut self.own {
+            own.passenger.registers.debug[place(number)] = value;
+            if own.passenger.has_debug {
+                instructions::write_debug_register(number, value);
+            }
+        }
+    }
+}
+
 impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
     type Memory = PoolMemory;
 
@@ -336,7 +362,10 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
             return false;
         };
         let cpu = host.percpu.number;
-        if own.passenger.board(seat, cpu, generation) {
+        // A child that has no breakpoint does not miss the registers: its own
+        // accesses exit.
+        let debug = self.vmcs.read(field::GUEST_DR7) & ENABLED != 0;
+        if own.passenger.board(seat, cpu, generation, debug) {
             self.flush_nested();
         }
         true

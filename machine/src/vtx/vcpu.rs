@@ -439,6 +439,7 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
     fn debug_register(&self, number: u8) -> u64 {
         match number {
             7 => self.vmcs.read(field::GUEST_DR7),
+            other if CHILD => self.kept_debug_register(other),
             other => instructions::read_debug_register(other),
         }
     }
@@ -446,6 +447,7 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
     fn set_debug_register(&mut self, number: u8, value: u64) {
         match number {
             7 => self.vmcs.write(field::GUEST_DR7, value & 0xffff_ffff),
+            other if CHILD => self.keep_debug_register(other, value),
             other => instructions::write_debug_register(other, value),
         }
     }
