@@ -10,6 +10,8 @@ use alloc::vec::Vec;
 use core::arch::global_asm;
 use core::slice;
 use tests::call::call;
+use tests::cpu::{self, Register, feature};
+use x86::control::Cr4;
 
 /// Turns of a program that times itself.
 const TURNS: usize = 400;
@@ -97,17 +99,21 @@ impl Program {
 pub struct Child {
     handle: u64,
     memory: *mut u8,
+    /// XCR0 of both sides.
+    extended: u64,
 }
 
 impl Child {
     /// Makes it; None if the config sets no memory aside for children.
     pub fn new() -> Option<Self> {
+        let extended = switch_all_on();
         let handle = service(call::VM_CREATE, [address(NAME), NAME.len() as u64, 0, 0, 0])?;
         let memory = service(call::VM_MEMORY, [handle, 0, 0, 0, 0])?;
         let all = rights::READ | rights::WRITE | rights::EXECUTE;
         let child = Self {
             handle,
             memory: memory as *mut u8,
+            extended,
         };
         child.write(TABLES, &tables());
         service(call::VM_MAP, [handle, 0, memory, PIECE, all])?;
@@ -149,6 +155,7 @@ impl Child {
         (registers.rip, registers.rflags) = (rip, RFLAGS);
         (registers.cr0, registers.cr3) = (CR0, TABLES as u64);
         (registers.cr4, registers.efer) = (CR4_PAE, EFER);
+        registers.xcr0 = self.extended;
         for segment in 0..6 {
             registers.bases[segment] = 0;
             registers.limits[segment] = 0xffff_ffff;
@@ -218,6 +225,22 @@ impl Drop for Child {
 /// Where the records of a program's vCPU are in the child's memory.
 const fn records(program: Program) -> usize {
     RECORDS + program as usize * PAGE
+}
+
+/// Switches all extended state on that this CPU has, as systems do. Returns XCR0.
+fn switch_all_on() -> u64 {
+    const XSAVE: u32 = 26;
+    if !feature(1, Register::Ecx, XSAVE) {
+        return 1;
+    }
+    let leaf = cpu::cpuid(0xd);
+    let all = u64::from(leaf.edx) << 32 | u64::from(leaf.eax);
+    // SAFETY: CPUID says that the CPU has all of it, and this program uses none.
+    unsafe {
+        cpu::write_cr4(cpu::read_cr4() | Cr4::OSXSAVE.bits());
+        cpu::xsetbv(0, all);
+    }
+    all
 }
 
 fn address(bytes: &[u8]) -> u64 {

@@ -107,9 +107,13 @@ impl<V: Vcpu> Child<V> {
             self.drive(cpu, child, &wish)?;
             let exit = &child.program.exit;
             let at = Gpa(page.0 + EXIT_OFFSET);
+            let written = match exit.kind {
+                kind::CALL | kind::CPUID => memory.write(at, &exit.to_bytes()),
+                _ => memory.write(at, &exit.to_head()),
+            };
             // The page was found to be memory when it was named, and stays so; the
             // turn is over whatever becomes of this.
-            memory.write(at, &exit.to_bytes()).ok();
+            written.ok();
             Ok(exit.kind)
         })
     }
@@ -127,8 +131,8 @@ impl<V: Vcpu> Child<V> {
         child.number = cpu.number;
         child.vcpu.load(&mut cpu.vcpu);
         let ran = self.exchange(&mut cpu.vcpu, child, wish);
-        if let Some(exit) = child.program.arrived.take() {
-            child.vcpu.note_for_guest(&cpu.vcpu, &exit);
+        if child.program.arrived.is_some() {
+            tell_guest::<V>(cpu, child);
         }
         child.vcpu.unload(&mut cpu.vcpu);
         ran
@@ -143,8 +147,10 @@ impl<V: Vcpu> Child<V> {
             return Err(Errno::NoService);
         }
         child.program.is_told = false;
+        if (wish.flags ^ child.program.flags) & entry::WINDOW != 0 {
+            child.vcpu.await_interrupts(wish.flags & entry::WINDOW != 0);
+        }
         child.program.flags = wish.flags & Program::KEPT;
-        child.vcpu.await_interrupts(wish.flags & entry::WINDOW != 0);
         let stop = self
             .finish_last(child, wish)
             .unwrap_or_else(|| run_by::<ChildChain, V::Child, super::MemoryOf<V>>(&self.vm, child));
@@ -157,8 +163,8 @@ impl<V: Vcpu> Child<V> {
     /// What ends the turn already is returned.
     #[inline(always)]
     fn finish_last(&self, child: &mut Cpu<V::Child>, wish: &Wish) -> Option<Stop> {
-        let has_work = wish.answer.is_some() || wish.event.is_some() || wish.flags != 0;
-        if has_work || child.program.waiting.is_some() {
+        // Each wish has a flag.
+        if wish.flags != 0 || child.program.waiting.is_some() {
             return self.finish(child, wish);
         }
         None
@@ -188,6 +194,14 @@ impl<V: Vcpu> Child<V> {
             return Some(Stop::HandUp);
         }
         None
+    }
+}
+
+/// Notes for the guest what arrived for it.
+#[cold]
+fn tell_guest<V: Vcpu>(cpu: &Cpu<V>, child: &mut Cpu<V::Child>) {
+    if let Some(exit) = child.program.arrived.take() {
+        child.vcpu.note_for_guest(&cpu.vcpu, &exit);
     }
 }
 

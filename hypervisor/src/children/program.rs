@@ -67,11 +67,13 @@ impl Default for Program {
 }
 
 impl Program {
-    /// Nothing waits, and nothing is told.
+    /// Nothing waits, and nothing is told. Where records are, and what the vCPU exits
+    /// for, stays.
     pub fn reset(&mut self) {
-        let records = self.records;
+        let Self { records, flags, .. } = *self;
         *self = Self {
             records,
+            flags,
             ..Self::default()
         };
     }

@@ -35,24 +35,31 @@ pub fn handle_at_once<V: Vcpu, M: Memory>(
     cpu: &mut Cpu<V>,
     access: PortAccess,
 ) -> Outcome {
-    let record = VmExit {
-        size: u32::from(access.size),
-        port: u32::from(access.port),
-        data: u64::from(access.value),
-        ..plain(kind::PORT)
-    };
     if access.input {
-        let exit = Exit::Port(access);
-        cpu.program.ask(&exit, VmExit { data: 0, ..record });
-        return Outcome::HandUp;
+        return ask_at_once(cpu, access);
     }
-    cpu.program.tell(record);
+    let exit = &mut cpu.program.exit;
+    (exit.kind, exit.flags) = (kind::PORT, 0);
+    (exit.size, exit.port) = (u32::from(access.size), u32::from(access.port));
+    (exit.address, exit.data) = (0, u64::from(access.value));
+    cpu.program.is_told = true;
     match access.next {
         Some(next) => Outcome::Emulated {
             length: next.wrapping_sub(cpu.vcpu.rip()) as u8,
         },
         None => Outcome::Done,
     }
+}
+
+#[cold]
+fn ask_at_once<V>(cpu: &mut Cpu<V>, access: PortAccess) -> Outcome {
+    let record = VmExit {
+        size: u32::from(access.size),
+        port: u32::from(access.port),
+        ..plain(kind::PORT)
+    };
+    cpu.program.ask(&Exit::Port(access), record);
+    Outcome::HandUp
 }
 
 /// One access of a device.
