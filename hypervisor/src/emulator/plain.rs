@@ -9,7 +9,7 @@ use super::{Device, Emulator};
 use crate::outcome::Outcome;
 use machine::{Memory, Vcpu};
 use x86::walk::Intent;
-use x86::{Gpa, Gva, PAGE_SIZE};
+use x86::{Gva, PAGE_SIZE};
 
 /// A MOV, as its bytes spell it. Intel SDM volume 2, "MOV—Move", "Instruction
 /// Format".
@@ -233,11 +233,8 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
         if found.gpa.page_offset() > PAGE_SIZE - 16 {
             return None;
         }
-        let memory = self.caller.memory();
         // What cannot be loaded is 0, which is no such instruction.
-        let low = memory.load_wide(found.gpa);
-        let high = memory.load_wide(Gpa(found.gpa.0 + 8));
-        Some(u128::from(high) << 64 | u128::from(low))
+        Some(self.caller.memory().load_16(found.gpa))
     }
 
     /// The linear address, which is the offset: no segment has a base.

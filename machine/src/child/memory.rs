@@ -243,6 +243,19 @@ impl Entries for PoolMemory {
         }
     }
 
+    #[inline(always)]
+    fn load_16(&self, at: Gpa) -> u128 {
+        match self.direct(at, false) {
+            // SAFETY: as for `load`; both words are in the page that was found.
+            Ok(from) => unsafe {
+                let [low, high] = [from, from.wrapping_add(8)];
+                let high = u128::from(guarded::load_or_zero(high));
+                high << 64 | u128::from(guarded::load_or_zero(low))
+            },
+            Err(_) => 0,
+        }
+    }
+
     fn exchange(&self, at: Gpa, size: u64, old: u64, new: u64) -> bool {
         let Ok(to) = self.direct(at, true) else {
             return false;
