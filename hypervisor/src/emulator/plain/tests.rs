@@ -140,7 +140,7 @@ fn a_plain_move_does_what_the_whole_emulator_does() {
         for page in [CODE, PAGE] {
             vm.memory.remap(page, page | random_rights(&mut random));
         }
-        let waits = random(8) == 0;
+        let waits = random(2) == 0;
         let expected = run(&vm, cpu(), waits, false);
         let found = run(&vm, cpu(), waits, true);
         faults += u32::from(matches!(expected.0, Some(Outcome::Fault(_))));
