@@ -442,6 +442,18 @@
  */
 #define UNDERLAY_VM_INJECT 44
 
+/*
+ * vm_statistics, for owner: tells what the exits of a child's vCPU cost since it was made, also while it runs; no such child or vCPU is -ENOENT.
+ *   takes RBX child: its handle, or its number
+ *   takes RCX vcpu: the vCPU
+ *   takes RDX buffer: where records `underlay_exits` are written, one for each kind of exit
+ *   takes RSI bytes: the room there
+ *   takes RDI first: the first kind to tell of, counted from 0
+ *   returns RAX written: how many records were written
+ *   returns RBX all: how many kinds there are
+ */
+#define UNDERLAY_VM_STATISTICS 45
+
 /* What there is beneath, as `info` tells it. */
 struct underlay_info {
 	/* Version of the call interface. */
@@ -480,7 +492,7 @@ struct underlay_service {
 };
 UNDERLAY_SIZE(underlay_service, 256);
 
-/* The exits of one kind, as `statistics_read` tells of them. Times are the ticks from an exit to the next entry. */
+/* The exits of one kind, as `statistics_read` and `vm_statistics` tell of them. Times are the ticks from an exit to the next entry. */
 struct underlay_exits {
 	/* The kind's name. */
 	char kind[24];
@@ -537,8 +549,12 @@ struct underlay_trace {
 	char outcome[12];
 	/* The CPU. */
 	uint32_t cpu;
+	/* The number of the child that exited, 0: it was the guest. */
+	uint32_t child;
+	/* Which of the child's vCPUs it was. */
+	uint32_t vcpu;
 };
-UNDERLAY_SIZE(underlay_trace, 88);
+UNDERLAY_SIZE(underlay_trace, 96);
 
 /* A child, as `vm_list` and `vm_query` tell of it. */
 struct underlay_vm {

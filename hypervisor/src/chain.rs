@@ -16,16 +16,19 @@ use crate::controllers::{
     interrupts, msr, nested_fault, port, print, shutdown, signs, sleep, startup, tasks,
     translations, unasked, virtualisation, waiting, xsetbv,
 };
+use crate::counted::Counted;
 use crate::outcome::{Outcome, Stop};
+use crate::statistics::{Counts, Moment};
+use crate::trace::Whose;
 use crate::vm::{Cpu, Vm};
 use crate::watches::Watches;
 use machine::nested::OutOfTables;
 use machine::{Memory, Vcpu};
 use x86::Exit;
-use x86::exit::{NestedFault, PortAccess};
+use x86::exit::{Kind, NestedFault, PortAccess};
 
-/// A list of controllers.
-pub trait Chain<V: Vcpu, M: Memory> {
+/// A list of controllers, and where the exits that they answer are counted.
+pub trait Chain<V: Vcpu, M: Memory>: Copy {
     /// Whether `run` may answer frequent exits by itself, and those of devices that
     /// wait for them, as the guest's controllers would.
     const AT_ONCE: bool = false;
@@ -36,9 +39,15 @@ pub trait Chain<V: Vcpu, M: Memory> {
     fn go_on(_: &Cpu<V>) -> Result<(), Stop> {
         Ok(())
     }
+    /// Counts an exit that was answered between these moments, on a CPU where
+    /// this is counted.
+    fn count(self, counted: &Counted, kind: Kind, begin: Moment, end: Moment);
+    /// Whose exits these are.
+    fn whose(self) -> Whose;
 }
 
 /// The guest's.
+#[derive(Clone, Copy)]
 pub struct Guest;
 
 impl<V: Vcpu, M: Memory> Chain<V, M> for Guest {
@@ -52,12 +61,29 @@ impl<V: Vcpu, M: Memory> Chain<V, M> for Guest {
             other => offer_other(vm, cpu, other),
         }
     }
+
+    #[inline(always)]
+    fn count(self, counted: &Counted, kind: Kind, begin: Moment, end: Moment) {
+        counted.statistics.add(kind, begin, end);
+    }
+
+    #[inline(always)]
+    fn whose(self) -> Whose {
+        Whose::GUEST
+    }
 }
 
-/// A child's.
-pub struct Child;
+/// A child's, for one of its vCPUs: its exits are its own wherever it runs, and
+/// stand in the trace of that CPU.
+#[derive(Clone, Copy)]
+pub struct Child<'a> {
+    /// The vCPU's.
+    pub counts: Counts<'a>,
+    /// Which it is.
+    pub whose: Whose,
+}
 
-impl<V: Vcpu, M: Memory> Chain<V, M> for Child {
+impl<V: Vcpu, M: Memory> Chain<V, M> for Child<'_> {
     #[inline]
     fn offer(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
         match exit {
@@ -74,6 +100,16 @@ impl<V: Vcpu, M: Memory> Chain<V, M> for Child {
             None => Ok(()),
             Some(_) => Err(Stop::HandUp),
         }
+    }
+
+    #[inline(always)]
+    fn count(self, _: &Counted, kind: Kind, begin: Moment, end: Moment) {
+        self.counts.add(kind, begin, end);
+    }
+
+    #[inline(always)]
+    fn whose(self) -> Whose {
+        self.whose
     }
 }
 

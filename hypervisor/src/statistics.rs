@@ -17,7 +17,7 @@ const KINDS: usize = Kind::ALL.len();
 /// and let them begin anew: each number is whole, but two of them may be of
 /// different moments.
 pub struct Statistics {
-    figures: [Figures; KINDS],
+    figures: Kinds,
     /// What there was of each kind when it was made 0, which a CPU cannot do
     /// with numbers that another one is adding to. Taken by who reads or resets,
     /// never on the way of an exit.
@@ -27,14 +27,17 @@ pub struct Statistics {
 /// Words of a kind's base: ticks, and the buckets.
 const BASE: usize = 1 + BUCKETS;
 
-/// Figures of one kind. Times are ticks from an exit to the next entry. How many
-/// exits there were is the sum of the buckets.
-#[derive(Default)]
-struct Figures {
-    total: AtomicU64,
-    most: AtomicU64,
-    buckets: [AtomicU64; BUCKETS],
-}
+/// Words of a kind's figures: ticks, the most that one exit took, and the buckets.
+/// Times are ticks from an exit to the next entry. How many exits there were is
+/// the sum of the buckets.
+const FIGURES: usize = 2 + BUCKETS;
+
+type Kinds = [[AtomicU64; FIGURES]; KINDS];
+
+/// Figures that lie elsewhere and are never made 0. Written by who runs the vCPU
+/// that they are of, one CPU after the other; read by any.
+#[derive(Clone, Copy)]
+pub struct Counts<'a>(&'a Kinds);
 
 /// A value of the time-stamp counter in the halves in which the CPU gives it:
 /// between two of them, the upper halves are almost always the same.
@@ -69,7 +72,7 @@ impl Statistics {
     pub fn new(base: &'static [AtomicU64]) -> Self {
         let (base, _) = base.as_chunks();
         Self {
-            figures: core::array::from_fn(|_| Figures::default()),
+            figures: [const { [const { AtomicU64::new(0) }; FIGURES] }; KINDS],
             base: Mutex::new(base),
         }
     }
@@ -77,18 +80,7 @@ impl Statistics {
     /// Counts an exit that was answered between these moments.
     #[inline(always)]
     pub fn add(&self, kind: Kind, begin: Moment, end: Moment) {
-        let Some(figures) = self.figures.get(kind as usize) else {
-            return;
-        };
-        let (low, borrow) = end.low.overflowing_sub(begin.low);
-        let high = end.high.wrapping_sub(begin.high);
-        let high = high.wrapping_sub(borrow.into());
-        let ticks = u64::from(low);
-        if high == 0 {
-            figures.add(ticks, bucket(low));
-        } else {
-            figures.add_long(u64::from(high) << 32 | ticks);
-        }
+        Counts(&self.figures).add(kind, begin, end);
     }
 
     /// All exits that are counted.
@@ -98,7 +90,7 @@ impl Statistics {
 
     /// All exits since the machine began.
     pub fn ever(&self) -> u64 {
-        let counts = self.figures.iter().map(Figures::count);
+        let counts = self.figures.iter().map(|figures| figures.count());
         counts.fold(0, u64::wrapping_add)
     }
 
@@ -133,14 +125,59 @@ impl Statistics {
     }
 }
 
-impl Figures {
+impl<'a> Counts<'a> {
+    /// How many words they take.
+    pub const WORDS: usize = KINDS * FIGURES;
+
+    /// Figures in `words`, of which there must be enough.
+    pub fn new(words: &'a [AtomicU64]) -> Option<Self> {
+        let words: &[AtomicU64; KINDS * FIGURES] = words.first_chunk()?;
+        let (kinds, _) = words.as_chunks();
+        kinds.first_chunk().map(Self)
+    }
+
+    /// Counts an exit that was answered between these moments.
+    #[inline(always)]
+    pub fn add(self, kind: Kind, begin: Moment, end: Moment) {
+        let Some(figures) = self.0.get(kind as usize) else {
+            return;
+        };
+        let (low, borrow) = end.low.overflowing_sub(begin.low);
+        let high = end.high.wrapping_sub(begin.high);
+        let high = high.wrapping_sub(borrow.into());
+        let ticks = u64::from(low);
+        if high == 0 {
+            figures.add(ticks, bucket(low));
+        } else {
+            figures.add_long(u64::from(high) << 32 | ticks);
+        }
+    }
+
+    /// What there is of each kind, in the order of their numbers.
+    pub fn all(self) -> impl ExactSizeIterator<Item = Exits<'static>> + 'a {
+        let rows = self.0.iter().zip(Kind::ALL);
+        rows.map(|(figures, kind)| figures.read(kind, None))
+    }
+}
+
+/// Figures of one kind.
+trait Figures {
+    fn add(&self, ticks: u64, bucket: usize);
+    fn add_long(&self, ticks: u64);
+    fn count(&self) -> u64;
+    fn read(&self, kind: Kind, base: Option<&[AtomicU64; BASE]>) -> Exits<'static>;
+    fn forget(&self, base: &[AtomicU64; BASE]) -> u64;
+}
+
+impl Figures for [AtomicU64; FIGURES] {
     #[inline(always)]
     fn add(&self, ticks: u64, bucket: usize) {
-        increase(&self.total, ticks);
-        if ticks > self.most.load(Relaxed) {
-            self.most.store(ticks, Relaxed);
+        let [total, most, buckets @ ..] = self;
+        increase(total, ticks);
+        if ticks > most.load(Relaxed) {
+            most.store(ticks, Relaxed);
         }
-        if let Some(count) = self.buckets.get(bucket) {
+        if let Some(count) = buckets.get(bucket) {
             increase(count, 1);
         }
     }
@@ -155,17 +192,19 @@ impl Figures {
     }
 
     fn count(&self) -> u64 {
-        let counts = self.buckets.iter().map(|count| count.load(Acquire));
+        let [_, _, buckets @ ..] = self;
+        let counts = buckets.iter().map(|count| count.load(Acquire));
         counts.fold(0, u64::wrapping_add)
     }
 
     fn read(&self, kind: Kind, base: Option<&[AtomicU64; BASE]>) -> Exits<'static> {
+        let [total, most, buckets @ ..] = self;
         let mut row = Exits {
             kind: kind.name(),
             count: 0,
-            total: self.total.load(Acquire),
-            most: self.most.load(Acquire),
-            buckets: self.buckets.each_ref().map(|count| count.load(Acquire)),
+            total: total.load(Acquire),
+            most: most.load(Acquire),
+            buckets: buckets.each_ref().map(|count| count.load(Acquire)),
         };
         if let Some([total, buckets @ ..]) = base {
             row.total = row.total.wrapping_sub(total.load(Relaxed));
@@ -183,16 +222,17 @@ impl Figures {
     }
 
     /// Makes the figures of this moment the base.
-    fn forget(&self, [total, buckets @ ..]: &[AtomicU64; BASE]) -> u64 {
-        total.store(self.total.load(Acquire), Relaxed);
+    fn forget(&self, [base, before @ ..]: &[AtomicU64; BASE]) -> u64 {
+        let [total, most, buckets @ ..] = self;
+        base.store(total.load(Acquire), Relaxed);
         let mut forgotten = 0u64;
-        for (count, before) in self.buckets.iter().zip(buckets) {
+        for (count, before) in buckets.iter().zip(before) {
             let now = count.load(Acquire);
             let fresh = now.wrapping_sub(before.load(Relaxed));
             forgotten = forgotten.wrapping_add(fresh);
             before.store(now, Relaxed);
         }
-        self.most.store(0, Relaxed);
+        most.store(0, Relaxed);
         forgotten
     }
 }

@@ -6,7 +6,8 @@ use super::Child;
 use super::program::{Answer, Program, plain};
 use crate::chain::Child as ChildChain;
 use crate::outcome::Stop;
-use crate::run::{answer, run_by};
+use crate::run::{run_by, settle};
+use crate::trace::Whose;
 use crate::vm::Cpu;
 use abi::Errno;
 use abi::child::{entry, exit as flags, kind};
@@ -87,11 +88,12 @@ impl<V: Vcpu> Child<V> {
             if child.program.is_shut {
                 return Ok(plain(kind::SHUTDOWN));
             }
+            let chain = self.chain(number)?;
             child.counted = cpu.counted;
             child.number = cpu.number;
             self.count_running(true);
             child.vcpu.load(&mut cpu.vcpu);
-            let outcome = self.turn(&mut cpu.vcpu, child, &wish);
+            let outcome = self.turn(chain, &mut cpu.vcpu, child, &wish);
             if let Some(cause) = child.program.cause.take() {
                 child.vcpu.note_for_guest(&cpu.vcpu, &cause);
             }
@@ -101,7 +103,21 @@ impl<V: Vcpu> Child<V> {
         })
     }
 
-    fn turn(&self, host: &mut V, child: &mut Cpu<V::Child>, wish: &Wish) -> Result<VmExit, Errno> {
+    /// vCPU `number`'s.
+    fn chain(&self, number: u64) -> Result<ChildChain<'_>, Errno> {
+        Ok(ChildChain {
+            counts: self.counts(number)?,
+            whose: Whose::child(self.number, number as u16),
+        })
+    }
+
+    fn turn(
+        &self,
+        chain: ChildChain<'_>,
+        host: &mut V,
+        child: &mut Cpu<V::Child>,
+        wish: &Wish,
+    ) -> Result<VmExit, Errno> {
         use machine::ChildMemory;
         let generation = self.vm.memory.generation();
         if !child.vcpu.board(host, generation) {
@@ -113,7 +129,7 @@ impl<V: Vcpu> Child<V> {
         child.vcpu.await_interrupts(wish.flags & entry::WINDOW != 0);
         let stop = self
             .finish_last(child, wish)
-            .unwrap_or_else(|| run_by::<ChildChain, V::Child, super::MemoryOf<V>>(&self.vm, child));
+            .unwrap_or_else(|| run_by(chain, &self.vm, child));
         let record = record::<V>(child, stop);
         child.vcpu.alight(host);
         Ok(record)
@@ -125,7 +141,8 @@ impl<V: Vcpu> Child<V> {
         let waiting = child.program.waiting.take();
         if let (Some(exit), Some(said)) = (waiting, wish.answer) {
             child.program.answer = Some(said);
-            let done = answer::<ChildChain, V::Child, super::MemoryOf<V>>(&self.vm, child, exit);
+            let (_, done) =
+                settle::<ChildChain<'_>, V::Child, super::MemoryOf<V>>(&self.vm, child, exit);
             child.program.answer = None;
             if let Err(stop) = done {
                 return Some(stop);

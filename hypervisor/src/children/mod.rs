@@ -10,6 +10,7 @@ pub mod give;
 pub mod program;
 pub mod registers;
 
+use crate::statistics::Counts;
 use crate::vm::{Cpu, Vm};
 use abi::Errno;
 use abi::child::{CHILDREN_MAX, HANDLE, PIECE, VCPUS_MAX};
@@ -18,10 +19,13 @@ use core::ops::Range;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32};
 use machine::{ChildVcpu, Vcpu};
-use spin::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use spin::{Mutex, MutexGuard, Once, RwLock, RwLockReadGuard};
 
 /// The memory of children of `V`.
 pub type MemoryOf<V> = <<V as Vcpu>::Child as ChildVcpu<V>>::Memory;
+
+/// The numbers of children of `V`.
+pub type CountersOf<V> = <<V as Vcpu>::Child as ChildVcpu<V>>::Counters;
 
 /// The most pieces that a pool has, which lies below 4 GiB.
 const PIECES: usize = ((4u64 << 30) / PIECE) as usize;
@@ -61,6 +65,9 @@ pub struct Child<V: Vcpu> {
     /// It is to end: it does not run any more.
     ends: AtomicBool,
     vcpus: [Mutex<Option<Cpu<V::Child>>>; VCPUS_MAX],
+    /// What is counted of each, made before it. Apart, so that it can be read while
+    /// the vCPU runs.
+    counters: [Once<CountersOf<V>>; VCPUS_MAX],
 }
 
 /// A child that is not taken away as long as this is there.
@@ -117,6 +124,7 @@ impl<V: Vcpu> Children<V> {
             running: AtomicU32::new(0),
             ends: AtomicBool::new(false),
             vcpus: core::array::from_fn(|_| Mutex::new(None)),
+            counters: [const { Once::new() }; VCPUS_MAX],
         });
         Ok((handle, number))
     }
@@ -138,13 +146,22 @@ impl<V: Vcpu> Children<V> {
 
     /// The child with this handle.
     pub fn hold(&self, handle: u64) -> Result<Held<'_, V>, Errno> {
+        self.find(|child| child.handle == handle)
+    }
+
+    /// The child with this handle, or this number.
+    pub fn hold_called(&self, wanted: u64) -> Result<Held<'_, V>, Errno> {
+        self.find(|child| child.is_called(wanted))
+    }
+
+    #[inline(always)]
+    fn find(&self, is_it: impl Fn(&Child<V>) -> bool) -> Result<Held<'_, V>, Errno> {
         let mut in_use = false;
         for slot in self.slots {
             match slot.try_read() {
                 None => in_use = true,
                 Some(held) => {
-                    let is_it = held.as_ref().is_some_and(|child| child.handle == handle);
-                    if is_it {
+                    if held.as_ref().is_some_and(&is_it) {
                         return Ok(held);
                     }
                 }
@@ -215,15 +232,25 @@ impl<V: Vcpu> Child<V> {
 
     /// Gives it another vCPU.
     pub fn add_vcpu(&self, host: &mut Cpu<V>) -> Result<u32, Errno> {
-        for (number, place) in (0..).zip(&self.vcpus) {
+        for ((number, place), counters) in (0..).zip(&self.vcpus).zip(&self.counters) {
             let Some(mut place) = place.try_lock().filter(|place| place.is_none()) else {
                 continue;
             };
+            let fresh = V::Child::counters(Counts::WORDS).ok_or(Errno::NoSpace)?;
             let vcpu = V::Child::new(&mut host.vcpu, &self.vm.memory).ok_or(Errno::NoSpace)?;
+            counters.call_once(|| fresh);
             *place = Some(Cpu::watched(vcpu, host.counted));
             return Ok(number);
         }
         Err(Errno::NoSpace)
+    }
+
+    /// What is counted of vCPU `number`, which may run.
+    pub fn counts(&self, number: u64) -> Result<Counts<'_>, Errno> {
+        let place = usize::try_from(number).ok();
+        let place = place.and_then(|number| self.counters.get(number));
+        let words = place.and_then(Once::get).ok_or(Errno::NotFound)?;
+        Counts::new(words).ok_or(Errno::NotFound)
     }
 
     /// Does `act` with vCPU `number`, which runs nowhere meanwhile.

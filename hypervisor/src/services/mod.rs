@@ -104,6 +104,7 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::VM_REGISTERS_WRITE => vm::write(vm, cpu, caller, [rbx, rcx, rdx]),
         call::VM_RUN => vm::run(vm, cpu, caller, [rbx, rcx, rdx, rsi]),
         call::VM_INJECT => vm::inject(vm, cpu, [rbx, rcx, rdx, rsi]),
+        call::VM_STATISTICS => vm::statistics(vm, cpu, caller, [rbx, rcx], [rdx, rsi], rdi),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }

@@ -3,7 +3,8 @@
 //! gives them back by being dropped.
 
 use crate::region::Region;
-use core::ops::Range;
+use core::ops::{Deref, Range};
+use core::sync::atomic::AtomicU64;
 use spin::{Mutex, Once};
 use x86::PAGE_SIZE;
 
@@ -111,6 +112,29 @@ impl Drop for Block {
         if let Some(pages) = PAGES.get() {
             mark(&mut pages.taken.lock(), self.numbers.clone(), false);
         }
+    }
+}
+
+/// Numbers in pages of their own, which any CPU can reach. They begin at 0.
+#[derive(Debug)]
+pub struct Counters(Block);
+
+impl Counters {
+    /// At least `count` of them; None if no pages are left.
+    pub fn take(count: usize) -> Option<Self> {
+        let bytes = count.checked_mul(size_of::<AtomicU64>())?;
+        Block::take(bytes.div_ceil(PAGE_SIZE as usize)).map(Self)
+    }
+}
+
+impl Deref for Counters {
+    type Target = [AtomicU64];
+
+    fn deref(&self) -> &[AtomicU64] {
+        let count = self.0.numbers.len() * PAGE_SIZE as usize / size_of::<AtomicU64>();
+        // SAFETY: the pages are this block's alone for as long as it is there,
+        // nothing else is laid out in them, and any bytes are a valid number.
+        unsafe { core::slice::from_raw_parts(self.0.base as *const AtomicU64, count) }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::child::ChildVcpu;
 use crate::child::boarding::{self, Passenger};
 use crate::child::extended::EVERYWHERE;
 use crate::child::memory::PoolMemory;
-use crate::child::pages::Block;
+use crate::child::pages::{Block, Counters};
 use crate::instructions;
 use crate::lengths::Lengths;
 use crate::nested::Format;
@@ -168,9 +168,14 @@ impl SvmCpu<true> {
 
 impl<const CHILD: bool> ChildVcpu<SvmCpu<CHILD>> for SvmCpu<true> {
     type Memory = PoolMemory;
+    type Counters = Counters;
 
     fn memory(_: &SvmCpu<CHILD>) -> Option<PoolMemory> {
         boarding::memory(Format::Npt)
+    }
+
+    fn counters(count: usize) -> Option<Counters> {
+        Counters::take(count)
     }
 
     fn new(host: &mut SvmCpu<CHILD>, memory: &PoolMemory) -> Option<Self> {
