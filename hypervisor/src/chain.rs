@@ -78,7 +78,7 @@ impl<V: Vcpu, M: Memory> Chain<V, M> for Guest {
 #[derive(Clone, Copy)]
 pub struct Child<'a> {
     /// The vCPU's.
-    pub counts: Counts<'a>,
+    pub counts: &'a Counts,
     /// Which it is.
     pub whose: Whose,
 }

@@ -195,7 +195,7 @@ pub fn settle<C: Chain<V, M>, V: Vcpu, M: Memory>(
 /// The length of an instruction that must not run twice, because it changes what it
 /// is asked by, or more. Where it cannot be fetched any more, for which another CPU
 /// may have changed the tables, that is to be known before it has done anything.
-#[inline]
+#[inline(always)]
 fn length_first<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     vcpu: &mut V,

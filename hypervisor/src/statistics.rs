@@ -12,12 +12,15 @@ use x86::exit::Kind;
 
 const KINDS: usize = Kind::ALL.len();
 
-/// Figures by [`Kind`]. Written in `run` by the CPU that has them and by no
-/// other, so that counting needs no locked instruction. Any CPU may read them,
-/// and let them begin anew: each number is whole, but two of them may be of
-/// different moments.
+/// Figures by [`Kind`]. Written in `run` by the CPU that has them, or that runs the
+/// vCPU whose they are, and by no other, so that counting needs no locked
+/// instruction. Any CPU may read them: each number is whole, but two of them may
+/// be of different moments.
+pub struct Counts([Figures; KINDS]);
+
+/// Those of a CPU, which any CPU may let begin anew.
 pub struct Statistics {
-    figures: Kinds,
+    counts: Counts,
     /// What there was of each kind when it was made 0, which a CPU cannot do
     /// with numbers that another one is adding to. Taken by who reads or resets,
     /// never on the way of an exit.
@@ -27,17 +30,14 @@ pub struct Statistics {
 /// Words of a kind's base: ticks, and the buckets.
 const BASE: usize = 1 + BUCKETS;
 
-/// Words of a kind's figures: ticks, the most that one exit took, and the buckets.
-/// Times are ticks from an exit to the next entry. How many exits there were is
-/// the sum of the buckets.
-const FIGURES: usize = 2 + BUCKETS;
-
-type Kinds = [[AtomicU64; FIGURES]; KINDS];
-
-/// Figures that lie elsewhere and are never made 0. Written by who runs the vCPU
-/// that they are of, one CPU after the other; read by any.
-#[derive(Clone, Copy)]
-pub struct Counts<'a>(&'a Kinds);
+/// Figures of one kind. Times are ticks from an exit to the next entry. How many
+/// exits there were is the sum of the buckets.
+#[derive(Default)]
+struct Figures {
+    total: AtomicU64,
+    most: AtomicU64,
+    buckets: [AtomicU64; BUCKETS],
+}
 
 /// A value of the time-stamp counter in the halves in which the CPU gives it:
 /// between two of them, the upper halves are almost always the same.
@@ -72,7 +72,7 @@ impl Statistics {
     pub fn new(base: &'static [AtomicU64]) -> Self {
         let (base, _) = base.as_chunks();
         Self {
-            figures: [const { [const { AtomicU64::new(0) }; FIGURES] }; KINDS],
+            counts: Counts::default(),
             base: Mutex::new(base),
         }
     }
@@ -80,7 +80,7 @@ impl Statistics {
     /// Counts an exit that was answered between these moments.
     #[inline(always)]
     pub fn add(&self, kind: Kind, begin: Moment, end: Moment) {
-        Counts(&self.figures).add(kind, begin, end);
+        self.counts.add(kind, begin, end);
     }
 
     /// All exits that are counted.
@@ -90,7 +90,7 @@ impl Statistics {
 
     /// All exits since the machine began.
     pub fn ever(&self) -> u64 {
-        let counts = self.figures.iter().map(|figures| figures.count());
+        let counts = self.counts.0.iter().map(Figures::count);
         counts.fold(0, u64::wrapping_add)
     }
 
@@ -107,7 +107,7 @@ impl Statistics {
 
     /// What there is of each kind, in the order of their numbers.
     pub fn all(&self) -> impl ExactSizeIterator<Item = Exits<'static>> {
-        let rows = self.figures.iter().zip(Kind::ALL).enumerate();
+        let rows = self.counts.0.iter().zip(Kind::ALL).enumerate();
         rows.map(|(number, (figures, kind))| {
             let base = self.base.lock();
             figures.read(kind, base.get(number))
@@ -119,26 +119,22 @@ impl Statistics {
     /// forgotten.
     pub fn reset(&self) -> u64 {
         let base = self.base.lock();
-        let kinds = self.figures.iter().zip(base.iter());
+        let kinds = self.counts.0.iter().zip(base.iter());
         let forgotten = kinds.map(|(figures, base)| figures.forget(base));
         forgotten.fold(0, u64::wrapping_add)
     }
 }
 
-impl<'a> Counts<'a> {
-    /// How many words they take.
-    pub const WORDS: usize = KINDS * FIGURES;
-
-    /// Figures in `words`, of which there must be enough.
-    pub fn new(words: &'a [AtomicU64]) -> Option<Self> {
-        let words: &[AtomicU64; KINDS * FIGURES] = words.first_chunk()?;
-        let (kinds, _) = words.as_chunks();
-        kinds.first_chunk().map(Self)
+impl Default for Counts {
+    fn default() -> Self {
+        Self(core::array::from_fn(|_| Figures::default()))
     }
+}
 
+impl Counts {
     /// Counts an exit that was answered between these moments.
     #[inline(always)]
-    pub fn add(self, kind: Kind, begin: Moment, end: Moment) {
+    pub fn add(&self, kind: Kind, begin: Moment, end: Moment) {
         let Some(figures) = self.0.get(kind as usize) else {
             return;
         };
@@ -154,30 +150,20 @@ impl<'a> Counts<'a> {
     }
 
     /// What there is of each kind, in the order of their numbers.
-    pub fn all(self) -> impl ExactSizeIterator<Item = Exits<'static>> + 'a {
+    pub fn all(&self) -> impl ExactSizeIterator<Item = Exits<'static>> {
         let rows = self.0.iter().zip(Kind::ALL);
         rows.map(|(figures, kind)| figures.read(kind, None))
     }
 }
 
-/// Figures of one kind.
-trait Figures {
-    fn add(&self, ticks: u64, bucket: usize);
-    fn add_long(&self, ticks: u64);
-    fn count(&self) -> u64;
-    fn read(&self, kind: Kind, base: Option<&[AtomicU64; BASE]>) -> Exits<'static>;
-    fn forget(&self, base: &[AtomicU64; BASE]) -> u64;
-}
-
-impl Figures for [AtomicU64; FIGURES] {
+impl Figures {
     #[inline(always)]
     fn add(&self, ticks: u64, bucket: usize) {
-        let [total, most, buckets @ ..] = self;
-        increase(total, ticks);
-        if ticks > most.load(Relaxed) {
-            most.store(ticks, Relaxed);
+        increase(&self.total, ticks);
+        if ticks > self.most.load(Relaxed) {
+            self.most.store(ticks, Relaxed);
         }
-        if let Some(count) = buckets.get(bucket) {
+        if let Some(count) = self.buckets.get(bucket) {
             increase(count, 1);
         }
     }
@@ -192,19 +178,17 @@ impl Figures for [AtomicU64; FIGURES] {
     }
 
     fn count(&self) -> u64 {
-        let [_, _, buckets @ ..] = self;
-        let counts = buckets.iter().map(|count| count.load(Acquire));
+        let counts = self.buckets.iter().map(|count| count.load(Acquire));
         counts.fold(0, u64::wrapping_add)
     }
 
     fn read(&self, kind: Kind, base: Option<&[AtomicU64; BASE]>) -> Exits<'static> {
-        let [total, most, buckets @ ..] = self;
         let mut row = Exits {
             kind: kind.name(),
             count: 0,
-            total: total.load(Acquire),
-            most: most.load(Acquire),
-            buckets: buckets.each_ref().map(|count| count.load(Acquire)),
+            total: self.total.load(Acquire),
+            most: self.most.load(Acquire),
+            buckets: self.buckets.each_ref().map(|count| count.load(Acquire)),
         };
         if let Some([total, buckets @ ..]) = base {
             row.total = row.total.wrapping_sub(total.load(Relaxed));
@@ -222,17 +206,16 @@ impl Figures for [AtomicU64; FIGURES] {
     }
 
     /// Makes the figures of this moment the base.
-    fn forget(&self, [base, before @ ..]: &[AtomicU64; BASE]) -> u64 {
-        let [total, most, buckets @ ..] = self;
-        base.store(total.load(Acquire), Relaxed);
+    fn forget(&self, [total, buckets @ ..]: &[AtomicU64; BASE]) -> u64 {
+        total.store(self.total.load(Acquire), Relaxed);
         let mut forgotten = 0u64;
-        for (count, before) in buckets.iter().zip(before) {
+        for (count, before) in self.buckets.iter().zip(buckets) {
             let now = count.load(Acquire);
             let fresh = now.wrapping_sub(before.load(Relaxed));
             forgotten = forgotten.wrapping_add(fresh);
             before.store(now, Relaxed);
         }
-        most.store(0, Relaxed);
+        self.most.store(0, Relaxed);
         forgotten
     }
 }
@@ -263,7 +246,7 @@ fn increase(number: &AtomicU64, by: u64) {
 /// lock, because it is said in reports of failures, too.
 impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = self.figures.iter().zip(Kind::ALL);
+        let kinds = self.counts.0.iter().zip(Kind::ALL);
         let counts = kinds.map(|(figures, kind)| (figures.count(), kind));
         for (number, (count, kind)) in counts.filter(|row| row.0 > 0).enumerate() {
             let comma = if number > 0 { ", " } else { "" };

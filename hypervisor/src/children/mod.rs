@@ -24,8 +24,8 @@ use spin::{Mutex, MutexGuard, Once, RwLock, RwLockReadGuard};
 /// The memory of children of `V`.
 pub type MemoryOf<V> = <<V as Vcpu>::Child as ChildVcpu<V>>::Memory;
 
-/// The numbers of children of `V`.
-pub type CountersOf<V> = <<V as Vcpu>::Child as ChildVcpu<V>>::Counters;
+/// What is counted of a vCPU of `V`'s children.
+type CountsOf<V> = <<V as Vcpu>::Child as ChildVcpu<V>>::Placed<Counts>;
 
 /// The most pieces that a pool has, which lies below 4 GiB.
 const PIECES: usize = ((4u64 << 30) / PIECE) as usize;
@@ -67,7 +67,7 @@ pub struct Child<V: Vcpu> {
     vcpus: [Mutex<Option<Cpu<V::Child>>>; VCPUS_MAX],
     /// What is counted of each, made before it. Apart, so that it can be read while
     /// the vCPU runs.
-    counters: [Once<CountersOf<V>>; VCPUS_MAX],
+    counts: [Once<CountsOf<V>>; VCPUS_MAX],
 }
 
 /// A child that is not taken away as long as this is there.
@@ -124,7 +124,7 @@ impl<V: Vcpu> Children<V> {
             running: AtomicU32::new(0),
             ends: AtomicBool::new(false),
             vcpus: core::array::from_fn(|_| Mutex::new(None)),
-            counters: [const { Once::new() }; VCPUS_MAX],
+            counts: [const { Once::new() }; VCPUS_MAX],
         });
         Ok((handle, number))
     }
@@ -232,13 +232,13 @@ impl<V: Vcpu> Child<V> {
 
     /// Gives it another vCPU.
     pub fn add_vcpu(&self, host: &mut Cpu<V>) -> Result<u32, Errno> {
-        for ((number, place), counters) in (0..).zip(&self.vcpus).zip(&self.counters) {
+        for ((number, place), counts) in (0..).zip(&self.vcpus).zip(&self.counts) {
             let Some(mut place) = place.try_lock().filter(|place| place.is_none()) else {
                 continue;
             };
-            let fresh = V::Child::counters(Counts::WORDS).ok_or(Errno::NoSpace)?;
+            let fresh = fresh_counts::<V>().ok_or(Errno::NoSpace)?;
             let vcpu = V::Child::new(&mut host.vcpu, &self.vm.memory).ok_or(Errno::NoSpace)?;
-            counters.call_once(|| fresh);
+            counts.call_once(|| fresh);
             *place = Some(Cpu::watched(vcpu, host.counted));
             return Ok(number);
         }
@@ -246,11 +246,11 @@ impl<V: Vcpu> Child<V> {
     }
 
     /// What is counted of vCPU `number`, which may run.
-    pub fn counts(&self, number: u64) -> Result<Counts<'_>, Errno> {
+    pub fn counts(&self, number: u64) -> Result<&Counts, Errno> {
         let place = usize::try_from(number).ok();
-        let place = place.and_then(|number| self.counters.get(number));
-        let words = place.and_then(Once::get).ok_or(Errno::NotFound)?;
-        Counts::new(words).ok_or(Errno::NotFound)
+        let place = place.and_then(|number| self.counts.get(number));
+        let counts = place.and_then(Once::get).ok_or(Errno::NotFound)?;
+        Ok(counts)
     }
 
     /// Does `act` with vCPU `number`, which runs nowhere meanwhile.
@@ -281,6 +281,12 @@ impl<V: Vcpu> Child<V> {
             .fetch_update(AcqRel, Acquire, |n| Some(n.wrapping_add(one)))
             .ok();
     }
+}
+
+/// In a frame of its own, because it is large.
+#[inline(never)]
+fn fresh_counts<V: Vcpu>() -> Option<CountsOf<V>> {
+    V::Child::place(Counts::default())
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
 use x86::control::Rflags;
 use x86::walk::Entries;
 use x86::{Event, Exit, Gpa, State};
@@ -115,13 +114,13 @@ impl Entries for FakePool {
 
 impl<const VENDOR: u8> ChildVcpu<FakeCpu<VENDOR>> for FakeCpu<VENDOR> {
     type Memory = FakePool;
-    type Counters = Vec<AtomicU64>;
+    type Placed<T: Send + Sync + 'static> = Box<T>;
 
     fn memory(_: &FakeCpu<VENDOR>) -> Option<FakePool> {
         Some(FakePool::default())
     }
-    fn counters(count: usize) -> Option<Vec<AtomicU64>> {
-        Some((0..count).map(|_| AtomicU64::new(0)).collect())
+    fn place<T: Send + Sync + 'static>(value: T) -> Option<Box<T>> {
+        Some(Box::new(value))
     }
     fn new(_: &mut FakeCpu<VENDOR>, _: &FakePool) -> Option<Self> {
         Some(Self {

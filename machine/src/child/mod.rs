@@ -11,7 +11,6 @@ pub mod tables;
 use crate::memory::Memory;
 use crate::vcpu::Vcpu;
 use core::ops::Deref;
-use core::sync::atomic::AtomicU64;
 use x86::{Event, Exit, Gpa, State};
 
 pub use boarding::pool;
@@ -41,13 +40,13 @@ pub trait ChildMemory: Memory {
 pub trait ChildVcpu<H>: Vcpu + Send + Sized {
     /// Its memory.
     type Memory: ChildMemory + Send + Sync + 'static;
-    /// Numbers that any CPU can reach, also while it runs.
-    type Counters: Deref<Target = [AtomicU64]> + Send + Sync + 'static;
+    /// A value beside it that any CPU can reach, also while it runs.
+    type Placed<T: Send + Sync + 'static>: Deref<Target = T> + Send + Sync + 'static;
 
     /// A child's memory in which it sees nothing; None if no page is left.
     fn memory(host: &H) -> Option<Self::Memory>;
-    /// At least `count` numbers, all 0; None if no page is left.
-    fn counters(count: usize) -> Option<Self::Counters>;
+    /// Places such a value; None if no page is left.
+    fn place<T: Send + Sync + 'static>(value: T) -> Option<Self::Placed<T>>;
     /// A vCPU after a reset; None if no page is left.
     fn new(host: &mut H, memory: &Self::Memory) -> Option<Self>;
     /// Makes its control block the CPU's current one.

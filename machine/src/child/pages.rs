@@ -3,8 +3,8 @@
 //! gives them back by being dropped.
 
 use crate::region::Region;
+use core::marker::PhantomData;
 use core::ops::{Deref, Range};
-use core::sync::atomic::AtomicU64;
 use spin::{Mutex, Once};
 use x86::PAGE_SIZE;
 
@@ -115,26 +115,37 @@ impl Drop for Block {
     }
 }
 
-/// Numbers in pages of their own, which any CPU can reach. They begin at 0.
+/// A value in pages of its own, which any CPU can reach. It is nothing that would
+/// have to be dropped.
 #[derive(Debug)]
-pub struct Counters(Block);
+pub struct Placed<T> {
+    block: Block,
+    value: PhantomData<T>,
+}
 
-impl Counters {
-    /// At least `count` of them; None if no pages are left.
-    pub fn take(count: usize) -> Option<Self> {
-        let bytes = count.checked_mul(size_of::<AtomicU64>())?;
-        Block::take(bytes.div_ceil(PAGE_SIZE as usize)).map(Self)
+impl<T> Placed<T> {
+    /// Places `value`; None if no pages are left.
+    pub fn new(value: T) -> Option<Self> {
+        const { assert!(align_of::<T>() <= PAGE_SIZE as usize) };
+        const { assert!(!core::mem::needs_drop::<T>()) };
+        let block = Block::take(size_of::<T>().div_ceil(PAGE_SIZE as usize))?;
+        // SAFETY: the pages are this block's alone, and large and aligned enough.
+        unsafe { (block.base as *mut T).write(value) };
+        Some(Self {
+            block,
+            value: PhantomData,
+        })
     }
 }
 
-impl Deref for Counters {
-    type Target = [AtomicU64];
+impl<T> Deref for Placed<T> {
+    type Target = T;
 
-    fn deref(&self) -> &[AtomicU64] {
-        let count = self.0.numbers.len() * PAGE_SIZE as usize / size_of::<AtomicU64>();
-        // SAFETY: the pages are this block's alone for as long as it is there,
-        // nothing else is laid out in them, and any bytes are a valid number.
-        unsafe { core::slice::from_raw_parts(self.0.base as *const AtomicU64, count) }
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: `new` wrote the value there, and nothing else is laid out in the
+        // pages for as long as the block is there.
+        unsafe { &*(self.block.base as *const T) }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::checked::CheckedEntries;
 use crate::child::ChildVcpu;
 use crate::child::boarding::{self, Passenger};
 use crate::child::memory::PoolMemory;
-use crate::child::pages::{Block, Counters};
+use crate::child::pages::{Block, Placed};
 use crate::nested::Format;
 use crate::region::Page;
 use crate::vcpu::Vcpu;
@@ -270,14 +270,14 @@ impl VtxCpu<true> {
 
 impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
     type Memory = PoolMemory;
-    type Counters = Counters;
+    type Placed<T: Send + Sync + 'static> = Placed<T>;
 
     fn memory(_: &VtxCpu<CHILD>) -> Option<PoolMemory> {
         boarding::memory(Format::Ept)
     }
 
-    fn counters(count: usize) -> Option<Counters> {
-        Counters::take(count)
+    fn place<T: Send + Sync + 'static>(value: T) -> Option<Placed<T>> {
+        Placed::new(value)
     }
 
     fn new(host: &mut VtxCpu<CHILD>, memory: &PoolMemory) -> Option<Self> {
