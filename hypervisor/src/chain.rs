@@ -42,8 +42,8 @@ pub trait Chain<V: Vcpu, M: Memory>: Copy {
     /// Counts an exit that was answered between these moments, on a CPU where
     /// this is counted.
     fn count(self, counted: &Counted, kind: Kind, begin: Moment, end: Moment);
-    /// Whose exits these are.
-    fn whose(self) -> Whose;
+    /// Whose exits these are, if they are to be recorded.
+    fn whose(self) -> Option<Whose>;
 }
 
 /// The guest's.
@@ -68,8 +68,8 @@ impl<V: Vcpu, M: Memory> Chain<V, M> for Guest {
     }
 
     #[inline(always)]
-    fn whose(self) -> Whose {
-        Whose::GUEST
+    fn whose(self) -> Option<Whose> {
+        Some(Whose::GUEST)
     }
 }
 
@@ -77,8 +77,9 @@ impl<V: Vcpu, M: Memory> Chain<V, M> for Guest {
 /// stand in the trace of that CPU.
 #[derive(Clone, Copy)]
 pub struct Child<'a> {
-    /// The vCPU's.
-    pub counts: &'a Counts,
+    /// The vCPU's. None for an exit that was counted and recorded when it was handed
+    /// up.
+    pub counts: Option<&'a Counts>,
     /// Which it is.
     pub whose: Whose,
 }
@@ -104,12 +105,14 @@ impl<V: Vcpu, M: Memory> Chain<V, M> for Child<'_> {
 
     #[inline(always)]
     fn count(self, _: &Counted, kind: Kind, begin: Moment, end: Moment) {
-        self.counts.add(kind, begin, end);
+        if let Some(counts) = self.counts {
+            counts.add(kind, begin, end);
+        }
     }
 
     #[inline(always)]
-    fn whose(self) -> Whose {
-        self.whose
+    fn whose(self) -> Option<Whose> {
+        self.counts.map(|_| self.whose)
     }
 }
 

@@ -144,7 +144,7 @@ fn by_device<C: Chain<V, M>, V: Vcpu, M: Memory>(
 
 /// Offers `exit` to the chain, applies the outcome, counts and records.
 #[inline(never)]
-fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
+pub fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
     chain: C,
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
@@ -153,27 +153,8 @@ fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
     let counted = cpu.counted;
     let begin = Moment::from(cpu.vcpu.ticks());
     let traced = counted.trace.is_on();
-    let before = traced.then(|| Before::new(&cpu.vcpu, &exit));
-    let (outcome, answered) = settle::<C, V, M>(vm, cpu, exit);
-    let end = Moment::from(cpu.vcpu.ticks());
-    chain.count(counted, exit.kind(), begin, end);
-    if let Some(before) = before {
-        let times = [begin.into(), end.into()];
-        counted
-            .trace
-            .write(chain.whose(), &exit, before, outcome, times);
-    }
-    answered
-}
-
-/// Offers `exit` to the chain and applies the outcome. That alone is what is left of
-/// an exit that was counted when it was handed up.
-#[inline(always)]
-pub fn settle<C: Chain<V, M>, V: Vcpu, M: Memory>(
-    vm: &Vm<M>,
-    cpu: &mut Cpu<V>,
-    exit: Exit,
-) -> (Outcome, Result<(), Stop>) {
+    let whose = traced.then(|| chain.whose()).flatten();
+    let before = whose.map(|whose| Before::new(&cpu.vcpu, &exit, whose));
     let (outcome, length) = match length_first(vm, &mut cpu.vcpu, exit.kind()) {
         Ok(length) => (C::offer(vm, cpu, &exit), length),
         Err(exception) => (Outcome::Fault(exception), None),
@@ -189,13 +170,19 @@ pub fn settle<C: Chain<V, M>, V: Vcpu, M: Memory>(
         Some(delivered) => delivered.or_stop(),
         None => Err(Stop::at(exit, outcome)),
     };
-    (outcome, applied.and_then(|()| C::go_on(cpu)))
+    let end = Moment::from(cpu.vcpu.ticks());
+    chain.count(counted, exit.kind(), begin, end);
+    if let Some(before) = before {
+        let times = [begin.into(), end.into()];
+        counted.trace.write(&exit, before, outcome, times);
+    }
+    applied.and_then(|()| C::go_on(cpu))
 }
 
 /// The length of an instruction that must not run twice, because it changes what it
 /// is asked by, or more. Where it cannot be fetched any more, for which another CPU
 /// may have changed the tables, that is to be known before it has done anything.
-#[inline(always)]
+#[inline]
 fn length_first<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     vcpu: &mut V,

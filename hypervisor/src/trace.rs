@@ -48,14 +48,16 @@ impl Whose {
 pub struct Before {
     rip: u64,
     payload: [u64; 2],
+    whose: Whose,
 }
 
 impl Before {
     /// Looks at `vcpu`, which stopped with `exit`.
-    pub fn new<V: Vcpu>(vcpu: &V, exit: &Exit) -> Self {
+    pub fn new<V: Vcpu>(vcpu: &V, exit: &Exit, whose: Whose) -> Self {
         Self {
             rip: vcpu.rip(),
             payload: payload(vcpu, exit),
+            whose,
         }
     }
 }
@@ -90,14 +92,8 @@ impl Trace {
     /// Records an exit that was answered between `begin` and `end`. Only for
     /// the CPU that has the trace.
     #[cold]
-    pub fn write(
-        &self,
-        Whose(whose): Whose,
-        exit: &Exit,
-        before: Before,
-        outcome: Outcome,
-        [begin, end]: [u64; 2],
-    ) {
+    pub fn write(&self, exit: &Exit, before: Before, outcome: Outcome, [begin, end]: [u64; 2]) {
+        let Whose(whose) = before.whose;
         let what = u64::from(exit.kind() as u8) | u64::from(outcome.number()) << 8 | whose;
         let [first, second] = before.payload;
         self.ring

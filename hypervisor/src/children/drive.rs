@@ -6,7 +6,7 @@ use super::Child;
 use super::program::{Answer, Program, plain};
 use crate::chain::Child as ChildChain;
 use crate::outcome::Stop;
-use crate::run::{run_by, settle};
+use crate::run::{answer, run_by};
 use crate::trace::Whose;
 use crate::vm::Cpu;
 use abi::Errno;
@@ -106,7 +106,7 @@ impl<V: Vcpu> Child<V> {
     /// vCPU `number`'s.
     fn chain(&self, number: u64) -> Result<ChildChain<'_>, Errno> {
         Ok(ChildChain {
-            counts: self.counts(number)?,
+            counts: Some(self.counts(number)?),
             whose: Whose::child(self.number, number as u16),
         })
     }
@@ -128,7 +128,7 @@ impl<V: Vcpu> Child<V> {
         child.program.flags = wish.flags & Program::KEPT;
         child.vcpu.await_interrupts(wish.flags & entry::WINDOW != 0);
         let stop = self
-            .finish_last(child, wish)
+            .finish_last(chain, child, wish)
             .unwrap_or_else(|| run_by(chain, &self.vm, child));
         let record = record::<V>(child, stop);
         child.vcpu.alight(host);
@@ -137,12 +137,20 @@ impl<V: Vcpu> Child<V> {
 
     /// Finishes the exit that waited for its program, and raises the event.
     /// What ends the turn already is returned.
-    fn finish_last(&self, child: &mut Cpu<V::Child>, wish: &Wish) -> Option<Stop> {
+    fn finish_last(
+        &self,
+        chain: ChildChain<'_>,
+        child: &mut Cpu<V::Child>,
+        wish: &Wish,
+    ) -> Option<Stop> {
         let waiting = child.program.waiting.take();
         if let (Some(exit), Some(said)) = (waiting, wish.answer) {
             child.program.answer = Some(said);
-            let (_, done) =
-                settle::<ChildChain<'_>, V::Child, super::MemoryOf<V>>(&self.vm, child, exit);
+            let chain = ChildChain {
+                counts: None,
+                ..chain
+            };
+            let done = answer(chain, &self.vm, child, exit);
             child.program.answer = None;
             if let Err(stop) = done {
                 return Some(stop);

@@ -43,10 +43,10 @@ pub const COMMAND: Command = Command {
 A VM has a name and a number; either names it here, for the machine's owner.
 
 `stat` shows the table of `underlayctl stat` with the exits of this VM alone,
-all its vCPUs together. The guest's own tables have none of them: a VM runs within a
-call of its program's. Ticks are those in the hypervisor; what the program took
-is not among them, and an exit that it has to answer counts once. Counts begin
-at 0 with each vCPU, and nothing sets them back.
+all its vCPUs together. The guest's own tables have none of them: a VM runs
+within a call of its program's. Ticks are those in the hypervisor; what the
+program took is not among them, and an exit that it has to answer counts once.
+Counts begin at 0 with each vCPU, and nothing sets them back.
 
 `trace` shows what `underlayctl trace` does, without all that is not this VM's,
 and needs `trace = on` in underlay.conf as well. `underlayctl trace start` and
