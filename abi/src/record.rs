@@ -267,6 +267,8 @@ impl From<Record<'_>> for TraceRecord {
             kind: Text::new(record.kind),
             outcome: Text::new(record.outcome),
             cpu: record.cpu,
+            child: record.child,
+            vcpu: record.vcpu,
         }
     }
 }
@@ -303,6 +305,8 @@ impl<'a> From<&'a TraceRecord> for Record<'a> {
             outcome: record.outcome.as_str(),
             rip: record.rip,
             payload: record.payload,
+            child: record.child,
+            vcpu: record.vcpu,
         }
     }
 }
@@ -355,7 +359,7 @@ records! {
         name: Text<48>, "Its name";
         sentence: Text<192>, "What it does";
     }
-    /// The exits of one kind, as `statistics_read` tells of them. Times are the
+    /// The exits of one kind, as `statistics_read` and `vm_statistics` tell of them. Times are the
     /// ticks from an exit to the next entry.
     ExitsRecord "exits" {
         kind: Text<24>, "The kind's name";
@@ -387,6 +391,8 @@ records! {
         kind: Text<24>, "The kind's name";
         outcome: Text<12>, "The word with which it was answered";
         cpu: u32, "The CPU";
+        child: u32, "The number of the child that exited, 0: it was the guest";
+        vcpu: u32, "Which of the child's vCPUs it was";
     }
     /// A child, as `vm_list` and `vm_query` tell of it.
     VmRecord "vm" {
@@ -503,6 +509,8 @@ mod tests {
             outcome: "fault",
             rip: 5,
             payload: [6, 7],
+            child: 6,
+            vcpu: 1,
         };
         assert_eq!(Record::from(&TraceRecord::from(record)), record);
     }

@@ -83,6 +83,10 @@ pub struct Record<'a> {
     pub rip: u64,
     /// What the exit carried.
     pub payload: [u64; 2],
+    /// The number of the child that exited; 0: it was the guest.
+    pub child: u32,
+    /// Which of the child's vCPUs it was.
+    pub vcpu: u32,
 }
 
 impl fmt::Display for Statistics {
@@ -117,14 +121,45 @@ impl fmt::Display for Written {
     }
 }
 
-/// Numbers are hexadecimal: a serial line is slow.
+/// Numbers are hexadecimal: a serial line is slow. What says whose it is stands
+/// behind a child's alone.
 impl fmt::Display for Record<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (cpu, number, [first, second]) = (self.cpu, self.number, self.payload);
         let (begin, end, rip) = (self.begin, self.end, self.rip);
         let (kind, outcome) = (self.kind, self.outcome);
         write!(f, "{RECORD}{cpu:x} {number:x} {begin:x} {end:x} ")?;
-        write!(f, "{kind} {outcome} {rip:x} {first:x} {second:x}{END}")
+        write!(f, "{kind} {outcome} {rip:x} {first:x} {second:x}")?;
+        if self.child != 0 {
+            write!(f, " {:x} {:x}", self.child, self.vcpu)?;
+        }
+        f.write_str(END)
+    }
+}
+
+/// Whose a record is, for people, behind it: nothing, or `, VM 3 vCPU 0`.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose {
+    child: u32,
+    vcpu: u32,
+}
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.child {
+            0 => Ok(()),
+            child => write!(f, ", VM {child} vCPU {}", self.vcpu),
+        }
+    }
+}
+
+impl Record<'_> {
+    /// Whose it is.
+    pub const fn whose(&self) -> Whose {
+        Whose {
+            child: self.child,
+            vcpu: self.vcpu,
+        }
     }
 }
 
@@ -188,8 +223,8 @@ impl<'a> Record<'a> {
     /// A record, if `line` is a whole one.
     pub fn parse(line: &'a str) -> Option<Self> {
         let mut words = words(line, RECORD)?;
-        let record = Self {
-            cpu: u32::try_from(hexadecimal(words.next()?)?).ok()?,
+        let mut record = Self {
+            cpu: narrow(words.next()?)?,
             number: hexadecimal(words.next()?)?,
             begin: hexadecimal(words.next()?)?,
             end: hexadecimal(words.next()?)?,
@@ -197,13 +232,23 @@ impl<'a> Record<'a> {
             outcome: words.next()?,
             rip: hexadecimal(words.next()?)?,
             payload: [hexadecimal(words.next()?)?, hexadecimal(words.next()?)?],
+            child: 0,
+            vcpu: 0,
         };
+        if let Some(child) = words.next() {
+            record.child = narrow(child)?;
+            record.vcpu = narrow(words.next()?)?;
+        }
         words.next().is_none().then_some(record)
     }
 }
 
 fn hexadecimal(word: &str) -> Option<u64> {
     u64::from_str_radix(word, 16).ok()
+}
+
+fn narrow(word: &str) -> Option<u32> {
+    u32::try_from(hexadecimal(word)?).ok()
 }
 
 /// The words between `name`, which may stand behind a time and a module, and
@@ -229,17 +274,26 @@ mod tests {
         outcome: "done",
         rip: 0xffff_ffff_8100_0000,
         payload: [0x4000_0000, 0],
+        child: 0,
+        vcpu: 0,
     };
 
     #[test]
     fn a_record_survives_the_log_and_a_cut_one_is_not_taken_for_whole() {
-        let line = format!("{RECORDED}\r\n");
-        assert_eq!(Record::parse(&line), Some(RECORDED));
-        let written = line.trim_end();
-        for end in 0..written.len() {
-            let cut = &written[..end];
-            assert_eq!(Record::parse(cut), None, "{end}");
-            assert_eq!(Record::parse(&format!("{cut}{line}")), Some(RECORDED));
+        let of_child = Record {
+            child: 0x12,
+            vcpu: 3,
+            ..RECORDED
+        };
+        for record in [RECORDED, of_child] {
+            let line = format!("{record}\r\n");
+            assert_eq!(Record::parse(&line), Some(record));
+            let written = line.trim_end();
+            for end in 0..written.len() {
+                let cut = &written[..end];
+                assert_eq!(Record::parse(cut), None, "{end}");
+                assert_eq!(Record::parse(&format!("{cut}{line}")), Some(record));
+            }
         }
     }
 

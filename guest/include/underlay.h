@@ -442,6 +442,35 @@
  */
 #define UNDERLAY_VM_INJECT 44
 
+/*
+ * vm_records, for owner: keeps the records of a vCPU's turns in memory that its child was given, where its program finds them.
+ *   takes RBX handle: the child
+ *   takes RCX vcpu: the vCPU
+ *   takes RDX page: a page, which the child need not see: an `underlay_vm_entry` lies at its beginning, and an `underlay_vm_exit` 2048 bytes behind that
+ *   returns RAX zero: 0
+ */
+#define UNDERLAY_VM_RECORDS 45
+
+/*
+ * vm_turn, for owner: is `vm_run` with the records of `vm_records`, and the cheapest way to run a vCPU.
+ *   takes RBX handle: the child
+ *   takes RCX vcpu: the vCPU
+ *   returns RAX kind: the kind of the exit, as in the record
+ */
+#define UNDERLAY_VM_TURN 46
+
+/*
+ * vm_statistics, for owner: tells what the exits of a child's vCPU cost since it was made, also while it runs; no such child or vCPU is -ENOENT.
+ *   takes RBX child: its handle, or its number
+ *   takes RCX vcpu: the vCPU
+ *   takes RDX buffer: where records `underlay_exits` are written, one for each kind of exit
+ *   takes RSI bytes: the room there
+ *   takes RDI first: the first kind to tell of, counted from 0
+ *   returns RAX written: how many records were written
+ *   returns RBX all: how many kinds there are
+ */
+#define UNDERLAY_VM_STATISTICS 47
+
 /* What there is beneath, as `info` tells it. */
 struct underlay_info {
 	/* Version of the call interface. */
@@ -480,7 +509,7 @@ struct underlay_service {
 };
 UNDERLAY_SIZE(underlay_service, 256);
 
-/* The exits of one kind, as `statistics_read` tells of them. Times are the ticks from an exit to the next entry. */
+/* The exits of one kind, as `statistics_read` and `vm_statistics` tell of them. Times are the ticks from an exit to the next entry. */
 struct underlay_exits {
 	/* The kind's name. */
 	char kind[24];
@@ -537,8 +566,12 @@ struct underlay_trace {
 	char outcome[12];
 	/* The CPU. */
 	uint32_t cpu;
+	/* The number of the child that exited, 0: it was the guest. */
+	uint32_t child;
+	/* Which of the child's vCPUs it was. */
+	uint32_t vcpu;
 };
-UNDERLAY_SIZE(underlay_trace, 88);
+UNDERLAY_SIZE(underlay_trace, 96);
 
 /* A child, as `vm_list` and `vm_query` tell of it. */
 struct underlay_vm {
@@ -584,10 +617,10 @@ struct underlay_vm_exit {
 	uint64_t address;
 	/* What is written; a call's RAX; CPUID's EAX; of an entry that failed and of other exits, what the CPU says beside. */
 	uint64_t data;
-	/* A call's RBX, RCX, RDX, RSI and RDI; of CPUID, ECX, and EAX, EBX, ECX and EDX as they would be answered if the program had not asked. */
-	uint64_t values[5];
 	/* Where the vCPU goes on. */
 	uint64_t rip;
+	/* A call's RBX, RCX, RDX, RSI and RDI; of CPUID, ECX, and EAX, EBX, ECX and EDX as they would be answered if the program had not asked; of other exits they mean nothing. */
+	uint64_t values[5];
 };
 UNDERLAY_SIZE(underlay_vm_exit, 80);
 

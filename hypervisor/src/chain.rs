@@ -16,16 +16,19 @@ use crate::controllers::{
     interrupts, msr, nested_fault, port, print, shutdown, signs, sleep, startup, tasks,
     translations, unasked, virtualisation, waiting, xsetbv,
 };
+use crate::counted::Counted;
 use crate::outcome::{Outcome, Stop};
+use crate::statistics::{Counts, Moment};
+use crate::trace::Whose;
 use crate::vm::{Cpu, Vm};
 use crate::watches::Watches;
 use machine::nested::OutOfTables;
 use machine::{Memory, Vcpu};
 use x86::Exit;
-use x86::exit::{NestedFault, PortAccess};
+use x86::exit::{Kind, NestedFault, PortAccess};
 
-/// A list of controllers.
-pub trait Chain<V: Vcpu, M: Memory> {
+/// A list of controllers, and where the exits that they answer are counted.
+pub trait Chain<V: Vcpu, M: Memory>: Copy {
     /// Whether `run` may answer by itself what the guest's services and MSRs would.
     const HAS_SERVICES: bool = false;
     /// Does CPUID, where nobody has to be asked. False: it is for the list.
@@ -42,9 +45,15 @@ pub trait Chain<V: Vcpu, M: Memory> {
     fn go_on(_: &Cpu<V>) -> Result<(), Stop> {
         Ok(())
     }
+    /// Counts an exit that was answered between these moments, on a CPU where
+    /// this is counted.
+    fn count(self, counted: &Counted, kind: Kind, begin: Moment, end: Moment);
+    /// Whose exits these are, if they are to be recorded.
+    fn whose(self) -> Option<Whose>;
 }
 
 /// The guest's.
+#[derive(Clone, Copy)]
 pub struct Guest;
 
 impl<V: Vcpu, M: Memory> Chain<V, M> for Guest {
@@ -74,12 +83,30 @@ impl<V: Vcpu, M: Memory> Chain<V, M> for Guest {
             other => offer_other(vm, cpu, other),
         }
     }
+
+    #[inline(always)]
+    fn count(self, counted: &Counted, kind: Kind, begin: Moment, end: Moment) {
+        counted.statistics.add(kind, begin, end);
+    }
+
+    #[inline(always)]
+    fn whose(self) -> Option<Whose> {
+        Some(Whose::GUEST)
+    }
 }
 
-/// A child's.
-pub struct Child;
+/// A child's, for one of its vCPUs: its exits are its own wherever it runs, and
+/// stand in the trace of that CPU.
+#[derive(Clone, Copy)]
+pub struct Child<'a> {
+    /// The vCPU's. None for an exit that was counted and recorded when it was handed
+    /// up.
+    pub counts: Option<&'a Counts>,
+    /// Which it is.
+    pub whose: Whose,
+}
 
-impl<V: Vcpu, M: Memory> Chain<V, M> for Child {
+impl<V: Vcpu, M: Memory> Chain<V, M> for Child<'_> {
     #[inline(always)]
     fn cpuid_at_once(_: &Vm<M>, cpu: &mut Cpu<V>, leaf: u32, subleaf: u32) -> bool {
         child_cpuid::answer_at_once(cpu, leaf, subleaf)
@@ -111,6 +138,18 @@ impl<V: Vcpu, M: Memory> Chain<V, M> for Child {
             false => Ok(()),
             true => Err(Stop::HandUp),
         }
+    }
+
+    #[inline(always)]
+    fn count(self, _: &Counted, kind: Kind, begin: Moment, end: Moment) {
+        if let Some(counts) = self.counts {
+            counts.add(kind, begin, end);
+        }
+    }
+
+    #[inline(always)]
+    fn whose(self) -> Option<Whose> {
+        self.counts.map(|_| self.whose)
     }
 }
 

@@ -19,15 +19,15 @@ use x86::{Exception, Exit};
 
 /// Runs `cpu` until its guest cannot go on.
 pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
-    run_by::<Guest, V, M>(vm, cpu)
+    run_by(Guest, vm, cpu)
 }
 
-/// The same by the controllers of `C`.
-pub fn run_by<C: Chain<V, M>, V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
+/// The same by the controllers of `chain`.
+pub fn run_by<C: Chain<V, M>, V: Vcpu, M: Memory>(chain: C, vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
     // It never changes: no exit has to ask again.
     let has_calls = vm.presence != Presence::Hidden;
     loop {
-        if let Err(stop) = round::<C, V, M>(vm, cpu, has_calls) {
+        if let Err(stop) = round(chain, vm, cpu, has_calls) {
             return stop;
         }
     }
@@ -37,6 +37,7 @@ pub fn run_by<C: Chain<V, M>, V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) 
 /// controllers would say the same.
 #[inline(always)]
 fn round<C: Chain<V, M>, V: Vcpu, M: Memory>(
+    chain: C,
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
     has_calls: bool,
@@ -45,22 +46,22 @@ fn round<C: Chain<V, M>, V: Vcpu, M: Memory>(
     match frequent.map(|frequent| cpu.vcpu.frequent_exit(frequent)) {
         Some(Exit::Cpuid { leaf, subleaf }) => {
             let exit = Exit::Cpuid { leaf, subleaf };
-            answer_at_once::<C, V, M>(vm, cpu, exit, |cpu| {
+            answer_at_once(chain, vm, cpu, exit, |cpu| {
                 C::cpuid_at_once(vm, cpu, leaf, subleaf)
             })
         }
         Some(Exit::Hypercall) if C::HAS_SERVICES => {
-            answer_at_once::<C, V, M>(vm, cpu, Exit::Hypercall, |cpu| {
+            answer_at_once(chain, vm, cpu, Exit::Hypercall, |cpu| {
                 has_calls && hypercall::at_once(vm, cpu)
             })
         }
         Some(Exit::ReadMsr { number }) if C::HAS_SERVICES => {
-            answer_at_once::<C, V, M>(vm, cpu, Exit::ReadMsr { number }, |cpu| {
+            answer_at_once(chain, vm, cpu, Exit::ReadMsr { number }, |cpu| {
                 msr::answer_read(&mut cpu.vcpu, number)
             })
         }
-        Some(exit) => answer::<C, V, M>(vm, cpu, exit),
-        None => answer_rare::<C, V, M>(vm, cpu),
+        Some(exit) => answer(chain, vm, cpu, exit),
+        None => answer_rare(chain, vm, cpu),
     }
 }
 
@@ -68,6 +69,7 @@ fn round<C: Chain<V, M>, V: Vcpu, M: Memory>(
 /// it. What it does not answer goes to the chain, as do all while exits are traced.
 #[inline(always)]
 fn answer_at_once<C: Chain<V, M>, V: Vcpu, M: Memory>(
+    chain: C,
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
     exit: Exit,
@@ -80,24 +82,27 @@ fn answer_at_once<C: Chain<V, M>, V: Vcpu, M: Memory>(
         Some(length) if !counted.trace.is_on() && does(cpu) => {
             step(&mut cpu.vcpu, length);
             let end = Moment::from(cpu.vcpu.ticks());
-            counted.statistics.add(kind, begin, end);
+            chain.count(counted, kind, begin, end);
             Ok(())
         }
-        _ => answer::<C, V, M>(vm, cpu, exit),
+        _ => answer(chain, vm, cpu, exit),
     }
 }
 
 /// What devices wait for goes to them without a detour.
 #[inline(never)]
 fn answer_rare<C: Chain<V, M>, V: Vcpu, M: Memory>(
+    chain: C,
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
 ) -> Result<(), Stop> {
     let is_answered = match cpu.vcpu.access() {
-        Some(Exit::Port(access)) if !access.string => by_device(vm, cpu, Kind::Port, |cpu| {
-            C::offer_port_at_once(vm, cpu, access)
-        })?,
-        Some(Exit::NestedFault(fault)) => by_device(vm, cpu, Kind::NestedFault, |cpu| {
+        Some(Exit::Port(access)) if !access.string => {
+            by_device(chain, vm, cpu, Kind::Port, |cpu| {
+                C::offer_port_at_once(vm, cpu, access)
+            })?
+        }
+        Some(Exit::NestedFault(fault)) => by_device(chain, vm, cpu, Kind::NestedFault, |cpu| {
             C::offer_fault_at_once(vm, cpu, fault)
         })?,
         _ => false,
@@ -106,13 +111,14 @@ fn answer_rare<C: Chain<V, M>, V: Vcpu, M: Memory>(
         return C::go_on(cpu);
     }
     let exit = cpu.vcpu.rare_exit();
-    answer::<C, V, M>(vm, cpu, exit)
+    answer(chain, vm, cpu, exit)
 }
 
 /// Applies what a device answers, and counts the exit. False: it answers nothing
 /// by which the guest could go on, or exits are traced; nothing has changed.
 #[inline(always)]
-fn by_device<V: Vcpu, M: Memory>(
+fn by_device<C: Chain<V, M>, V: Vcpu, M: Memory>(
+    chain: C,
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
     kind: Kind,
@@ -131,13 +137,14 @@ fn by_device<V: Vcpu, M: Memory>(
         (None, _) => return Ok(false),
     };
     let end = Moment::from(cpu.vcpu.ticks());
-    counted.statistics.add(kind, begin, end);
+    chain.count(counted, kind, begin, end);
     applied.map(|()| true)
 }
 
 /// Offers `exit` to the chain, applies the outcome, counts and records.
 #[inline(never)]
 pub fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
+    chain: C,
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
     exit: Exit,
@@ -145,7 +152,8 @@ pub fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
     let counted = cpu.counted;
     let begin = Moment::from(cpu.vcpu.ticks());
     let traced = counted.trace.is_on();
-    let before = traced.then(|| Before::new(&cpu.vcpu, &exit));
+    let whose = traced.then(|| chain.whose()).flatten();
+    let before = whose.map(|whose| Before::new(&cpu.vcpu, &exit, whose));
     let (outcome, length) = match length_first(vm, &mut cpu.vcpu, exit.kind()) {
         Ok(length) => (C::offer(vm, cpu, &exit), length),
         Err(exception) => (Outcome::Fault(exception), None),
@@ -162,7 +170,7 @@ pub fn answer<C: Chain<V, M>, V: Vcpu, M: Memory>(
         None => Err(Stop::at(exit, outcome)),
     };
     let end = Moment::from(cpu.vcpu.ticks());
-    counted.statistics.add(exit.kind(), begin, end);
+    chain.count(counted, exit.kind(), begin, end);
     if let Some(before) = before {
         let times = [begin.into(), end.into()];
         counted.trace.write(&exit, before, outcome, times);

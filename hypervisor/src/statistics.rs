@@ -12,12 +12,15 @@ use x86::exit::Kind;
 
 const KINDS: usize = Kind::ALL.len();
 
-/// Figures by [`Kind`]. Written in `run` by the CPU that has them and by no
-/// other, so that counting needs no locked instruction. Any CPU may read them,
-/// and let them begin anew: each number is whole, but two of them may be of
-/// different moments.
+/// Figures by [`Kind`]. Written in `run` by the CPU that has them, or that runs the
+/// vCPU whose they are, and by no other, so that counting needs no locked
+/// instruction. Any CPU may read them: each number is whole, but two of them may
+/// be of different moments.
+pub struct Counts([Figures; KINDS]);
+
+/// Those of a CPU, which any CPU may let begin anew.
 pub struct Statistics {
-    figures: [Figures; KINDS],
+    counts: Counts,
     /// What there was of each kind when it was made 0, which a CPU cannot do
     /// with numbers that another one is adding to. Taken by who reads or resets,
     /// never on the way of an exit.
@@ -69,7 +72,7 @@ impl Statistics {
     pub fn new(base: &'static [AtomicU64]) -> Self {
         let (base, _) = base.as_chunks();
         Self {
-            figures: core::array::from_fn(|_| Figures::default()),
+            counts: Counts::default(),
             base: Mutex::new(base),
         }
     }
@@ -77,18 +80,7 @@ impl Statistics {
     /// Counts an exit that was answered between these moments.
     #[inline(always)]
     pub fn add(&self, kind: Kind, begin: Moment, end: Moment) {
-        let Some(figures) = self.figures.get(kind as usize) else {
-            return;
-        };
-        let (low, borrow) = end.low.overflowing_sub(begin.low);
-        let high = end.high.wrapping_sub(begin.high);
-        let high = high.wrapping_sub(borrow.into());
-        let ticks = u64::from(low);
-        if high == 0 {
-            figures.add(ticks, bucket(low));
-        } else {
-            figures.add_long(u64::from(high) << 32 | ticks);
-        }
+        self.counts.add(kind, begin, end);
     }
 
     /// All exits that are counted.
@@ -98,7 +90,7 @@ impl Statistics {
 
     /// All exits since the machine began.
     pub fn ever(&self) -> u64 {
-        let counts = self.figures.iter().map(Figures::count);
+        let counts = self.counts.0.iter().map(Figures::count);
         counts.fold(0, u64::wrapping_add)
     }
 
@@ -115,7 +107,7 @@ impl Statistics {
 
     /// What there is of each kind, in the order of their numbers.
     pub fn all(&self) -> impl ExactSizeIterator<Item = Exits<'static>> {
-        let rows = self.figures.iter().zip(Kind::ALL).enumerate();
+        let rows = self.counts.0.iter().zip(Kind::ALL).enumerate();
         rows.map(|(number, (figures, kind))| {
             let base = self.base.lock();
             figures.read(kind, base.get(number))
@@ -127,9 +119,40 @@ impl Statistics {
     /// forgotten.
     pub fn reset(&self) -> u64 {
         let base = self.base.lock();
-        let kinds = self.figures.iter().zip(base.iter());
+        let kinds = self.counts.0.iter().zip(base.iter());
         let forgotten = kinds.map(|(figures, base)| figures.forget(base));
         forgotten.fold(0, u64::wrapping_add)
+    }
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self(core::array::from_fn(|_| Figures::default()))
+    }
+}
+
+impl Counts {
+    /// Counts an exit that was answered between these moments.
+    #[inline(always)]
+    pub fn add(&self, kind: Kind, begin: Moment, end: Moment) {
+        let Some(figures) = self.0.get(kind as usize) else {
+            return;
+        };
+        let (low, borrow) = end.low.overflowing_sub(begin.low);
+        let high = end.high.wrapping_sub(begin.high);
+        let high = high.wrapping_sub(borrow.into());
+        let ticks = u64::from(low);
+        if high == 0 {
+            figures.add(ticks, bucket(low));
+        } else {
+            figures.add_long(u64::from(high) << 32 | ticks);
+        }
+    }
+
+    /// What there is of each kind, in the order of their numbers.
+    pub fn all(&self) -> impl ExactSizeIterator<Item = Exits<'static>> {
+        let rows = self.0.iter().zip(Kind::ALL);
+        rows.map(|(figures, kind)| figures.read(kind, None))
     }
 }
 
@@ -223,7 +246,7 @@ fn increase(number: &AtomicU64, by: u64) {
 /// lock, because it is said in reports of failures, too.
 impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = self.figures.iter().zip(Kind::ALL);
+        let kinds = self.counts.0.iter().zip(Kind::ALL);
         let counts = kinds.map(|(figures, kind)| (figures.count(), kind));
         for (number, (count, kind)) in counts.filter(|row| row.0 > 0).enumerate() {
             let comma = if number > 0 { ", " } else { "" };

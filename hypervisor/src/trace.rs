@@ -27,19 +27,37 @@ pub struct Trace {
     pub written: Mutex<Reader>,
 }
 
+/// Whose an exit is: in the word of its record that says what it was, above the
+/// kind and the outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whose(u64);
+
+impl Whose {
+    /// The guest's own.
+    pub const GUEST: Self = Self(0);
+
+    /// That of a child's vCPU. No child has the number 0.
+    #[inline]
+    pub const fn child(number: u32, vcpu: u16) -> Self {
+        Self((number as u64) << 16 | (vcpu as u64) << 48)
+    }
+}
+
 /// What an exit looked like before it was answered.
 #[derive(Clone, Copy, Debug)]
 pub struct Before {
     rip: u64,
     payload: [u64; 2],
+    whose: Whose,
 }
 
 impl Before {
     /// Looks at `vcpu`, which stopped with `exit`.
-    pub fn new<V: Vcpu>(vcpu: &V, exit: &Exit) -> Self {
+    pub fn new<V: Vcpu>(vcpu: &V, exit: &Exit, whose: Whose) -> Self {
         Self {
             rip: vcpu.rip(),
             payload: payload(vcpu, exit),
+            whose,
         }
     }
 }
@@ -75,7 +93,8 @@ impl Trace {
     /// the CPU that has the trace.
     #[cold]
     pub fn write(&self, exit: &Exit, before: Before, outcome: Outcome, [begin, end]: [u64; 2]) {
-        let what = u64::from(exit.kind() as u8) | u64::from(outcome.number()) << 8;
+        let Whose(whose) = before.whose;
+        let what = u64::from(exit.kind() as u8) | u64::from(outcome.number()) << 8 | whose;
         let [first, second] = before.payload;
         self.ring
             .write(&[begin, end, what, before.rip, first, second]);
@@ -98,6 +117,8 @@ impl Trace {
             outcome: Outcome::name((what >> 8) as u8),
             rip,
             payload: [first, second],
+            child: (what >> 16) as u32,
+            vcpu: (what >> 48) as u32,
         })
     }
 

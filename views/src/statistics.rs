@@ -1,4 +1,4 @@
-//! What the exits of CPUs cost, as tables.
+//! What the exits of CPUs, and of a VM's vCPUs, cost, as tables.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,10 +6,10 @@ use std::fmt::Write;
 use abi::report::{BUCKETS, Exits, Oddity};
 use serde_json::{Value, json};
 
-/// What a CPU's exits cost, up to the moment when somebody asked.
+/// What a CPU's exits cost, up to the moment when somebody asked; or a vCPU's.
 #[derive(Clone, Debug)]
 pub struct Table<'a> {
-    /// The CPU.
+    /// The CPU, or vCPU.
     pub cpu: u32,
     /// Its time-stamp counter's ticks a second.
     pub hz: u64,
@@ -41,16 +41,15 @@ impl Table<'_> {
     }
 
     /// What cost most stands first. With an earlier table it says how many exits
-    /// a second there were since.
-    fn exits(&self, earlier: Option<Earlier<'_>>) -> String {
+    /// a second there were since. `head` says whose exits these are.
+    fn exits(&self, head: &str, earlier: Option<Earlier<'_>>) -> String {
         let mut rows: Vec<&Exits<'_>> = self.exits.iter().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.total));
         let (first, last) = self.filled();
         let rate = |text: &str| earlier.map_or(String::new(), |_| format!("{text:>12}"));
         let mut text = format!(
-            "\nCPU {}: exits, and the ticks that the guest waited for each ({} a microsecond).\n\n\
+            "\n{head} for each ({} a microsecond).\n\n\
              {:<18}{:>10}{}{:>15}{:>8}{:>11}{:>12}  2^{first} to 2^{last}\n",
-            self.cpu,
             self.hz / 1_000_000,
             "exit",
             "count",
@@ -128,19 +127,62 @@ impl Earlier<'_> {
 pub fn text(tables: &[(Table<'_>, Option<Earlier<'_>>)]) -> String {
     let mut text = match tables {
         [] | [_] => String::new(),
-        several => counts(several.iter().map(|(table, _)| table)),
+        several => counts("CPU", several.iter().map(|(table, _)| table)),
     };
     for (table, earlier) in tables {
-        text += &table.exits(*earlier);
+        let head = format!(
+            "CPU {}: exits, and the ticks that the guest waited",
+            table.cpu
+        );
+        text += &table.exits(&head, *earlier);
     }
     let odd = tables.last().map(|(table, _)| table.odd());
     text + &odd.unwrap_or_default()
 }
 
-/// How many exits of each kind there were on each CPU, and on all.
-fn counts<'a>(tables: impl Iterator<Item = &'a Table<'a>> + Clone) -> String {
-    let mut text = format!("\nExits on each CPU, and on all.\n\n{:<18}", "exit");
-    let heads = tables.clone().map(|table| format!("CPU {}", table.cpu));
+/// For people: what the exits of the VM called `name` cost, those of these vCPUs
+/// together, with what it was some seconds before if that is known. Where there
+/// are several vCPUs, the counts of each stand before.
+pub fn vm_text(name: &str, vcpus: &[Table<'_>], earlier: Option<(&[Table<'_>], f64)>) -> String {
+    let each = match vcpus {
+        [] | [_] => String::new(),
+        several => counts("vCPU", several.iter()),
+    };
+    let before = earlier.map(|(vcpus, seconds)| (together(vcpus), seconds));
+    let earlier = before.as_ref();
+    let earlier = earlier.map(|&(ref table, seconds)| Earlier { table, seconds });
+    let head = format!("VM {name}: exits, and the ticks that it waited, but for its program,");
+    each + &together(vcpus).exits(&head, earlier)
+}
+
+/// The same for programs.
+pub fn vm_json(name: &str, vcpus: &[Table<'_>]) -> Value {
+    let rows = vcpus.iter().map(|table| {
+        let exits: Value = table.exits.iter().map(row_json).collect();
+        json!({ "vcpu": table.cpu, "exits": exits })
+    });
+    json!({
+        "vm": name,
+        "ticks_per_second": together(vcpus).hz,
+        "vcpus": rows.collect::<Value>(),
+        "all": sum_json(vcpus),
+    })
+}
+
+/// One table of all of these.
+fn together<'a>(tables: &'a [Table<'a>]) -> Table<'a> {
+    Table {
+        cpu: 0,
+        hz: tables.first().map_or(0, |table| table.hz),
+        exits: sum(tables.iter()),
+        oddities: Vec::new(),
+    }
+}
+
+/// How many exits of each kind there were on each CPU or vCPU, and on all.
+fn counts<'a>(what: &str, tables: impl Iterator<Item = &'a Table<'a>> + Clone) -> String {
+    let mut text = format!("\nExits on each {what}, and on all.\n\n{:<18}", "exit");
+    let heads = tables.clone().map(|table| format!("{what} {}", table.cpu));
     text.extend(heads.map(|head| format!("{head:>11}")));
     text += &format!("{:>12}\n", "all");
     let mut rows = sum(tables.clone());
@@ -300,6 +342,41 @@ mod tests {
             (&all["most"], &all["buckets"][5]),
             (&500.into(), &10.into())
         );
+    }
+
+    /// Two vCPUs.
+    fn vcpus() -> [Table<'static>; 2] {
+        let second = Table {
+            cpu: 1,
+            exits: vec![exits("cpuid", 10, 500, &[(5, 10)])],
+            ..table()
+        };
+        [table(), second]
+    }
+
+    #[test]
+    fn vcpus_of_a_vm_are_counted_each_and_shown_as_one() {
+        let text = vm_text("linux", &vcpus(), None);
+        let rows: Vec<&str> = text.lines().filter(|l| l.starts_with("cpuid")).collect();
+        let words: Vec<Vec<&str>> = rows
+            .iter()
+            .map(|r| r.split_whitespace().collect())
+            .collect();
+        assert_eq!(words[0], ["cpuid", "4", "10", "14"], "of each and of all");
+        assert_eq!(words[1][..3], ["cpuid", "14", "900"]);
+        assert!(text.contains("vCPU 1") && text.contains("VM linux: exits"));
+        assert!(!text.contains("CPU 0:") && !text.contains("odd"), "{text}");
+        let value = vm_json("linux", &vcpus());
+        assert_eq!(value["vcpus"][1]["exits"][0]["count"], 10);
+        assert_eq!(value["all"]["exits"][0]["count"], 14);
+    }
+
+    #[test]
+    fn a_vm_is_compared_with_itself_and_one_vcpu_needs_no_counts_of_each() {
+        let [mut later, _] = vcpus();
+        later.exits[0].count = 24;
+        let text = vm_text("linux", &[later], Some((&vcpus()[..1], 2.0)));
+        assert_eq!(row(&text, "cpuid")[..3], ["cpuid", "24", "10.0"]);
     }
 
     #[test]

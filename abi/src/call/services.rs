@@ -290,6 +290,14 @@ macro_rules! with_services {
         "is `vm_run` with the records of `vm_records`, and the cheapest way to run a vCPU"
         (handle: Number "the child", vcpu: Number "the vCPU") ->
         (kind: Number "the kind of the exit, as in the record");
+    47 VM_STATISTICS "vm_statistics" Owner
+        "tells what the exits of a child's vCPU cost since it was made, also while it runs; no such child or vCPU is -ENOENT"
+        (child: Number "its handle, or its number",
+         vcpu: Number "the vCPU",
+         buffer: Gva "where records `underlay_exits` are written, one for each kind of exit",
+         bytes: Bytes "the room there",
+         first: Number "the first kind to tell of, counted from 0") ->
+        (written: Number "how many records were written", all: Number "how many kinds there are");
     } };
 }
 

@@ -1,9 +1,11 @@
 //! Children: VMs that a program of the owner's runs. The crate `underlay-vm`
 //! makes something of these that cannot be used wrongly.
 
-use super::{read_from, write_to};
+use super::{Exits, read_from, write_to};
 use crate::records::Records;
 use crate::{Error, Underlay, row};
+#[cfg(feature = "std")]
+use abi::record::ExitsRecord;
 use abi::record::{VmEntry, VmExit, VmRecord, VmRegisters};
 
 impl Underlay {
@@ -69,6 +71,42 @@ impl Underlay {
         // SAFETY: the hypervisor writes at most `length` bytes into `bytes`.
         unsafe { self.ask(row::VM_QUERY, [handle, address, length]) }
             .map(|[_]| VmRecord::from_bytes(&bytes))
+    }
+
+    /// Fills `buffer` with records of what the exits of vCPU `vcpu` of the child
+    /// with this handle or number cost, from kind number `first` on.
+    ///
+    /// # Errors
+    ///
+    /// [`abi::Errno::NotFound`] if there is no such child or vCPU.
+    pub fn vm_statistics(
+        self,
+        child: u64,
+        vcpu: u64,
+        buffer: &mut [u8],
+        first: u64,
+    ) -> Result<Exits<'_>, Error> {
+        let [address, length] = write_to(buffer);
+        let arguments = [child, vcpu, address, length, first];
+        // SAFETY: the hypervisor writes at most `length` bytes into `buffer`.
+        let [written, all] = unsafe { self.ask(row::VM_STATISTICS, arguments)? };
+        Ok(Exits {
+            records: Records::new(buffer, written),
+            all,
+        })
+    }
+
+    /// What the exits of a child's vCPU cost, each kind.
+    ///
+    /// # Errors
+    ///
+    /// [`abi::Errno::NotFound`] if there is no such child or vCPU.
+    #[cfg(feature = "std")]
+    pub fn vm_exits(self, child: u64, vcpu: u64) -> Result<Vec<ExitsRecord>, Error> {
+        crate::records::all(|buffer, first| {
+            let part = self.vm_statistics(child, vcpu, buffer, first)?;
+            Ok((part.records, part.all))
+        })
     }
 
     /// Gives a child a piece of the pool. Returns where it is, and its size.

@@ -7,6 +7,7 @@ use super::program::{Answer, Program, plain};
 use crate::chain::Child as ChildChain;
 use crate::outcome::Stop;
 use crate::run::{answer, run_by};
+use crate::trace::Whose;
 use crate::vm::Cpu;
 use abi::Errno;
 use abi::child::{EXIT_OFFSET, entry, exit as flags, kind};
@@ -88,7 +89,7 @@ impl<V: Vcpu> Child<V> {
     /// Runs vCPU `number` until its program is needed, or this CPU is.
     pub fn run(&self, cpu: &mut Cpu<V>, number: u64, wish: &Wish) -> Result<VmExit, Errno> {
         self.with_vcpu(number, |child| {
-            self.drive(cpu, child, wish)?;
+            self.drive(cpu, child, number, wish)?;
             Ok(child.program.exit)
         })
     }
@@ -104,7 +105,7 @@ impl<V: Vcpu> Child<V> {
                 0 => Wish::NONE,
                 _ => wish_at(memory, page)?,
             };
-            self.drive(cpu, child, &wish)?;
+            self.drive(cpu, child, number, &wish)?;
             let exit = &child.program.exit;
             let at = Gpa(page.0 + EXIT_OFFSET);
             let written = match exit.kind {
@@ -119,7 +120,14 @@ impl<V: Vcpu> Child<V> {
     }
 
     /// Runs a vCPU once, and leaves what its program is to hear of in `program`.
-    fn drive(&self, cpu: &mut Cpu<V>, child: &mut Cpu<V::Child>, wish: &Wish) -> Result<(), Errno> {
+    #[inline(always)]
+    fn drive(
+        &self,
+        cpu: &mut Cpu<V>,
+        child: &mut Cpu<V::Child>,
+        number: u64,
+        wish: &Wish,
+    ) -> Result<(), Errno> {
         if self.is_ending() {
             return Err(Errno::NotFound);
         }
@@ -127,10 +135,11 @@ impl<V: Vcpu> Child<V> {
             child.program.exit = plain(kind::SHUTDOWN);
             return Ok(());
         }
+        let chain = self.chain(number)?;
         child.counted = cpu.counted;
         child.number = cpu.number;
         child.vcpu.load(&mut cpu.vcpu);
-        let ran = self.exchange(&mut cpu.vcpu, child, wish);
+        let ran = self.exchange(chain, &mut cpu.vcpu, child, wish);
         if child.program.arrived.is_some() {
             tell_guest::<V>(cpu, child);
         }
@@ -138,9 +147,24 @@ impl<V: Vcpu> Child<V> {
         ran
     }
 
+    /// vCPU `number`'s.
+    #[inline(always)]
+    fn chain(&self, number: u64) -> Result<ChildChain<'_>, Errno> {
+        Ok(ChildChain {
+            counts: Some(self.counts(number)?),
+            whose: Whose::child(self.number, number as u16),
+        })
+    }
+
     /// Exchanges the registers for as long as the vCPU runs.
     #[inline(always)]
-    fn exchange(&self, host: &mut V, child: &mut Cpu<V::Child>, wish: &Wish) -> Result<(), Errno> {
+    fn exchange(
+        &self,
+        chain: ChildChain<'_>,
+        host: &mut V,
+        child: &mut Cpu<V::Child>,
+        wish: &Wish,
+    ) -> Result<(), Errno> {
         use machine::ChildMemory;
         let generation = self.vm.memory.generation();
         if !child.vcpu.board(host, generation) {
@@ -152,8 +176,8 @@ impl<V: Vcpu> Child<V> {
         }
         child.program.flags = wish.flags & Program::KEPT;
         let stop = self
-            .finish_last(child, wish)
-            .unwrap_or_else(|| run_by::<ChildChain, V::Child, super::MemoryOf<V>>(&self.vm, child));
+            .finish_last(chain, child, wish)
+            .unwrap_or_else(|| run_by(chain, &self.vm, child));
         complete::<V>(child, stop);
         child.vcpu.alight(host);
         Ok(())
@@ -162,19 +186,33 @@ impl<V: Vcpu> Child<V> {
     /// Finishes the exit that waited for its program, and raises the event.
     /// What ends the turn already is returned.
     #[inline(always)]
-    fn finish_last(&self, child: &mut Cpu<V::Child>, wish: &Wish) -> Option<Stop> {
+    fn finish_last(
+        &self,
+        chain: ChildChain<'_>,
+        child: &mut Cpu<V::Child>,
+        wish: &Wish,
+    ) -> Option<Stop> {
         // Each wish has a flag.
         if wish.flags != 0 || child.program.waiting.is_some() {
-            return self.finish(child, wish);
+            return self.finish(chain, child, wish);
         }
         None
     }
 
-    fn finish(&self, child: &mut Cpu<V::Child>, wish: &Wish) -> Option<Stop> {
+    fn finish(
+        &self,
+        chain: ChildChain<'_>,
+        child: &mut Cpu<V::Child>,
+        wish: &Wish,
+    ) -> Option<Stop> {
         let waiting = child.program.waiting.take();
         if let (Some(exit), Some(said)) = (waiting, wish.answer) {
             child.program.answer = Some(said);
-            let done = answer::<ChildChain, V::Child, super::MemoryOf<V>>(&self.vm, child, exit);
+            let chain = ChildChain {
+                counts: None,
+                ..chain
+            };
+            let done = answer(chain, &self.vm, child, exit);
             child.program.answer = None;
             if let Err(stop) = done {
                 return Some(stop);

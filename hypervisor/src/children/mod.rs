@@ -10,6 +10,7 @@ pub mod give;
 pub mod program;
 pub mod registers;
 
+use crate::statistics::Counts;
 use crate::vm::{Cpu, Vm};
 use abi::Errno;
 use abi::child::{CHILDREN_MAX, HANDLE, PIECE, VCPUS_MAX};
@@ -18,11 +19,14 @@ use core::ops::Range;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32};
 use machine::{ChildVcpu, Vcpu};
-use spin::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use spin::{Mutex, MutexGuard, Once, RwLock, RwLockReadGuard};
 use x86::Gpa;
 
 /// The memory of children of `V`.
 pub type MemoryOf<V> = <<V as Vcpu>::Child as ChildVcpu<V>>::Memory;
+
+/// What is counted of a vCPU of `V`'s children.
+type CountsOf<V> = <<V as Vcpu>::Child as ChildVcpu<V>>::Placed<Counts>;
 
 /// The most pieces that a pool has, which lies below 4 GiB.
 const PIECES: usize = ((4u64 << 30) / PIECE) as usize;
@@ -63,6 +67,9 @@ pub struct Child<V: Vcpu> {
     /// It is to end: it does not run any more.
     ends: AtomicBool,
     vcpus: [Mutex<Option<Cpu<V::Child>>>; VCPUS_MAX],
+    /// What is counted of each, made before it. Apart, so that it can be read while
+    /// the vCPU runs.
+    counts: [Once<CountsOf<V>>; VCPUS_MAX],
 }
 
 /// A child that is not taken away as long as this is there.
@@ -119,6 +126,7 @@ impl<V: Vcpu> Children<V> {
             given: AtomicU32::new(0),
             ends: AtomicBool::new(false),
             vcpus: core::array::from_fn(|_| Mutex::new(None)),
+            counts: [const { Once::new() }; VCPUS_MAX],
         });
         Ok((handle, number))
     }
@@ -146,6 +154,22 @@ impl<V: Vcpu> Children<V> {
         let held = held.ok_or(Errno::Busy)?;
         let is_it = held.as_ref().is_some_and(|child| child.handle == handle);
         is_it.then_some(held).ok_or(Errno::NotFound)
+    }
+
+    /// The child with this handle, or this number.
+    pub fn hold_called(&self, wanted: u64) -> Result<Held<'_, V>, Errno> {
+        let mut in_use = false;
+        for slot in self.slots {
+            match slot.try_read() {
+                None => in_use = true,
+                Some(held) => {
+                    if held.as_ref().is_some_and(|child| child.is_called(wanted)) {
+                        return Ok(held);
+                    }
+                }
+            }
+        }
+        Err(if in_use { Errno::Busy } else { Errno::NotFound })
     }
 
     /// Ends the child with this handle, or this number.
@@ -210,11 +234,13 @@ impl<V: Vcpu> Child<V> {
 
     /// Gives it another vCPU.
     pub fn add_vcpu(&self, host: &mut Cpu<V>) -> Result<u32, Errno> {
-        for (number, place) in (0..).zip(&self.vcpus) {
+        for ((number, place), counts) in (0..).zip(&self.vcpus).zip(&self.counts) {
             let Some(mut place) = place.try_lock().filter(|place| place.is_none()) else {
                 continue;
             };
+            let fresh = fresh_counts::<V>().ok_or(Errno::NoSpace)?;
             let vcpu = V::Child::new(&mut host.vcpu, &self.vm.memory).ok_or(Errno::NoSpace)?;
+            counts.call_once(|| fresh);
             *place = Some(Cpu::watched(vcpu, host.counted));
             return Ok(number);
         }
@@ -227,6 +253,14 @@ impl<V: Vcpu> Child<V> {
             vcpu.program.records = Some(page);
             Ok(())
         })
+    }
+
+    /// What is counted of vCPU `number`, which may run.
+    pub fn counts(&self, number: u64) -> Result<&Counts, Errno> {
+        let place = usize::try_from(number).ok();
+        let place = place.and_then(|number| self.counts.get(number));
+        let counts = place.and_then(Once::get).ok_or(Errno::NotFound)?;
+        Ok(counts)
     }
 
     /// Does `act` with vCPU `number`, which runs nowhere meanwhile.
@@ -250,6 +284,12 @@ impl<V: Vcpu> Child<V> {
             false => Err(Errno::Busy),
         }
     }
+}
+
+/// In a frame of its own, because it is large.
+#[inline(never)]
+fn fresh_counts<V: Vcpu>() -> Option<CountsOf<V>> {
+    V::Child::place(Counts::default())
 }
 
 #[cfg(test)]

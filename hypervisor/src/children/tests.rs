@@ -26,23 +26,30 @@ fn vm() -> Vm<FakeMemory> {
 
 /// A call of the kernel's: RAX and RBX after it. Nothing is traced, so that `run`
 /// may answer at once what it answers so.
-fn ask(vm: &Vm<FakeMemory>, number: u64, [rbx, rcx, rdx, rsi, rdi]: [u64; 5]) -> [u64; 2] {
-    let vcpu = FakeVtx {
-        exits: [Exit::Hypercall].into(),
-        registers: Registers {
-            rax: number,
-            rbx,
-            rcx,
-            rdx,
-            rsi,
-            rdi,
-            ..Registers::default()
-        },
-        ..FakeVtx::default()
-    };
-    let mut cpu = Cpu::new(vcpu);
+fn ask(vm: &Vm<FakeMemory>, number: u64, arguments: [u64; 5]) -> [u64; 2] {
+    let mut cpu = Cpu::new(FakeVtx::default());
     cpu.counted.trace.switch(false);
-    assert_eq!(run(vm, &mut cpu), Stop::Reset);
+    ask_on(&mut cpu, vm, number, arguments)
+}
+
+/// The same by this CPU.
+fn ask_on(
+    cpu: &mut Cpu<FakeVtx>,
+    vm: &Vm<FakeMemory>,
+    number: u64,
+    [rbx, rcx, rdx, rsi, rdi]: [u64; 5],
+) -> [u64; 2] {
+    cpu.vcpu.exits = [Exit::Hypercall].into();
+    cpu.vcpu.registers = Registers {
+        rax: number,
+        rbx,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        ..Registers::default()
+    };
+    assert_eq!(run(vm, cpu), Stop::Reset);
     [cpu.vcpu.registers.rax, cpu.vcpu.registers.rbx]
 }
 
@@ -68,9 +75,22 @@ const IDLE: VmEntry = VmEntry {
 };
 
 fn enter(vm: &Vm<FakeMemory>, handle: u64, said: &VmEntry, exits: &[Exit]) -> Result<VmExit, u64> {
+    let mut cpu = Cpu::new(FakeVtx::default());
+    cpu.counted.trace.switch(false);
+    enter_on(&mut cpu, vm, [handle, 0], said, exits)
+}
+
+/// The same by this CPU, for one of the child's vCPUs.
+fn enter_on(
+    cpu: &mut Cpu<FakeVtx>,
+    vm: &Vm<FakeMemory>,
+    [handle, vcpu]: [u64; 2],
+    said: &VmEntry,
+    exits: &[Exit],
+) -> Result<VmExit, u64> {
     CHILD_EXITS.with_borrow_mut(|list| list.extend(exits));
     vm.memory.put(ENTRY, &said.to_bytes());
-    let [rax, _] = ask(vm, call::VM_RUN, [handle, 0, ENTRY, EXIT, 0]);
+    let [rax, _] = ask_on(cpu, vm, call::VM_RUN, [handle, vcpu, ENTRY, EXIT, 0]);
     let mut bytes = [0; VmExit::SIZE];
     let at = EXIT as usize;
     bytes.copy_from_slice(&vm.memory.snapshot()[at..at + VmExit::SIZE]);
@@ -318,8 +338,10 @@ fn a_child_is_shown_only_what_it_was_given() {
 #[test]
 fn without_a_pool_there_are_no_such_services() {
     let vm = Vm::new(FakeMemory::new(), Presence::Leaf, Features::ALL);
-    for number in call::VM_CREATE..=call::VM_INJECT {
+    for number in call::VM_CREATE..=call::VM_STATISTICS {
         let answer = ask(&vm, number, [0x5000, 1, 0x5000, 0x6000, 0]);
         refused(answer, Errno::NoService);
     }
 }
+
+mod counted;

@@ -114,9 +114,13 @@ impl Entries for FakePool {
 
 impl<const VENDOR: u8> ChildVcpu<FakeCpu<VENDOR>> for FakeCpu<VENDOR> {
     type Memory = FakePool;
+    type Placed<T: Send + Sync + 'static> = Box<T>;
 
     fn memory(_: &FakeCpu<VENDOR>) -> Option<FakePool> {
         Some(FakePool::default())
+    }
+    fn place<T: Send + Sync + 'static>(value: T) -> Option<Box<T>> {
+        Some(Box::new(value))
     }
     fn new(_: &mut FakeCpu<VENDOR>, _: &FakePool) -> Option<Self> {
         Some(Self {

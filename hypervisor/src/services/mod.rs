@@ -126,6 +126,7 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::VM_RECORDS => vm::records(vm, cpu, [rbx, rcx, rdx]),
         call::VM_TURN => Ok(u64::from(vm::turn(vm, cpu, [rbx, rcx])?).into()),
         call::VM_INJECT => vm::inject(vm, cpu, [rbx, rcx, rdx, rsi]),
+        call::VM_STATISTICS => vm::statistics(vm, cpu, caller, [rbx, rcx], [rdx, rsi], rdi),
         _ => Err(Failure::Refused(Errno::NoService)),
     }
 }

@@ -11,7 +11,7 @@ use crate::vm::{Cpu, Features, Vm};
 use abi::Errno;
 use abi::child::{NAME_MAX, PIECE};
 use abi::handoff::Presence;
-use abi::record::{VmEntry, VmExit, VmRecord, VmRegisters};
+use abi::record::{ExitsRecord, VmEntry, VmExit, VmRecord, VmRegisters};
 use machine::{Memory, Vcpu};
 
 /// What a child is offered of what needs a control.
@@ -89,6 +89,24 @@ pub fn query<V: Vcpu, M: Memory>(
     let child = held.as_ref().ok_or(Errno::NotFound)?;
     buffer.write(0, &child.record().to_bytes())?;
     Ok((VmRecord::SIZE as u64).into())
+}
+
+/// Tells what the exits of a vCPU cost, as `statistics` does of a CPU.
+pub fn statistics<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    _: &Cpu<V>,
+    caller: &Caller<M>,
+    [wanted, vcpu]: [u64; 2],
+    room: [u64; 2],
+    first: u64,
+) -> Result<Reply, Failure> {
+    let held = children::<V, M>(vm)?.hold_called(wanted)?;
+    let child = held.as_ref().ok_or(Errno::NotFound)?;
+    let rows = child.counts(vcpu)?.all();
+    let all = rows.len() as u64;
+    let records = rows.map(|row| ExitsRecord::from(row).to_bytes());
+    let written = write_records(caller, room, records, first)?;
+    Ok(Reply::from(written).rbx(all))
 }
 
 /// Gives one memory.

@@ -10,6 +10,7 @@ pub mod tables;
 
 use crate::memory::Memory;
 use crate::vcpu::Vcpu;
+use core::ops::Deref;
 use x86::{Event, Exit, Gpa, State};
 
 pub use boarding::pool;
@@ -39,9 +40,13 @@ pub trait ChildMemory: Memory {
 pub trait ChildVcpu<H>: Vcpu + Send + Sized {
     /// Its memory.
     type Memory: ChildMemory + Send + Sync + 'static;
+    /// A value beside it that any CPU can reach, also while it runs.
+    type Placed<T: Send + Sync + 'static>: Deref<Target = T> + Send + Sync + 'static;
 
     /// A child's memory in which it sees nothing; None if no page is left.
     fn memory(host: &H) -> Option<Self::Memory>;
+    /// Places such a value; None if no page is left.
+    fn place<T: Send + Sync + 'static>(value: T) -> Option<Self::Placed<T>>;
     /// A vCPU after a reset; None if no page is left.
     fn new(host: &mut H, memory: &Self::Memory) -> Option<Self>;
     /// Makes its control block the CPU's current one.

@@ -3,7 +3,8 @@
 //! gives them back by being dropped.
 
 use crate::region::Region;
-use core::ops::Range;
+use core::marker::PhantomData;
+use core::ops::{Deref, Range};
 use spin::{Mutex, Once};
 use x86::PAGE_SIZE;
 
@@ -111,6 +112,40 @@ impl Drop for Block {
         if let Some(pages) = PAGES.get() {
             mark(&mut pages.taken.lock(), self.numbers.clone(), false);
         }
+    }
+}
+
+/// A value in pages of its own, which any CPU can reach. It is nothing that would
+/// have to be dropped.
+#[derive(Debug)]
+pub struct Placed<T> {
+    block: Block,
+    value: PhantomData<T>,
+}
+
+impl<T> Placed<T> {
+    /// Places `value`; None if no pages are left.
+    pub fn new(value: T) -> Option<Self> {
+        const { assert!(align_of::<T>() <= PAGE_SIZE as usize) };
+        const { assert!(!core::mem::needs_drop::<T>()) };
+        let block = Block::take(size_of::<T>().div_ceil(PAGE_SIZE as usize))?;
+        // SAFETY: the pages are this block's alone, and large and aligned enough.
+        unsafe { (block.base as *mut T).write(value) };
+        Some(Self {
+            block,
+            value: PhantomData,
+        })
+    }
+}
+
+impl<T> Deref for Placed<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: `new` wrote the value there, and nothing else is laid out in the
+        // pages for as long as the block is there.
+        unsafe { &*(self.block.base as *const T) }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::child::ChildVcpu;
 use crate::child::boarding::{self, Passenger};
 use crate::child::extended::Unswitched;
 use crate::child::memory::PoolMemory;
-use crate::child::pages::Block;
+use crate::child::pages::{Block, Placed};
 use crate::instructions;
 use crate::lengths::Lengths;
 use crate::nested::Format;
@@ -187,9 +187,14 @@ impl SvmCpu<true> {
 
 impl<const CHILD: bool> ChildVcpu<SvmCpu<CHILD>> for SvmCpu<true> {
     type Memory = PoolMemory;
+    type Placed<T: Send + Sync + 'static> = Placed<T>;
 
     fn memory(_: &SvmCpu<CHILD>) -> Option<PoolMemory> {
         boarding::memory(Format::Npt)
+    }
+
+    fn place<T: Send + Sync + 'static>(value: T) -> Option<Placed<T>> {
+        Placed::new(value)
     }
 
     fn new(host: &mut SvmCpu<CHILD>, memory: &PoolMemory) -> Option<Self> {

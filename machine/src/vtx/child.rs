@@ -13,7 +13,7 @@ use crate::child::ChildVcpu;
 use crate::child::boarding::{self, Passenger};
 use crate::child::extended::Unswitched;
 use crate::child::memory::PoolMemory;
-use crate::child::pages::Block;
+use crate::child::pages::{Block, Placed};
 use crate::nested::Format;
 use crate::region::Page;
 use crate::vcpu::Vcpu;
@@ -308,9 +308,14 @@ impl<const CHILD: bool> VtxCpu<CHILD> {
 
 impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
     type Memory = PoolMemory;
+    type Placed<T: Send + Sync + 'static> = Placed<T>;
 
     fn memory(_: &VtxCpu<CHILD>) -> Option<PoolMemory> {
         boarding::memory(Format::Ept)
+    }
+
+    fn place<T: Send + Sync + 'static>(value: T) -> Option<Placed<T>> {
+        Placed::new(value)
     }
 
     fn new(host: &mut VtxCpu<CHILD>, memory: &PoolMemory) -> Option<Self> {

@@ -6,8 +6,9 @@ use abi::report::Record;
 
 use super::Trace;
 
-/// The newest `count` exits, the oldest of them first. Times count from that
-/// one; the time-stamp counters of all CPUs are taken for one.
+/// The newest `count` exits, the oldest of them first, a child's with its number
+/// and vCPU behind. Times count from the oldest; the time-stamp counters of all
+/// CPUs are taken for one.
 pub fn text(trace: &Trace<'_>, count: usize) -> String {
     let all = trace.cpus.values();
     let mut rows: Vec<(&Record<'_>, u64)> = all
@@ -19,7 +20,7 @@ pub fn text(trace: &Trace<'_>, count: usize) -> String {
         return "No exits are recorded.\n".to_owned();
     };
     let mut text = format!(
-        "{:>14} {:>4} {:>9}  {:<18}{:<9}{:>10}  payload, rip\n",
+        "{:>14} {:>4} {:>9}  {:<18}{:<9}{:>10}  payload, rip, VM\n",
         "us", "CPU", "number", "exit", "outcome", "took us"
     );
     for (record, hz) in newest {
@@ -28,14 +29,15 @@ pub fn text(trace: &Trace<'_>, count: usize) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{:>14.3} {:>4} {:>9}  {:<18}{:<9}{:>10.3}  {first:#x} {second:#x}, {:#x}",
+            "{:>14.3} {:>4} {:>9}  {:<18}{:<9}{:>10.3}  {first:#x} {second:#x}, {:#x}{}",
             us(record.begin - oldest.begin),
             record.cpu,
             record.number,
             record.kind,
             record.outcome,
             us(record.end.saturating_sub(record.begin)),
-            record.rip
+            record.rip,
+            record.whose()
         );
     }
     text
@@ -56,6 +58,8 @@ mod tests {
             outcome: "done",
             rip: 0x1000,
             payload: [7, 0],
+            child: 0,
+            vcpu: 0,
         }
     }
 
@@ -86,5 +90,27 @@ mod tests {
         assert_eq!(newest[0], ["0.000", "1", "9", "cpuid", "done", "2.000"]);
         assert_eq!(newest[3], ["51.000", "0", "7", "cpuid", "done", "2.000"]);
         assert_eq!(text(&Trace::default(), 4), "No exits are recorded.\n");
+    }
+
+    #[test]
+    fn a_childs_exit_says_whose_it_is() {
+        let of_child = Record {
+            child: 3,
+            vcpu: 1,
+            ..record(0, 1, 100)
+        };
+        let cpu = Cpu {
+            hz: 2_000_000,
+            records: vec![record(0, 0, 99), of_child],
+            ..Cpu::default()
+        };
+        let text = text(
+            &Trace {
+                cpus: [(0, cpu)].into(),
+            },
+            2,
+        );
+        let ends: Vec<bool> = text.lines().map(|l| l.ends_with("VM 3 vCPU 1")).collect();
+        assert_eq!(ends, [false, false, true], "{text}");
     }
 }

@@ -1,7 +1,7 @@
 //! A trace in a screenful: which exits, and which of their payloads, took the
 //! time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use abi::report::Record;
@@ -18,36 +18,61 @@ struct Row {
     most: u64,
 }
 
-/// The table of each CPU, and what is missing.
+/// The table of each CPU with the guest's exits, and what is missing; then that of
+/// each child.
 pub fn text(trace: &Trace<'_>) -> String {
     let cpus = trace.cpus.iter();
-    cpus.map(|(number, cpu)| of_cpu(*number, cpu)).collect()
+    let cpus: String = cpus.map(|(number, cpu)| of_cpu(*number, cpu)).collect();
+    cpus + &children(trace)
+}
+
+/// The same of a trace in which the guest's own exits were left out.
+pub fn children_text(trace: &Trace<'_>) -> String {
+    let lost: u64 = trace.cpus.values().map(|cpu| cpu.overwritten).sum();
+    let tables = children(trace);
+    format!("{tables}\n{lost} exits of whomever were overwritten before that.\n")
+}
+
+fn children(trace: &Trace<'_>) -> String {
+    let all = || trace.cpus.values();
+    let records = || all().flat_map(|cpu| &cpu.records);
+    let hz = all().map(|cpu| cpu.hz).max().unwrap_or(0);
+    let numbers: BTreeSet<u32> = records().map(|record| record.child).collect();
+    let tables = numbers.into_iter().filter(|number| *number != 0);
+    let tables = tables.map(|number| {
+        let own: Vec<_> = records().filter(|record| record.child == number).collect();
+        let head = format!("\nVM {number}: {} exits recorded.\n\n", own.len());
+        head + &table(&own, hz)
+    });
+    tables.collect()
 }
 
 fn of_cpu(number: u32, cpu: &Cpu<'_>) -> String {
+    let own = cpu.records.iter().filter(|record| record.child == 0);
+    let own: Vec<_> = own.collect();
+    let head = format!(
+        "\nCPU {number}: {} exits recorded, {} overwritten before that, {} damaged on the way.\n\n",
+        own.len(),
+        cpu.overwritten,
+        cpu.damaged,
+    );
+    head + &table(&own, cpu.hz)
+}
+
+fn table(records: &[&Record<'_>], hz: u64) -> String {
     let mut rows: BTreeMap<(&str, &str, u64), Row> = BTreeMap::new();
-    for record in &cpu.records {
+    for record in records {
         let key = (record.kind, record.outcome, record.payload[0]);
         rows.entry(key).or_default().add(record);
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
     rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.total));
     let mut text = format!(
-        "\nCPU {number}: {} exits recorded, {} overwritten before that, {} damaged on the way.\n\n\
-         {:<18}{:<9}{:>18}{:>9}{:>13}{:>10}{:>10}\n",
-        cpu.records.len(),
-        cpu.overwritten,
-        cpu.damaged,
-        "exit",
-        "outcome",
-        "payload",
-        "count",
-        "total us",
-        "mean us",
-        "most us",
+        "{:<18}{:<9}{:>18}{:>9}{:>13}{:>10}{:>10}\n",
+        "exit", "outcome", "payload", "count", "total us", "mean us", "most us",
     );
     for ((kind, outcome, payload), row) in rows.iter().take(ROWS) {
-        let us = |ticks: u64| ticks as f64 * 1e6 / cpu.hz.max(1) as f64;
+        let us = |ticks: u64| ticks as f64 * 1e6 / hz.max(1) as f64;
         let mean = us(row.total) / row.count as f64;
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -87,6 +112,8 @@ mod tests {
             outcome: "done",
             rip: begin,
             payload: [payload, 0],
+            child: 0,
+            vcpu: 0,
         }
     }
 
@@ -115,5 +142,40 @@ mod tests {
         );
         assert_eq!(rows[1], ["cpuid", "done", "0x1", "2", "4.0", "2.0", "2.0"]);
         assert_eq!(rows.len(), 2);
+    }
+
+    #[test]
+    fn a_childs_exits_have_a_table_of_their_own() {
+        let of_child = |begin| Record {
+            child: 4,
+            ..record("cpuid", 1, [begin, begin + 2])
+        };
+        let cpu = |records| Cpu {
+            hz: 1_000_000,
+            records,
+            overwritten: 3,
+            ..Cpu::default()
+        };
+        let first = cpu(vec![record("cpuid", 1, [0, 1]), of_child(2)]);
+        let trace = Trace {
+            cpus: [(0, first), (1, cpu(vec![of_child(4)]))].into(),
+        };
+        let counts = |text: &str| -> Vec<String> {
+            let rows = text.lines().filter(|line| line.starts_with("cpuid"));
+            rows.map(|row| row.split_whitespace().nth(3).unwrap().to_owned())
+                .collect()
+        };
+        let all = text(&trace);
+        assert_eq!(counts(&all), ["1", "2"]);
+        assert!(
+            all.contains("CPU 0: 1 exits") && all.contains("VM 4: 2 exits"),
+            "{all}"
+        );
+        let own = children_text(&trace);
+        assert_eq!(counts(&own), ["2"]);
+        assert!(
+            own.ends_with("6 exits of whomever were overwritten before that.\n"),
+            "{own}"
+        );
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::Outcome;
 use crate::random::Random;
-use abi::call::{VM_CREATE, VM_TURN};
+use abi::call::{VM_CREATE, VM_STATISTICS};
 use abi::child::rights;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -12,6 +12,9 @@ use underlay::Underlay;
 
 /// Words that both threads write.
 const WORDS: usize = 128;
+/// Words that the hypervisor may write, whichever of the first 256 bytes it begins at:
+/// a record for each kind of exit is the most.
+const ROOM: usize = 2048;
 
 pub fn run(count: u64) -> Outcome {
     // By the module, to whom a bad address is an error and no signal.
@@ -21,7 +24,7 @@ pub fn run(count: u64) -> Outcome {
     let (piece, _) = underlay.vm_memory(handle)?;
     // SAFETY: nothing of this program's lies in that memory.
     unsafe { underlay.vm_map(handle, 0, piece, 0x10_0000, rights::READ | rights::EXECUTE)? };
-    let records: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+    let records: Vec<AtomicU64> = (0..ROOM).map(|_| AtomicU64::new(0)).collect();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| change(&records, &done));
@@ -57,7 +60,7 @@ fn ask(underlay: Underlay, records: &[AtomicU64], known: [u64; 2], count: u64) -
     let mut random = Random::new(13);
     let mut succeeded = 0;
     for _ in 0..count {
-        let number = VM_CREATE + random.below(VM_TURN - VM_CREATE + 1);
+        let number = VM_CREATE + random.below(VM_STATISTICS - VM_CREATE + 1);
         let arguments = arguments(&mut random, records, known);
         // SAFETY: addresses among the arguments are of the records, which expect
         // that others write them, or of nothing that could be written: small,

@@ -1,9 +1,10 @@
 //! Children as tests want them: one that runs for ever, one that runs anything
-//! at all, a program that asks for anything at all, and whether registers of
+//! at all, one whose exits are known, a program that asks for anything at all, and whether registers of
 //! both sides stay what they are.
 
 mod attack;
 mod costs;
+mod counts;
 mod hostile;
 mod moves;
 mod random;
@@ -22,11 +23,12 @@ fn main() -> Outcome {
         Some("spin") => spin::run(),
         Some("hostile") => hostile::run(count(words.get(1))?),
         Some("costs") => costs::run(),
+        Some("counts") => counts::run(&words[1..]),
         Some("attack") => attack::run(count(words.get(1))?),
         Some("moves") => moves::run(count(words.get(1))?),
         Some("registers") => registers::run(),
         _ => Err(
-            "it takes spin, costs, hostile [COUNT], attack [COUNT] moves [COUNT] or registers"
+            "it takes spin, costs, counts COMMAND, hostile [COUNT], attack [COUNT], moves [COUNT] or registers"
                 .into(),
         ),
     }

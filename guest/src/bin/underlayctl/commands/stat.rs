@@ -29,28 +29,7 @@ pub const COMMAND: Command = Command {
             does: "make it write the same to its log (owner)",
         },
     ],
-    options: &[
-        CPU,
-        Choice {
-            name: "watch",
-            short: None,
-            value: None,
-            about: "show it again and again; q or Ctrl-C ends it",
-        },
-        Choice {
-            name: "every",
-            short: None,
-            value: Some("SECONDS"),
-            about: "how often --watch shows it [1]",
-        },
-        Choice {
-            name: "times",
-            short: None,
-            value: Some("N"),
-            about: "how many times [until it is ended]",
-        },
-        JSON,
-    ],
+    options: &[CPU, WATCH, EVERY, TIMES, JSON],
     more: "\
 An exit is one way from the guest to the hypervisor and back. The table has a
 row for each kind: how many there were, the ticks of the time-stamp counter that
@@ -65,6 +44,27 @@ Examples:
   underlayctl stat --json
 ",
     run,
+};
+
+pub(super) const WATCH: Choice = Choice {
+    name: "watch",
+    short: None,
+    value: None,
+    about: "show it again and again; q or Ctrl-C ends it",
+};
+
+pub(super) const EVERY: Choice = Choice {
+    name: "every",
+    short: None,
+    value: Some("SECONDS"),
+    about: "how often --watch shows it [1]",
+};
+
+pub(super) const TIMES: Choice = Choice {
+    name: "times",
+    short: None,
+    value: Some("N"),
+    about: "how many times [until it is ended]",
 };
 
 /// What one CPU tells.
@@ -105,26 +105,58 @@ fn json(told: &[Told]) -> Value {
 }
 
 fn watch(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
-    if given.has("json") {
-        return Err(Trouble::usage("--watch is for people, --json for programs"));
-    }
-    let span = given.seconds("every")?.unwrap_or(Duration::from_secs(1));
-    let times = given.number("times")?.unwrap_or(u64::MAX);
+    let pace = Pace::of(given)?;
     let (underlay, cpus) = cpus::chosen(given)?;
-    // What is refused is known before the screen changes.
-    let (mut told, mut at) = (ask(underlay, &cpus)?, Instant::now());
-    let mut screen = Screen::open(out, [0, 1])?;
-    screen.show(&text(&told, None))?;
-    for _ in 1..times {
-        if !screen.wait(span) {
-            break;
+    let ask = || ask(underlay, &cpus);
+    pace.watch(out, ask, |told, earlier| {
+        text(
+            told,
+            earlier.map(|(told, seconds)| (told.as_slice(), seconds)),
+        )
+    })
+}
+
+/// How often `--watch` shows something.
+pub(super) struct Pace {
+    span: Duration,
+    times: u64,
+}
+
+impl Pace {
+    /// As the person wants it.
+    pub(super) fn of(given: &Given) -> Result<Self, Trouble> {
+        if given.has("json") {
+            return Err(Trouble::usage("--watch is for people, --json for programs"));
         }
-        let earlier = std::mem::replace(&mut told, ask(underlay, &cpus)?);
-        let seconds = at.elapsed().as_secs_f64();
-        at = Instant::now();
-        screen.show(&text(&told, Some((&earlier, seconds))))?;
+        Ok(Self {
+            span: given.seconds(EVERY.name)?.unwrap_or(Duration::from_secs(1)),
+            times: given.number(TIMES.name)?.unwrap_or(u64::MAX),
+        })
     }
-    Ok(())
+
+    /// Asks and shows again and again, with what the last answer was, and how many
+    /// seconds before.
+    pub(super) fn watch<T>(
+        &self,
+        out: &mut dyn Write,
+        ask: impl Fn() -> Result<T, Trouble>,
+        text: impl Fn(&T, Option<(&T, f64)>) -> String,
+    ) -> Result<(), Trouble> {
+        // What is refused is known before the screen changes.
+        let (mut told, mut at) = (ask()?, Instant::now());
+        let mut screen = Screen::open(out, [0, 1])?;
+        screen.show(&text(&told, None))?;
+        for _ in 1..self.times {
+            if !screen.wait(self.span) {
+                break;
+            }
+            let earlier = std::mem::replace(&mut told, ask()?);
+            let seconds = at.elapsed().as_secs_f64();
+            at = Instant::now();
+            screen.show(&text(&told, Some((&earlier, seconds))))?;
+        }
+        Ok(())
+    }
 }
 
 fn reset(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
@@ -160,16 +192,23 @@ fn ask(underlay: Underlay, cpus: &[CpuRecord]) -> Result<Vec<Told>, Trouble> {
 }
 
 impl Told {
-    /// Without what did not happen.
     fn table(&self) -> Table<'_> {
-        let exits = self.exits.iter().filter(|row| row.count > 0);
         let oddities = self.oddities.iter().filter(|row| row.count > 0);
         Table {
-            cpu: self.cpu,
-            hz: self.hz,
-            exits: exits.map(Into::into).collect(),
             oddities: oddities.map(Into::into).collect(),
+            ..table(self.cpu, self.hz, &self.exits)
         }
+    }
+}
+
+/// Without what did not happen.
+pub(super) fn table(cpu: u32, hz: u64, exits: &[ExitsRecord]) -> Table<'_> {
+    let exits = exits.iter().filter(|row| row.count > 0);
+    Table {
+        cpu,
+        hz,
+        exits: exits.map(Into::into).collect(),
+        oddities: Vec::new(),
     }
 }
 

@@ -47,12 +47,13 @@ pub fn step<V: Vcpu, M: Memory>(asked: &Asked<V, M>, state: &mut State, out: &mu
     };
     let [first, second] = record.payload;
     out.say(format_args!(
-        "{:>8} {:<18} {:<8} {first:#x} {second:#x} rip {:#x} in {} ticks",
+        "{:>8} {:<18} {:<8} {first:#x} {second:#x} rip {:#x} in {} ticks{}",
         record.number,
         record.kind,
         record.outcome,
         record.rip,
-        record.end.wrapping_sub(record.begin)
+        record.end.wrapping_sub(record.begin),
+        record.whose()
     ));
     state.at = reader.next;
     Next::more(state.at < state.end)

@@ -9,6 +9,7 @@ use crate::interrupts;
 use crate::trouble::Trouble;
 use abi::record::CpuRecord;
 use recorder::Recorder;
+pub(super) use recorder::Wanted;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::process::Child;
@@ -37,27 +38,15 @@ pub const COMMAND: Command = Command {
             does: "make it write them to the port of its log (owner)",
         },
     ],
-    options: &[
-        CPU,
-        Choice {
-            name: "last",
-            short: None,
-            value: Some("N"),
-            about: "how many of them to show [16]",
-        },
-        Choice {
-            name: "seconds",
-            short: None,
-            value: Some("N"),
-            about: "record from now on, for so long or until Ctrl-C",
-        },
-    ],
+    options: &[CPU, LAST, SECONDS],
     more: "\
 The hypervisor records its exits if underlay.conf says `trace = on` (or how much
 memory they may take), those of each CPU for itself. Alone it shows the newest
 of all CPUs in the order of their times. `record` writes what is there, or what
 happens within some seconds or while a command runs, to a file for
 ui.perfetto.dev or chrome://tracing, and shows which exits took the most time.
+Exits of VMs that programs run are among them, marked with the VM's number and
+its vCPU; `underlayctl vm trace` shows those of one alone.
 
 Examples:
   underlayctl trace --last 100
@@ -69,8 +58,22 @@ Examples:
     run,
 };
 
+pub(super) const LAST: Choice = Choice {
+    name: "last",
+    short: None,
+    value: Some("N"),
+    about: "how many of them to show [16]",
+};
+
+pub(super) const SECONDS: Choice = Choice {
+    name: "seconds",
+    short: None,
+    value: Some("N"),
+    about: "record from now on, for so long or until Ctrl-C",
+};
+
 /// Exits that are shown if nobody says how many.
-const LAST: u64 = 16;
+const NEWEST: u64 = 16;
 
 /// How often a recording looks for new records.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -80,16 +83,40 @@ const PAUSE: Duration = Duration::from_millis(50);
 const ATTEMPTS: u32 = 100;
 
 fn run(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
-    let words = given.words();
-    let alone = words.is_empty();
-    match words.as_slice() {
-        ["record", path, command @ ..] => record(given, path, command, out),
-        _ if given.has("seconds") => Err(Trouble::usage("--seconds belongs to `trace record`")),
-        _ if given.has("last") && !alone => Err(Trouble::usage("--last belongs to `trace` alone")),
-        [] => show(given, out),
-        ["start"] => switch(given, true),
-        ["stop"] => switch(given, false),
-        ["write"] => write(given),
+    match given.words().as_slice() {
+        [word @ ("start" | "stop" | "write")] => {
+            alone(given)?;
+            match *word {
+                "write" => write(given),
+                word => switch(given, word == "start"),
+            }
+        }
+        words => look(given, words, Wanted::All, out),
+    }
+}
+
+/// Refuses options of other words.
+fn alone(given: &Given) -> Result<(), Trouble> {
+    if given.has(SECONDS.name) {
+        return Err(Trouble::usage("--seconds belongs to `trace record`"));
+    }
+    match given.has(LAST.name) {
+        true => Err(Trouble::usage("--last belongs to `trace` alone")),
+        false => Ok(()),
+    }
+}
+
+/// Shows or records what is wanted, as the words behind the command say.
+pub(super) fn look(
+    given: &Given,
+    words: &[&str],
+    wanted: Wanted,
+    out: &mut dyn Write,
+) -> Result<(), Trouble> {
+    match words {
+        ["record", path, command @ ..] => record(given, wanted, (path, command), out),
+        [] if given.has(SECONDS.name) => alone(given),
+        [] => show(given, wanted, out),
         _ => Err(Trouble::usage(
             "`trace` takes nothing, or one of `record FILE`, start, stop, write",
         )),
@@ -97,10 +124,10 @@ fn run(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
 }
 
 /// Shows the newest exits.
-fn show(given: &Given, out: &mut dyn Write) -> Result<(), Trouble> {
-    let last = given.number("last")?.unwrap_or(LAST);
+fn show(given: &Given, wanted: Wanted, out: &mut dyn Write) -> Result<(), Trouble> {
+    let last = given.number(LAST.name)?.unwrap_or(NEWEST);
     let (underlay, cpus) = cpus::chosen(given)?;
-    let mut recorder = Recorder::new(underlay, &cpus);
+    let mut recorder = Recorder::new(underlay, &cpus, wanted);
     recorder.catch_up()?;
     let trace = recorder.trace(underlay.info()?.ticks_per_second);
     let last = usize::try_from(last).unwrap_or(usize::MAX);
@@ -126,13 +153,19 @@ enum End {
     Of(Child),
 }
 
-fn record(given: &Given, path: &str, command: &[&str], out: &mut dyn Write) -> Result<(), Trouble> {
-    let seconds = given.seconds("seconds")?;
+/// Writes to the file what there is, or what comes as long as the command runs.
+fn record(
+    given: &Given,
+    wanted: Wanted,
+    (path, command): (&str, &[&str]),
+    out: &mut dyn Write,
+) -> Result<(), Trouble> {
+    let seconds = given.seconds(SECONDS.name)?;
     if seconds.is_some() && !command.is_empty() {
         return Err(Trouble::usage("--seconds or a command, not both"));
     }
     let (underlay, cpus) = cpus::chosen(given)?;
-    let mut recorder = Recorder::new(underlay, &cpus);
+    let mut recorder = Recorder::new(underlay, &cpus, wanted);
     recorder.catch_up()?;
     let file = File::create(path).map_err(|error| Trouble::file(path, &error))?;
     if seconds.is_some() || !command.is_empty() {
@@ -146,7 +179,11 @@ fn record(given: &Given, path: &str, command: &[&str], out: &mut dyn Write) -> R
     }
     let trace = recorder.trace(underlay.info()?.ticks_per_second);
     json::write(&trace, BufWriter::new(file)).map_err(|error| Trouble::file(path, &error))?;
-    out.write_all(summary::text(&trace).as_bytes())?;
+    let text = match wanted {
+        Wanted::All => summary::text(&trace),
+        Wanted::Vm(..) => summary::children_text(&trace),
+    };
+    out.write_all(text.as_bytes())?;
     writeln!(
         out,
         "\n{path}: open it in ui.perfetto.dev or chrome://tracing."

@@ -8,9 +8,31 @@ use underlay::records::Record;
 use underlay::services::Traced;
 use views::trace::{Cpu, Trace};
 
+/// Whose exits somebody wants to see.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted {
+    /// The guest's, and all VMs'.
+    All,
+    /// Those of the VM with this number, or of one of its vCPUs.
+    Vm(u64, Option<u64>),
+}
+
+impl Wanted {
+    fn takes(self, record: &TraceRecord) -> bool {
+        match self {
+            Self::All => true,
+            Self::Vm(number, vcpu) => {
+                let is_vcpu = vcpu.is_none_or(|vcpu| vcpu == u64::from(record.vcpu));
+                is_vcpu && number == u64::from(record.child)
+            }
+        }
+    }
+}
+
 /// What was collected.
 pub struct Recorder {
     underlay: Underlay,
+    wanted: Wanted,
     buffer: Vec<u8>,
     cpus: Vec<Collected>,
 }
@@ -25,14 +47,15 @@ struct Collected {
 }
 
 impl Recorder {
-    /// A recorder of these CPUs that has nothing yet.
-    pub fn new(underlay: Underlay, cpus: &[CpuRecord]) -> Self {
+    /// A recorder of what is wanted of these CPUs that has nothing yet.
+    pub fn new(underlay: Underlay, cpus: &[CpuRecord], wanted: Wanted) -> Self {
         let cpus = cpus.iter().map(|cpu| Collected {
             cpu: cpu.number,
             ..Collected::default()
         });
         Self {
             underlay,
+            wanted,
             buffer: vec![0; TRANSFER_MAX],
             cpus: cpus.collect(),
         }
@@ -40,11 +63,12 @@ impl Recorder {
 
     /// Takes what has come on every CPU.
     pub fn catch_up(&mut self) -> Result<(), Trouble> {
+        let wanted = self.wanted;
         for cpu in &mut self.cpus {
             let mut part = || {
                 let (next, number) = (cpu.next, cpu.cpu);
                 let part = self.underlay.trace_read(&mut self.buffer, next, number);
-                part.map(|part| cpu.take(part))
+                part.map(|part| cpu.take(part, wanted))
             };
             while part()? {}
         }
@@ -73,12 +97,14 @@ impl Recorder {
 impl Collected {
     /// Takes the records. Returns whether there may be more: each call is
     /// recorded itself, so there always is another one, but no full buffer.
-    fn take(&mut self, part: Traced<'_>) -> bool {
-        let before = self.records.len();
-        self.records.extend(part.records);
+    fn take(&mut self, part: Traced<'_>, wanted: Wanted) -> bool {
+        let mut came = 0;
+        let counted = part.records.inspect(|_| came += 1);
+        self.records
+            .extend(counted.filter(|record| wanted.takes(record)));
         self.next = part.next;
         self.lost += part.lost;
-        self.records.len() - before == TRANSFER_MAX / <TraceRecord as Record>::SIZE
+        came == TRANSFER_MAX / <TraceRecord as Record>::SIZE
     }
 
     fn shown(&self, hz: u64) -> Cpu<'_> {
@@ -88,5 +114,32 @@ impl Collected {
             overwritten: self.lost,
             damaged: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use abi::record::Text;
+
+    #[test]
+    fn of_a_vm_its_own_records_are_taken_and_no_others() {
+        let record = |child, vcpu| TraceRecord {
+            number: 0,
+            begin: 0,
+            end: 0,
+            rip: 0,
+            payload: [0; 2],
+            kind: Text::NONE,
+            outcome: Text::NONE,
+            cpu: 0,
+            child,
+            vcpu,
+        };
+        let all = [record(0, 0), record(3, 0), record(3, 1), record(4, 1)];
+        let taken = |wanted: Wanted| all.each_ref().map(|record| wanted.takes(record));
+        assert_eq!(taken(Wanted::All), [true; 4]);
+        assert_eq!(taken(Wanted::Vm(3, None)), [false, true, true, false]);
+        assert_eq!(taken(Wanted::Vm(3, Some(1))), [false, false, true, false]);
     }
 }
