@@ -5,6 +5,7 @@
 //! one of them the word `watches` if it has a function of that name, in which it
 //! declares what it needs to see.
 
+use crate::children::Children;
 use crate::controllers::child::{
     calls, cpuid as child_cpuid, debug, ends, faults, interruptions, memory as child_memory, msrs,
     ports as child_ports, waits,
@@ -22,6 +23,7 @@ use crate::statistics::{Counts, Moment};
 use crate::trace::Whose;
 use crate::vm::{Cpu, Vm};
 use crate::watches::Watches;
+use abi::call;
 use machine::nested::OutOfTables;
 use machine::{Memory, Vcpu};
 use x86::Exit;
@@ -31,6 +33,12 @@ use x86::exit::{Kind, NestedFault, PortAccess};
 pub trait Chain<V: Vcpu, M: Memory>: Copy {
     /// Whether `run` may answer by itself what the guest's services and MSRs would.
     const HAS_SERVICES: bool = false;
+    /// Serves the call that runs a child's vCPU. False: it is another one, or one that
+    /// has more to say; nothing has happened.
+    #[inline(always)]
+    fn turn_at_once(self, _: &Vm<M>, _: &mut Cpu<V>) -> bool {
+        false
+    }
     /// Does CPUID, where nobody has to be asked. False: it is for the list.
     fn cpuid_at_once(vm: &Vm<M>, cpu: &mut Cpu<V>, leaf: u32, subleaf: u32) -> bool;
     /// Offers an access to a port, of one that is no string, to who often gets some.
@@ -53,11 +61,39 @@ pub trait Chain<V: Vcpu, M: Memory>: Copy {
 }
 
 /// The guest's.
-#[derive(Clone, Copy)]
-pub struct Guest;
+pub struct Guest<V: Vcpu> {
+    /// The VMs of its programs. They never change: no call has to find them again.
+    children: Option<&'static Children<V>>,
+}
 
-impl<V: Vcpu, M: Memory> Chain<V, M> for Guest {
+impl<V: Vcpu> Guest<V> {
+    /// That of `vm`.
+    pub fn new<M>(vm: &Vm<M>) -> Self {
+        let children = vm.children.and_then(|children| children.downcast_ref());
+        Self { children }
+    }
+}
+
+impl<V: Vcpu> Clone for Guest<V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V: Vcpu> Copy for Guest<V> {}
+
+impl<V: Vcpu, M: Memory> Chain<V, M> for Guest<V> {
     const HAS_SERVICES: bool = true;
+
+    #[inline(always)]
+    fn turn_at_once(self, vm: &Vm<M>, cpu: &mut Cpu<V>) -> bool {
+        match self.children {
+            Some(children) if cpu.vcpu.registers().rax == call::VM_TURN => {
+                hypercall::turn(vm, cpu, children)
+            }
+            _ => false,
+        }
+    }
 
     #[inline(always)]
     fn cpuid_at_once(vm: &Vm<M>, cpu: &mut Cpu<V>, leaf: u32, subleaf: u32) -> bool {

@@ -19,10 +19,11 @@ use x86::{Exception, Exit};
 
 /// Runs `cpu` until its guest cannot go on.
 pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
-    run_by(Guest, vm, cpu)
+    run_by(Guest::new(vm), vm, cpu)
 }
 
 /// The same by the controllers of `chain`.
+#[inline]
 pub fn run_by<C: Chain<V, M>, V: Vcpu, M: Memory>(chain: C, vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
     // It never changes: no exit has to ask again.
     let has_calls = vm.presence != Presence::Hidden;
@@ -52,7 +53,7 @@ fn round<C: Chain<V, M>, V: Vcpu, M: Memory>(
         }
         Some(Exit::Hypercall) if C::HAS_SERVICES => {
             answer_at_once(chain, vm, cpu, Exit::Hypercall, |cpu| {
-                has_calls && hypercall::at_once(vm, cpu)
+                has_calls && (hypercall::ping(&mut cpu.vcpu) || chain.turn_at_once(vm, cpu))
             })
         }
         Some(Exit::ReadMsr { number }) if C::HAS_SERVICES => {

@@ -175,9 +175,10 @@ impl<V: Vcpu> Child<V> {
             child.vcpu.await_interrupts(wish.flags & entry::WINDOW != 0);
         }
         child.program.flags = wish.flags & Program::KEPT;
-        let stop = self
-            .finish_last(chain, child, wish)
-            .unwrap_or_else(|| run_by(chain, &self.vm, child));
+        let stop = match self.finish_last(chain, child, wish) {
+            None => run_by(chain, &self.vm, child),
+            Some(stop) => stop,
+        };
         complete::<V>(child, stop);
         child.vcpu.alight(host);
         Ok(())

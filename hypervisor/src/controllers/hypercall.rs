@@ -1,5 +1,6 @@
 //! The call instruction: from registers to a service and back.
 
+use crate::children::Children;
 use crate::failure::Failure;
 use crate::oddities::Oddity;
 use crate::outcome::Outcome;
@@ -36,7 +37,7 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
 /// Serves the cheapest call, which does not even ask who calls. False: it is
 /// another one.
 #[inline(always)]
-fn ping<V: Vcpu>(vcpu: &mut V) -> bool {
+pub fn ping<V: Vcpu>(vcpu: &mut V) -> bool {
     let registers = vcpu.registers_mut();
     if registers.rax != call::PING {
         return false;
@@ -45,16 +46,10 @@ fn ping<V: Vcpu>(vcpu: &mut V) -> bool {
     true
 }
 
-/// Serves the calls that are made most. False: it is another one, or one that has
-/// more to say; nothing has happened.
-#[inline(always)]
-pub fn at_once<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> bool {
-    ping(&mut cpu.vcpu) || turn(vm, cpu)
-}
-
+/// Serves the call that runs a vCPU of one of `children`.
 #[inline(never)]
-fn turn<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> bool {
-    services::serve_turn(vm, cpu)
+pub fn turn<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, children: &Children<V>) -> bool {
+    services::serve_turn(vm, cpu, children)
 }
 
 /// A caller that reaches for more than it may is worth a note.

@@ -16,6 +16,7 @@ mod trace;
 mod vm;
 
 use crate::caller::Caller;
+use crate::children::Children;
 use crate::counted::{self, Counted};
 use crate::failure::Failure;
 use crate::reply::Reply;
@@ -49,18 +50,21 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<Reply, 
     dispatch(vm, cpu, &caller, number, arguments)
 }
 
-/// Serves the call that runs a child's vCPU, as most calls of who calls much do.
-/// False: it is another one, or there is more to say than its result; nothing has
-/// happened.
+/// Serves the call that runs a vCPU of one of `children`, as most calls of who calls
+/// much do. False: there is more to say than its result, and nothing has happened.
 #[inline(always)]
-pub fn serve_turn<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> bool {
+pub fn serve_turn<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    children: &Children<V>,
+) -> bool {
     let registers = cpu.vcpu.registers();
-    if registers.rax != call::VM_TURN || cpu.vcpu.code_size() != CodeSize::Bits64 {
+    if cpu.vcpu.code_size() != CodeSize::Bits64 {
         return false;
     }
     let is_owner = vm.token.opens(registers.r8, registers.r9) || cpu.vcpu.cpl() == 0;
     let arguments = [registers.rbx, registers.rcx];
-    match is_owner.then(|| vm::turn(vm, cpu, arguments)) {
+    match is_owner.then(|| vm::turn(children, vm, cpu, arguments)) {
         Some(Ok(kind)) => {
             cpu.vcpu.registers_mut().rax = u64::from(kind);
             true
@@ -124,7 +128,7 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::VM_REGISTERS_WRITE => vm::write(vm, cpu, caller, [rbx, rcx, rdx]),
         call::VM_RUN => vm::run(vm, cpu, caller, [rbx, rcx, rdx, rsi]),
         call::VM_RECORDS => vm::records(vm, cpu, [rbx, rcx, rdx]),
-        call::VM_TURN => Ok(u64::from(vm::turn(vm, cpu, [rbx, rcx])?).into()),
+        call::VM_TURN => vm::turn_or_refuse(vm, cpu, [rbx, rcx]),
         call::VM_INJECT => vm::inject(vm, cpu, [rbx, rcx, rdx, rsi]),
         call::VM_STATISTICS => vm::statistics(vm, cpu, caller, [rbx, rcx], [rdx, rsi], rdi),
         _ => Err(Failure::Refused(Errno::NoService)),

@@ -28,6 +28,7 @@ fn children<V: Vcpu, M>(vm: &Vm<M>) -> Result<&'static Children<V>, Errno> {
 }
 
 /// Makes a child.
+#[inline(never)]
 pub fn create<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &Cpu<V>,
@@ -60,6 +61,7 @@ pub fn destroy<V: Vcpu, M>(vm: &Vm<M>, _: &Cpu<V>, wanted: u64) -> Result<Reply,
 }
 
 /// Tells which there are.
+#[inline(never)]
 pub fn list<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     _: &Cpu<V>,
@@ -76,6 +78,7 @@ pub fn list<V: Vcpu, M: Memory>(
 }
 
 /// Tells of one.
+#[inline(never)]
 pub fn query<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     _: &Cpu<V>,
@@ -92,6 +95,7 @@ pub fn query<V: Vcpu, M: Memory>(
 }
 
 /// Tells what the exits of a vCPU cost, as `statistics` does of a CPU.
+#[inline(never)]
 pub fn statistics<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     _: &Cpu<V>,
@@ -142,6 +146,7 @@ pub fn vcpu<V: Vcpu, M>(vm: &Vm<M>, cpu: &mut Cpu<V>, handle: u64) -> Result<Rep
 }
 
 /// Reads registers.
+#[inline(never)]
 pub fn read<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
@@ -158,6 +163,7 @@ pub fn read<V: Vcpu, M: Memory>(
 }
 
 /// Sets registers.
+#[inline(never)]
 pub fn write<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
@@ -190,17 +196,30 @@ pub fn records<V: Vcpu, M>(
 /// Runs a vCPU, whose records are in a page of its child's.
 #[inline(always)]
 pub fn turn<V: Vcpu, M: Memory>(
+    children: &Children<V>,
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
     [handle, vcpu]: [u64; 2],
 ) -> Result<u32, Errno> {
-    let held = children::<V, M>(vm)?.hold(handle)?;
+    let held = children.hold(handle)?;
     let child = held.as_ref().ok_or(Errno::NotFound)?;
     child.turn(cpu, vcpu, &vm.memory)
 }
 
+/// The same for a caller who may have to be refused.
+#[inline(never)]
+pub fn turn_or_refuse<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    arguments: [u64; 2],
+) -> Result<Reply, Failure> {
+    let kind = turn(children(vm)?, vm, cpu, arguments)?;
+    Ok(u64::from(kind).into())
+}
+
 /// Runs a vCPU. Both records are found before it runs, and the entry is copied
 /// once: what another thread does to it later means nothing.
+#[inline(never)]
 pub fn run<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,

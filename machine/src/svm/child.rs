@@ -202,6 +202,7 @@ impl<const CHILD: bool> ChildVcpu<SvmCpu<CHILD>> for SvmCpu<true> {
     }
 
     /// A VMCB is where it is, on whatever CPU.
+    #[inline(always)]
     fn load(&mut self, host: &mut SvmCpu<CHILD>) {
         self.percpu = host.percpu;
         self.frame.set_host(host.frame.host());
@@ -209,6 +210,7 @@ impl<const CHILD: bool> ChildVcpu<SvmCpu<CHILD>> for SvmCpu<true> {
 
     fn unload(&mut self, _: &mut SvmCpu<CHILD>) {}
 
+    #[inline(always)]
     fn board(&mut self, host: &mut SvmCpu<CHILD>, generation: u64) -> bool {
         let (Some(seat), Some(own)) = (&mut host.seat, &mut self.own) else {
             return false;
@@ -220,6 +222,7 @@ impl<const CHILD: bool> ChildVcpu<SvmCpu<CHILD>> for SvmCpu<true> {
         true
     }
 
+    #[inline(always)]
     fn alight(&mut self, host: &mut SvmCpu<CHILD>) {
         if let (Some(seat), Some(own)) = (&host.seat, &mut self.own) {
             own.passenger.alight(seat);
@@ -319,11 +322,13 @@ impl<const CHILD: bool> ChildVcpu<SvmCpu<CHILD>> for SvmCpu<true> {
         self.vmcb_mut().control.entry_event = u64::from(event.word()) | code << 32;
     }
 
+    #[inline(always)]
     fn has_event(&self) -> bool {
         let event = self.vmcb().control.entry_event;
         Event::from_words(event as u32, 0).is_some()
     }
 
+    #[inline(always)]
     fn takes_interrupts(&self) -> bool {
         let vmcb = self.vmcb();
         let shadow = vmcb.control.interrupt_shadow & INTERRUPT_SHADOW != 0;

@@ -324,6 +324,7 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
 
     /// From before its VMCS is current until the guest's is again, an NMI does
     /// what is right for either.
+    #[inline(always)]
     fn load(&mut self, host: &mut VtxCpu<CHILD>) {
         let cpu = host.percpu.number;
         self.percpu = host.percpu;
@@ -348,6 +349,7 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
         }
     }
 
+    #[inline(always)]
     fn unload(&mut self, host: &mut VtxCpu<CHILD>) {
         let Some(own) = &mut self.own else {
             return;
@@ -362,6 +364,7 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
         }
     }
 
+    #[inline(always)]
     fn board(&mut self, host: &mut VtxCpu<CHILD>, generation: u64) -> bool {
         let (Some(seat), Some(own)) = (&mut host.seat, &mut self.own) else {
             return false;
@@ -376,6 +379,7 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
         true
     }
 
+    #[inline(always)]
     fn alight(&mut self, host: &mut VtxCpu<CHILD>) {
         if let (Some(seat), Some(own)) = (&host.seat, &mut self.own) {
             own.passenger.alight(seat);
@@ -477,10 +481,12 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
         self.vmcs.write(field::ENTRY_EVENT, event.word());
     }
 
+    #[inline(always)]
     fn has_event(&self) -> bool {
         self.vmcs.read(field::ENTRY_EVENT) & event::VALID != 0
     }
 
+    #[inline(always)]
     fn takes_interrupts(&self) -> bool {
         let shadow = self.vmcs.read(field::GUEST_INTERRUPTIBILITY) & STI_OR_MOV_SS;
         self.rflags().contains(Rflags::IF) && shadow == 0
