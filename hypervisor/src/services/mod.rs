@@ -74,7 +74,7 @@ pub fn serve_turn<V: Vcpu, M: Memory>(
 }
 
 /// Gives the call to its service, with its arguments as the service names them.
-#[inline]
+#[inline(always)]
 fn dispatch<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
