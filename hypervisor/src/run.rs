@@ -23,7 +23,7 @@ pub fn run<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
 }
 
 /// The same by the controllers of `chain`.
-#[inline]
+#[inline(always)]
 pub fn run_by<C: Chain<V, M>, V: Vcpu, M: Memory>(chain: C, vm: &Vm<M>, cpu: &mut Cpu<V>) -> Stop {
     // It never changes: no exit has to ask again.
     let has_calls = vm.presence != Presence::Hidden;

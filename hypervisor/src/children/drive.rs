@@ -89,9 +89,21 @@ impl<V: Vcpu> Child<V> {
     /// Runs vCPU `number` until its program is needed, or this CPU is.
     pub fn run(&self, cpu: &mut Cpu<V>, number: u64, wish: &Wish) -> Result<VmExit, Errno> {
         self.with_vcpu(number, |child| {
-            self.drive(cpu, child, number, wish)?;
+            self.drive_as(cpu, child, number, wish)?;
             Ok(child.program.exit)
         })
+    }
+
+    /// As [`Self::drive`], for wishes that are none of the most frequent ones.
+    #[inline(never)]
+    fn drive_as(
+        &self,
+        cpu: &mut Cpu<V>,
+        child: &mut Cpu<V::Child>,
+        number: u64,
+        wish: &Wish,
+    ) -> Result<(), Errno> {
+        self.drive(cpu, child, number, wish)
     }
 
     /// The same with records in the child's own page, in the guest's `memory`. Gives
@@ -101,11 +113,10 @@ impl<V: Vcpu> Child<V> {
         self.with_vcpu(number, |child| {
             let page = child.program.records.ok_or(Errno::InvalidArgument)?;
             // The flags are in the first half. Without any the rest means nothing.
-            let wish = match memory.load_wide(page) {
-                0 => Wish::NONE,
-                _ => wish_at(memory, page)?,
-            };
-            self.drive(cpu, child, number, &wish)?;
+            match memory.load_wide(page) {
+                0 => self.drive(cpu, child, number, &Wish::NONE)?,
+                _ => self.drive_as(cpu, child, number, &wish_at(memory, page)?)?,
+            }
             let exit = &child.program.exit;
             let at = Gpa(page.0 + EXIT_OFFSET);
             let written = match exit.kind {

@@ -136,6 +136,7 @@ const fn place(number: u8) -> usize {
 }
 
 /// Makes the VMCS at `at` the current one.
+#[inline(always)]
 fn make_current(at: u64) {
     let failed: u8;
     // SAFETY: VMX operation is on, and the page is a VMCS of this CPU's
@@ -145,8 +146,13 @@ fn make_current(at: u64) {
         asm!("vmptrld [{}]", "setbe {}", in(reg) &at, out(reg_byte) failed, options(nostack));
     }
     if failed != 0 {
-        exceptions::stop(format_args!("VMPTRLD failed for {at:#x}"));
+        stop_without_vmcs(at);
     }
+}
+
+#[cold]
+fn stop_without_vmcs(at: u64) -> ! {
+    exceptions::stop(format_args!("VMPTRLD failed for {at:#x}"))
 }
 
 /// Writes all of the VMCS at `at` to memory; it is active nowhere then.
