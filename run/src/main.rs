@@ -20,19 +20,21 @@ mod ram;
 mod tables;
 mod terminal;
 mod vcpu;
+mod virtio;
 
 use anyhow::{Context, Result};
 use boot::Boot;
-use devices::Devices;
+use devices::{Attached, Devices};
 use disk::Disk;
 use end::End;
 use interrupts::Interrupts;
 use options::{HELP, Options};
 use ram::Ram;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use underlay_vm::Vm;
+use virtio::Transport;
 
 const WRONG_COMMAND_LINE: u8 = 2;
 
@@ -63,11 +65,18 @@ fn run(options: &Options) -> Result<End> {
         initrd: options.initrd.clone(),
         command_line: options.command_line(ticks_per_second),
     };
-    let entry = boot.load(&ram.view, options.cpus, options.disk.is_some())?;
-    let interrupts = Interrupts::new(options.cpus, ticks_per_second);
-    let disk = options.disk.as_deref();
-    let disk = disk.map(|path| Disk::new(path, ram.clone())).transpose()?;
-    let devices = Arc::new(Devices::new(interrupts, disk, Box::new(std::io::stdout())));
+    let mut attached = Vec::new();
+    if let Some(path) = &options.disk {
+        attached.push(Attached {
+            place: layout::DISK,
+            registers: Arc::new(Mutex::new(Transport::new(Disk::new(path)?, ram.clone())?)),
+        });
+    }
+    let places: Vec<_> = attached.iter().map(|one| one.place).collect();
+    let entry = boot.load(&ram.view, options.cpus, &places)?;
+    let interrupts = Arc::new(Interrupts::new(options.cpus, ticks_per_second));
+    let output = Box::new(std::io::stdout());
+    let devices = Arc::new(Devices::new(interrupts, attached, output));
 
     interrupts::runner::prepare();
     terminal::end_at_signals(&devices);
