@@ -24,6 +24,12 @@ pub const DISK: Place = Place {
     registers: 0xfeb0_0000,
     input: 5,
 };
+/// The network device.
+pub const NETWORK: Place = Place {
+    name: "NET0",
+    registers: DISK.registers + REGISTERS,
+    input: 6,
+};
 /// Where memory ends at the latest: the devices are above.
 pub const MEMORY_END: u64 = 0xc000_0000;
 

@@ -177,6 +177,7 @@ mod tests {
             let table = bytes(&dsdt(places));
             table.windows(8).filter(|word| word == b"LNRO0005").count()
         };
-        assert_eq!([devices(&[]), devices(&[layout::DISK])], [0, 1]);
+        assert_eq!(devices(&[]), 0);
+        assert_eq!(devices(&[layout::DISK, layout::NETWORK]), 2);
     }
 }

@@ -98,6 +98,6 @@ mod tests {
     fn no_driver_ends_this_program() {
         let mut state = 1;
         let mut driver = Driver::new(disk("torment"));
-        driver.torment(|| crate::devices::tests::random(&mut state));
+        driver.torment(|| crate::devices::tests::random(&mut state), |_| {});
     }
 }

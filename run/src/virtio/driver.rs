@@ -132,37 +132,19 @@ impl<D: Device + Send> Driver<D> {
     }
 
     /// Fills the queues with what `random` gives, and notifies the device, which
-    /// has to live on.
-    pub fn torment(&mut self, mut random: impl FnMut() -> u64) {
+    /// has to live on. `act` has it do what it does without being notified.
+    pub fn torment(
+        &mut self,
+        mut random: impl FnMut() -> u64,
+        mut act: impl FnMut(&mut Transport<D>),
+    ) {
         for _ in 0..20_000 {
             let [choice, value, number] = [random(), random(), random() % D::QUEUES as u64];
-            let at = Self::queue(number as usize);
             match choice % 8 {
-                0..4 => {
-                    // Addresses and sizes near what there is, so that some are right.
-                    let address = value >> (8 + (choice >> 8) % 56);
-                    let bytes = (value as u32) >> (choice >> 16 & 31);
-                    let (flags, next) = ((choice >> 24) as u16 & 7, (choice >> 32) as u16 & 0x83);
-                    let descriptor = Descriptor::new(address, bytes, flags, next);
-                    let slot = GuestAddress(at + 16 * (choice >> 48 & 0x7f));
-                    self.ram.view.write_obj(descriptor, slot).unwrap();
-                }
-                4 => {
-                    let slot = GuestAddress(at + 0x1000 + 2 * (choice >> 8 & 0x7f));
-                    let head = value as u16 & 0xff;
-                    self.ram.view.write_obj(head, slot).unwrap();
-                }
-                5 => {
-                    let slot = GuestAddress(at + 0x1002);
-                    let count: u16 = self.ram.view.read_obj(slot).unwrap();
-                    let more = (value & 3) as u16;
-                    self.ram
-                        .view
-                        .write_obj(count.wrapping_add(more), slot)
-                        .unwrap();
-                }
+                0..6 => self.scribble(number as usize, choice, value),
                 6 => {
                     self.notify(number as usize);
+                    act(&mut self.transport);
                 }
                 _ if choice >> 8 & 0x3f == 0 => {
                     self.set(choice >> 16 & 0xfc, value as u32 >> (choice >> 24 & 31));
@@ -174,5 +156,30 @@ impl<D: Device + Send> Driver<D> {
                 self.start();
             }
         }
+    }
+
+    /// Writes something into a queue. Numbers are near what there is, so that some
+    /// of them are right.
+    fn scribble(&mut self, number: usize, choice: u64, value: u64) {
+        let (at, memory) = (Self::queue(number), &self.ram.view);
+        let written = match choice % 8 {
+            0..4 => {
+                let address = value >> (8 + (choice >> 8) % 56);
+                let bytes = (value as u32) >> (choice >> 16 & 31);
+                let (flags, next) = ((choice >> 24) as u16 & 7, (choice >> 32) as u16 & 0x83);
+                let descriptor = Descriptor::new(address, bytes, flags, next);
+                memory.write_obj(descriptor, GuestAddress(at + 16 * (choice >> 48 & 0x7f)))
+            }
+            4 => {
+                let head = value as u16 & 0xff;
+                memory.write_obj(head, GuestAddress(at + 0x1000 + 2 * (choice >> 8 & 0x7f)))
+            }
+            _ => {
+                let count = GuestAddress(at + 0x1002);
+                let more = memory.read_obj::<u16>(count).unwrap();
+                memory.write_obj(more.wrapping_add(value as u16 & 3), count)
+            }
+        };
+        written.unwrap();
     }
 }

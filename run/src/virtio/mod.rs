@@ -8,7 +8,7 @@ mod queue;
 mod tests;
 
 use crate::ram::Ram;
-pub use queue::{Broken, Virtqueue};
+pub use queue::{Broken, Chain, Virtqueue};
 use std::sync::Arc;
 use virtio_queue::{Queue, QueueT};
 
@@ -116,6 +116,11 @@ impl<D: Device> Transport<D> {
         })
     }
 
+    /// What is special about it.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
     /// Has the device do something with its queue `number`, unless the driver has
     /// not made it ready. Gives what `act` gives, and true if the VM is to be
     /// interrupted.
@@ -134,15 +139,16 @@ impl<D: Device> Transport<D> {
         let result = queue
             .check()
             .and_then(|()| act(&mut self.device, &mut queue));
-        if queue.was_used() {
-            self.interrupt |= interrupt::QUEUE_USED;
+        let mut why = 0;
+        if queue.interrupts() {
+            why |= interrupt::QUEUE_USED;
         }
-        let interrupts = queue.was_used() || result.is_err();
         if result.is_err() {
             self.status |= status::NEEDS_RESET;
-            self.interrupt |= interrupt::CONFIG_CHANGED;
+            why |= interrupt::CONFIG_CHANGED;
         }
-        (result.ok(), interrupts)
+        self.interrupt |= why;
+        (result.ok(), why != 0)
     }
 
     /// Up to eight bytes of the configuration space, zeros behind its end.

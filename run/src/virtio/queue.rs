@@ -1,8 +1,10 @@
 //! A queue as a device sees it: what the driver asks for, one chain of buffers a
 //! request. Virtual I/O Device (VIRTIO), "Virtqueues".
 
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::fence;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 /// The buffers of a request.
 pub type Chain<'a> = DescriptorChain<&'a GuestMemoryMmap>;
@@ -39,6 +41,17 @@ impl<'a> Virtqueue<'a> {
         self.memory
     }
 
+    /// The next request.
+    pub fn take(&mut self) -> Result<Option<Chain<'a>>, Broken> {
+        let mut chains = self.queue.iter(self.memory).map_err(|_| Broken)?;
+        Ok(chains.next())
+    }
+
+    /// Makes it the next one again.
+    pub fn put_back(&mut self) {
+        self.queue.go_to_previous_position();
+    }
+
     /// All requests that there are. Who makes another one says so again, so a
     /// driver that never stops keeps nobody here.
     pub fn take_all(&mut self) -> Result<Vec<Chain<'a>>, Broken> {
@@ -55,8 +68,13 @@ impl<'a> Virtqueue<'a> {
         Ok(())
     }
 
-    /// Whether any was done.
-    pub fn was_used(&self) -> bool {
-        self.was_used
+    /// Whether any was done and the driver wants to hear of it, which it says before
+    /// it looks once more by itself.
+    pub fn interrupts(&self) -> bool {
+        const NO_INTERRUPT: u16 = 1;
+        fence(SeqCst);
+        let flags = GuestAddress(self.queue.avail_ring());
+        let flags = self.memory.load::<u16>(flags, Relaxed).unwrap_or(0);
+        self.was_used && flags & NO_INTERRUPT == 0
     }
 }

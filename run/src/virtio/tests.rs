@@ -70,6 +70,20 @@ fn requests_are_done_and_the_driver_is_told_until_it_says_that_it_knows() {
 }
 
 #[test]
+fn a_driver_that_wants_no_interrupts_gets_none() {
+    let mut driver = Driver::new(Simple);
+    let flags = GuestAddress(Driver::<Simple>::queue(0) + AVAILABLE);
+    driver.ram.view.write_obj(1_u16, flags).unwrap();
+    driver.ask(0, &[BUFFER]);
+    assert!(!driver.notify(0));
+    assert_eq!(driver.get(register::INTERRUPT_STATUS), 0);
+    driver.ram.view.write_obj(0_u16, flags).unwrap();
+    driver.ask(0, &[BUFFER]);
+    assert!(driver.notify(0));
+    assert_eq!(driver.done(0), [(0, 7), (1, 7)]);
+}
+
+#[test]
 fn a_device_does_nothing_before_its_driver_is_there() {
     let mut driver = Driver::new(Simple);
     driver.set(register::STATUS, 0);
