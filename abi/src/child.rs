@@ -11,6 +11,8 @@ pub const VCPUS_MAX: usize = 8;
 pub const PIECE: u64 = 2 << 20;
 /// The most that one call of `vm_map` does, in bytes.
 pub const MAP_MAX: u64 = 2 << 20;
+/// Where in a page of `vm_records` the exit lies; the entry lies at its beginning.
+pub const EXIT_OFFSET: u64 = 2048;
 /// Handles have this bit set, numbers have not.
 pub const HANDLE: u64 = 1 << 62;
 

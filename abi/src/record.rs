@@ -307,6 +307,18 @@ impl<'a> From<&'a TraceRecord> for Record<'a> {
     }
 }
 
+impl VmExit {
+    /// Bytes before the values, which mean something for few kinds.
+    pub const HEAD: usize = Self::SIZE - size_of::<[u64; 5]>();
+
+    /// The record as it is written without its values.
+    #[inline(always)]
+    pub fn to_head(&self) -> [u8; Self::HEAD] {
+        let bytes = self.to_bytes();
+        *bytes.first_chunk().unwrap_or(&[0; Self::HEAD])
+    }
+}
+
 /// [`Info::features`]: the guest may print.
 pub const FEATURE_PRINT: u32 = 4;
 /// [`Info::features`]: exits can be traced.
@@ -401,8 +413,8 @@ records! {
         port: u32, "The port, or the MSR's number";
         address: u64, "The child's physical address; of an entry that failed and of other exits, the reason";
         data: u64, "What is written; a call's RAX; CPUID's EAX; of an entry that failed and of other exits, what the CPU says beside";
-        values: [u64; 5], "A call's RBX, RCX, RDX, RSI and RDI; of CPUID, ECX, and EAX, EBX, ECX and EDX as they would be answered if the program had not asked";
         rip: u64, "Where the vCPU goes on";
+        values: [u64; 5], "A call's RBX, RCX, RDX, RSI and RDI; of CPUID, ECX, and EAX, EBX, ECX and EDX as they would be answered if the program had not asked; of other exits they mean nothing";
     }
     /// The registers of a vCPU. Arrays of segments are in the order ES, CS, SS,
     /// DS, FS, GS, LDTR, TR.

@@ -9,6 +9,8 @@
 extern crate alloc;
 
 #[cfg(target_os = "uefi")]
+mod child;
+#[cfg(target_os = "uefi")]
 mod operations;
 #[cfg(target_os = "uefi")]
 mod timer;
@@ -30,10 +32,15 @@ fn measure(report: &mut tests::Report) {
     if let Some(offer) = offer {
         operations.extend(operations::beneath(&mut timer, offer));
     }
+    let mut child = child::Child::new();
+    operations.extend(child.iter().flat_map(operations::turns));
     if let Some(name) = options.value("path") {
-        return operations::mark(report, &mut timer, &operations, name);
+        return operations::mark(report, &mut timer, &operations, child.as_mut(), name);
     }
     for operation in &operations {
         operations::measure(report, &mut timer, operation);
+    }
+    if let Some(child) = &mut child {
+        operations::measure_within(report, child);
     }
 }

@@ -1,7 +1,9 @@
 //! What is timed.
 
+use crate::child::{Child, Program};
 use crate::timer::{Cost, DEVICE, Registers, Timer};
 use abi::call;
+use abi::child::kind;
 use abi::record::Info;
 use alloc::boxed::Box;
 use alloc::vec;
@@ -69,7 +71,7 @@ pub fn beneath(timer: &mut Timer, offer: Offer) -> Vec<Operation> {
     let call = |name, number, user, [rbx, rcx, rdx]: [u64; 3], gives| Operation {
         name,
         user,
-        instruction: if cpu::is_intel() { VMCALL } else { VMMCALL },
+        instruction: call_instruction(),
         registers: [number, rbx, rcx, rdx, 0, 0],
         gives: Some(gives),
     };
@@ -119,6 +121,28 @@ pub fn beneath(timer: &mut Timer, offer: Offer) -> Vec<Operation> {
     ]
 }
 
+/// Turns of `child`.
+pub fn turns(child: &Child) -> [Operation; 2] {
+    let turn = |name, program, gives: u32| {
+        let [handle, vcpu] = child.arguments(program);
+        Operation {
+            name,
+            user: false,
+            instruction: call_instruction(),
+            registers: [call::VM_TURN, handle, vcpu, 0, 0, 0],
+            gives: Some(gives.into()),
+        }
+    };
+    [
+        turn("child_port_out", Program::Port, kind::PORT),
+        turn("child_mmio_write", Program::Memory, kind::MEMORY),
+    ]
+}
+
+fn call_instruction() -> &'static [u8] {
+    if cpu::is_intel() { VMCALL } else { VMMCALL }
+}
+
 #[repr(C, align(4096))]
 struct Page([u8; 4096]);
 
@@ -140,9 +164,30 @@ pub fn measure(report: &mut Report, timer: &mut Timer, operation: &Operation) {
     say(report, name, cost, "ticks");
 }
 
+/// What programs in `child` time by themselves.
+pub fn measure_within(report: &mut Report, child: &mut Child) {
+    for (name, program) in Program::TIMED {
+        let cost = child.cost(program);
+        report.holds(name, cost.is_some());
+        if let Some(cost) = cost {
+            say(report, name, cost, "ticks");
+        }
+    }
+}
+
 /// Does the operation called `name` between two instructions at which Bochs
 /// stops. It was done before: what happens only once is not on its path.
-pub fn mark(report: &mut Report, timer: &mut Timer, operations: &[Operation], name: &str) {
+pub fn mark(
+    report: &mut Report,
+    timer: &mut Timer,
+    operations: &[Operation],
+    child: Option<&mut Child>,
+    name: &str,
+) {
+    let within = Program::TIMED.iter().find(|(timed, _)| *timed == name);
+    if let (Some((_, program)), Some(child)) = (within, child) {
+        return report.holds(name, child.mark(*program).is_some());
+    }
     let named = operations.iter().find(|operation| operation.name == name);
     report.holds(format_args!("{name} is an operation"), named.is_some());
     let Some(operation) = named else {

@@ -5,8 +5,8 @@ use std::os::fd::RawFd;
 use std::ptr::null_mut;
 
 use libc::{
-    MADV_PAGEOUT, MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, MREMAP_FIXED, MREMAP_MAYMOVE,
-    PROT_READ, PROT_WRITE, c_int, c_void,
+    MADV_PAGEOUT, MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, MREMAP_DONTUNMAP,
+    MREMAP_FIXED, MREMAP_MAYMOVE, PROT_READ, PROT_WRITE, c_int, c_void,
 };
 
 use crate::Failed;
@@ -85,7 +85,8 @@ impl Mapping {
     }
 
     /// Moves pages of `from`, from its number `first` on, to the start of what
-    /// begins at page `to` here. They are gone there.
+    /// begins at page `to` here. Fresh ones are there instead: a hole could become
+    /// somebody else's, who would lose it with `from`.
     pub fn take(
         &mut self,
         [to, pages]: [usize; 2],
@@ -94,9 +95,9 @@ impl Mapping {
     ) -> Result<(), Failed> {
         let (old, new) = (from.part(first, pages), self.part(to, pages));
         let size = pages * PAGE;
-        let flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+        let flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
         // SAFETY: both ranges belong to the two mappings, to which no reference
-        // is held. What is left behind is a hole that its caller never touches.
+        // is held, and do so afterwards.
         let done =
             unsafe { libc::mremap(old as *mut c_void, size, size, flags, new as *mut c_void) };
         check("mremap", done != MAP_FAILED)
@@ -137,4 +138,24 @@ pub fn check(what: &str, good: bool) -> Result<(), Failed> {
 /// Private pages.
 pub fn private(pages: usize) -> Result<Mapping, Failed> {
     Mapping::new(pages, ANONYMOUS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use libc::MAP_FIXED_NOREPLACE;
+
+    #[test]
+    fn where_pages_were_taken_from_nobody_else_gets_a_place() {
+        let (mut from, mut to) = (private(3).unwrap(), private(3).unwrap());
+        from.bytes_mut(PAGE, PAGE).fill(7);
+        to.take([2, 1], &mut from, 1).unwrap();
+        assert!(to.pages(2, 1).iter().all(|byte| *byte == 7));
+        let hole = (from.address() + PAGE) as *mut _;
+        let flags = ANONYMOUS | MAP_FIXED_NOREPLACE;
+        // SAFETY: takes a place only where nothing is.
+        let taken = unsafe { libc::mmap(hole, PAGE, PROT_READ, flags, -1, 0) };
+        assert_eq!(taken, MAP_FAILED);
+        assert!(from.pages(1, 1).iter().all(|byte| *byte == 0));
+    }
 }

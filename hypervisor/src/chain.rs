@@ -6,7 +6,7 @@
 //! declares what it needs to see.
 
 use crate::controllers::child::{
-    calls, cpuid as child_cpuid, ends, faults, interruptions, memory as child_memory, msrs,
+    calls, cpuid as child_cpuid, debug, ends, faults, interruptions, memory as child_memory, msrs,
     ports as child_ports, waits,
 };
 #[cfg(feature = "breakable")]
@@ -26,9 +26,15 @@ use x86::exit::{NestedFault, PortAccess};
 
 /// A list of controllers.
 pub trait Chain<V: Vcpu, M: Memory> {
-    /// Whether `run` may answer frequent exits by itself, and those of devices that
-    /// wait for them, as the guest's controllers would.
-    const AT_ONCE: bool = false;
+    /// Whether `run` may answer by itself what the guest's services and MSRs would.
+    const HAS_SERVICES: bool = false;
+    /// Does CPUID, where nobody has to be asked. False: it is for the list.
+    fn cpuid_at_once(vm: &Vm<M>, cpu: &mut Cpu<V>, leaf: u32, subleaf: u32) -> bool;
+    /// Offers an access to a port, of one that is no string, to who often gets some.
+    /// What passes, or has to wait, has done nothing.
+    fn offer_port_at_once(vm: &Vm<M>, cpu: &mut Cpu<V>, access: PortAccess) -> Outcome;
+    /// The same with an access that the nested tables do not allow.
+    fn offer_fault_at_once(vm: &Vm<M>, cpu: &mut Cpu<V>, fault: NestedFault) -> Outcome;
     /// Offers `exit` to each controller that is for such exits until one takes it.
     fn offer(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome;
     /// Whether the vCPU goes on after an exit that was answered.
@@ -42,7 +48,23 @@ pub trait Chain<V: Vcpu, M: Memory> {
 pub struct Guest;
 
 impl<V: Vcpu, M: Memory> Chain<V, M> for Guest {
-    const AT_ONCE: bool = true;
+    const HAS_SERVICES: bool = true;
+
+    #[inline(always)]
+    fn cpuid_at_once(vm: &Vm<M>, cpu: &mut Cpu<V>, leaf: u32, subleaf: u32) -> bool {
+        cpuid::answer(vm, &mut cpu.vcpu, leaf, subleaf);
+        true
+    }
+
+    #[inline(always)]
+    fn offer_port_at_once(vm: &Vm<M>, cpu: &mut Cpu<V>, access: PortAccess) -> Outcome {
+        offer_port_at_once(vm, cpu, access)
+    }
+
+    #[inline(always)]
+    fn offer_fault_at_once(vm: &Vm<M>, cpu: &mut Cpu<V>, fault: NestedFault) -> Outcome {
+        offer_fault(vm, cpu, fault)
+    }
 
     #[inline]
     fn offer(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
@@ -58,6 +80,21 @@ impl<V: Vcpu, M: Memory> Chain<V, M> for Guest {
 pub struct Child;
 
 impl<V: Vcpu, M: Memory> Chain<V, M> for Child {
+    #[inline(always)]
+    fn cpuid_at_once(_: &Vm<M>, cpu: &mut Cpu<V>, leaf: u32, subleaf: u32) -> bool {
+        child_cpuid::answer_at_once(cpu, leaf, subleaf)
+    }
+
+    #[inline(always)]
+    fn offer_port_at_once(vm: &Vm<M>, cpu: &mut Cpu<V>, access: PortAccess) -> Outcome {
+        child_ports::handle_at_once(vm, cpu, access)
+    }
+
+    #[inline(always)]
+    fn offer_fault_at_once(vm: &Vm<M>, cpu: &mut Cpu<V>, fault: NestedFault) -> Outcome {
+        child_memory::handle_fault(vm, cpu, fault)
+    }
+
     #[inline]
     fn offer(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
         match exit {
@@ -70,9 +107,9 @@ impl<V: Vcpu, M: Memory> Chain<V, M> for Child {
     /// Not where something is to be told to its program.
     #[inline]
     fn go_on(cpu: &Cpu<V>) -> Result<(), Stop> {
-        match cpu.program.exit {
-            None => Ok(()),
-            Some(_) => Err(Stop::HandUp),
+        match cpu.program.is_told {
+            false => Ok(()),
+            true => Err(Stop::HandUp),
         }
     }
 }
@@ -173,7 +210,7 @@ chain! {
         xsetbv,
         virtualisation,
         tasks,
-        debug_registers,
+        debug,
         translations,
         waits,
         ends,

@@ -3,8 +3,8 @@
 //! loop; nothing else moves the instruction pointer, but for a task switch,
 //! which loads all registers.
 
-use crate::chain::{self, Chain, Guest};
-use crate::controllers::{cpuid, hypercall, msr};
+use crate::chain::{Chain, Guest};
+use crate::controllers::{hypercall, msr};
 use crate::instruction;
 use crate::outcome::{Outcome, Stop};
 use crate::statistics::Moment;
@@ -43,21 +43,20 @@ fn round<C: Chain<V, M>, V: Vcpu, M: Memory>(
 ) -> Result<(), Stop> {
     let frequent = cpu.vcpu.enter();
     match frequent.map(|frequent| cpu.vcpu.frequent_exit(frequent)) {
-        Some(Exit::Cpuid { leaf, subleaf }) if C::AT_ONCE => {
+        Some(Exit::Cpuid { leaf, subleaf }) => {
             let exit = Exit::Cpuid { leaf, subleaf };
-            answer_at_once::<C, V, M>(vm, cpu, exit, |vcpu| {
-                cpuid::answer(vm, vcpu, leaf, subleaf);
-                true
+            answer_at_once::<C, V, M>(vm, cpu, exit, |cpu| {
+                C::cpuid_at_once(vm, cpu, leaf, subleaf)
             })
         }
-        Some(Exit::Hypercall) if C::AT_ONCE => {
-            answer_at_once::<C, V, M>(vm, cpu, Exit::Hypercall, |vcpu| {
-                has_calls && hypercall::ping(vcpu)
+        Some(Exit::Hypercall) if C::HAS_SERVICES => {
+            answer_at_once::<C, V, M>(vm, cpu, Exit::Hypercall, |cpu| {
+                has_calls && hypercall::at_once(vm, cpu)
             })
         }
-        Some(Exit::ReadMsr { number }) if C::AT_ONCE => {
-            answer_at_once::<C, V, M>(vm, cpu, Exit::ReadMsr { number }, |vcpu| {
-                msr::answer_read(vcpu, number)
+        Some(Exit::ReadMsr { number }) if C::HAS_SERVICES => {
+            answer_at_once::<C, V, M>(vm, cpu, Exit::ReadMsr { number }, |cpu| {
+                msr::answer_read(&mut cpu.vcpu, number)
             })
         }
         Some(exit) => answer::<C, V, M>(vm, cpu, exit),
@@ -72,13 +71,13 @@ fn answer_at_once<C: Chain<V, M>, V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
     exit: Exit,
-    does: impl FnOnce(&mut V) -> bool,
+    does: impl FnOnce(&mut Cpu<V>) -> bool,
 ) -> Result<(), Stop> {
     let counted = cpu.counted;
     let begin = Moment::from(cpu.vcpu.ticks());
     let kind = exit.kind();
     match instruction::known_length(vm, &cpu.vcpu, kind) {
-        Some(length) if !counted.trace.is_on() && does(&mut cpu.vcpu) => {
+        Some(length) if !counted.trace.is_on() && does(cpu) => {
             step(&mut cpu.vcpu, length);
             let end = Moment::from(cpu.vcpu.ticks());
             counted.statistics.add(kind, begin, end);
@@ -94,18 +93,17 @@ fn answer_rare<C: Chain<V, M>, V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,
 ) -> Result<(), Stop> {
-    let access = cpu.vcpu.access().filter(|_| C::AT_ONCE);
-    let is_answered = match access {
+    let is_answered = match cpu.vcpu.access() {
         Some(Exit::Port(access)) if !access.string => by_device(vm, cpu, Kind::Port, |cpu| {
-            chain::offer_port_at_once(vm, cpu, access)
+            C::offer_port_at_once(vm, cpu, access)
         })?,
         Some(Exit::NestedFault(fault)) => by_device(vm, cpu, Kind::NestedFault, |cpu| {
-            chain::offer_fault(vm, cpu, fault)
+            C::offer_fault_at_once(vm, cpu, fault)
         })?,
         _ => false,
     };
     if is_answered {
-        return Ok(());
+        return C::go_on(cpu);
     }
     let exit = cpu.vcpu.rare_exit();
     answer::<C, V, M>(vm, cpu, exit)
@@ -128,6 +126,7 @@ fn by_device<V: Vcpu, M: Memory>(
     let outcome = does(cpu);
     let applied = match (apply(vm, &mut cpu.vcpu, kind, outcome), outcome) {
         (Some(delivered), _) => delivered.or_stop(),
+        (None, Outcome::HandUp) => Err(Stop::HandUp),
         (None, Outcome::Stop) => Err(Stop::at(cpu.vcpu.rare_exit(), outcome)),
         (None, _) => return Ok(false),
     };

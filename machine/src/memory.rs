@@ -220,6 +220,19 @@ impl Entries for GuestMemory {
         }
     }
 
+    #[inline(always)]
+    fn load_16(&self, at: Gpa) -> u128 {
+        match self.direct(at, 16) {
+            // SAFETY: as for `load`.
+            Ok(from) => unsafe {
+                let [low, high] = [from, from.wrapping_add(8)];
+                let high = u128::from(guarded::load_or_zero(high));
+                high << 64 | u128::from(guarded::load_or_zero(low))
+            },
+            Err(_) => 0,
+        }
+    }
+
     fn exchange(&self, at: Gpa, size: u64, old: u64, new: u64) -> bool {
         let Ok(to) = self.direct(at, size) else {
             return false;

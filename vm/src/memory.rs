@@ -73,34 +73,78 @@ impl Memory {
         self.size
     }
 
-    /// Writes `bytes` at `offset`.
+    /// Writes `bytes` at `offset`, by words where they are aligned there.
     ///
     /// # Panics
     ///
     /// If they do not fit.
     pub fn write(&self, offset: usize, bytes: &[u8]) {
-        let end = offset.checked_add(bytes.len());
-        assert!(end.is_some_and(|end| end <= self.size), "beyond the memory");
-        for (number, byte) in bytes.iter().enumerate() {
-            // SAFETY: within the mapping; a volatile write expects others.
-            unsafe { self.at.as_ptr().add(offset + number).write_volatile(*byte) };
+        let (edge, words) = self.parts(offset, bytes.len());
+        let (before, rest) = bytes.split_at(edge);
+        let (middle, after) = rest.as_chunks::<8>();
+        assert_eq!(middle.len(), words);
+        let mut at = offset;
+        for byte in before {
+            self.put(&mut at, *byte);
+        }
+        for word in middle {
+            self.put(&mut at, u64::from_le_bytes(*word));
+        }
+        for byte in after {
+            self.put(&mut at, *byte);
         }
     }
 
-    /// Fills `bytes` from `offset`.
+    /// Fills `bytes` from `offset`, by words where they are aligned there.
     ///
     /// # Panics
     ///
     /// If there are not so many.
     pub fn read(&self, offset: usize, bytes: &mut [u8]) {
-        let end = offset.checked_add(bytes.len());
-        assert!(end.is_some_and(|end| end <= self.size), "beyond the memory");
-        for (number, byte) in bytes.iter_mut().enumerate() {
-            // SAFETY: as for `write`.
-            *byte = unsafe { self.at.as_ptr().add(offset + number).read_volatile() };
+        let (edge, words) = self.parts(offset, bytes.len());
+        let (before, rest) = bytes.split_at_mut(edge);
+        let (middle, after) = rest.as_chunks_mut::<8>();
+        assert_eq!(middle.len(), words);
+        let mut at = offset;
+        for byte in before {
+            *byte = self.get(&mut at);
+        }
+        for word in middle {
+            *word = self.get::<u64>(&mut at).to_le_bytes();
+        }
+        for byte in after {
+            *byte = self.get(&mut at);
         }
     }
+
+    /// Bytes before the first aligned word of the `size` at `offset`, and how many
+    /// words there are. All are within the memory.
+    fn parts(&self, offset: usize, size: usize) -> (usize, usize) {
+        let end = offset.checked_add(size);
+        assert!(end.is_some_and(|end| end <= self.size), "beyond the memory");
+        let edge = (offset.next_multiple_of(8) - offset).min(size);
+        (edge, (size - edge) / 8)
+    }
+
+    fn put<T: Word>(&self, at: &mut usize, value: T) {
+        // SAFETY: within the mapping, which `parts` was asked, and aligned; a
+        // volatile write expects others.
+        unsafe { self.at.as_ptr().add(*at).cast::<T>().write_volatile(value) };
+        *at += size_of::<T>();
+    }
+
+    fn get<T: Word>(&self, at: &mut usize) -> T {
+        // SAFETY: as for `put`.
+        let value = unsafe { self.at.as_ptr().add(*at).cast::<T>().read_volatile() };
+        *at += size_of::<T>();
+        value
+    }
 }
+
+/// What is copied at once. Any bytes are one.
+trait Word {}
+impl Word for u8 {}
+impl Word for u64 {}
 
 impl Drop for Memory {
     fn drop(&mut self) {

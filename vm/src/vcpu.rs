@@ -1,9 +1,10 @@
 //! A vCPU of a VM.
 
 use crate::exit::Exit;
-use crate::vm::{Error, Handle, patiently};
-use abi::child::{entry, exit};
-use abi::record::{VmEntry, VmRegisters};
+use crate::vm::{Error, Handle, PAGE, patiently};
+use abi::child::{EXIT_OFFSET, entry, exit};
+use abi::record::{VmEntry, VmExit, VmRegisters};
+use std::io;
 use std::sync::Arc;
 
 /// A vCPU. Any thread may run it, one at a time.
@@ -63,7 +64,9 @@ impl Vcpu {
     ///
     /// If the VM was ended.
     pub fn registers(&self) -> Result<VmRegisters, Error> {
-        let Handle { underlay, number } = *self.handle;
+        let Handle {
+            underlay, number, ..
+        } = *self.handle;
         Ok(patiently(|| {
             underlay.vm_registers_read(number, self.number)
         })?)
@@ -76,7 +79,9 @@ impl Vcpu {
     /// If a register cannot hold what it is to hold.
     pub fn set_registers(&mut self, registers: &VmRegisters) -> Result<(), Error> {
         (self.entry, self.flags) = (IDLE, 0);
-        let Handle { underlay, number } = *self.handle;
+        let Handle {
+            underlay, number, ..
+        } = *self.handle;
         patiently(|| underlay.vm_registers_write(number, self.number, registers))?;
         Ok(())
     }
@@ -149,8 +154,18 @@ impl Vcpu {
     /// If the VM was ended.
     pub fn run(&mut self) -> Result<Exit, Error> {
         let entry = std::mem::replace(&mut self.entry, IDLE);
-        let Handle { underlay, number } = *self.handle;
-        let exit = patiently(|| underlay.vm_run(number, self.number, &entry))?;
+        let Handle {
+            underlay, number, ..
+        } = *self.handle;
+        let Some(records) = self.handle.records.get() else {
+            return Err(Error::Memory(io::ErrorKind::NotFound.into()));
+        };
+        let at = (self.number * PAGE) as usize;
+        records.write(at, &entry.to_bytes());
+        patiently(|| underlay.vm_turn(number, self.number))?;
+        let mut exit = [0; VmExit::SIZE];
+        records.read(at + EXIT_OFFSET as usize, &mut exit);
+        let exit = VmExit::from_bytes(&exit);
         self.flags = exit.flags;
         Ok(Exit::from(&exit))
     }

@@ -3,11 +3,11 @@
 use crate::memory::Memory;
 use crate::vcpu::Vcpu;
 use abi::Errno;
-use abi::child::{PIECE, rights};
+use abi::child::{PIECE, VCPUS_MAX, rights};
 use abi::record::VmRecord;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use underlay::call::Instruction;
 use underlay::owner::NotOwner;
@@ -52,6 +52,9 @@ impl From<underlay::Error> for Error {
     }
 }
 
+/// Bytes of a page.
+pub(crate) const PAGE: u64 = 4096;
+
 /// What a VM may do with memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights(u64);
@@ -72,6 +75,8 @@ impl Rights {
 pub(crate) struct Handle {
     pub(crate) underlay: Underlay,
     pub(crate) number: u64,
+    /// Where the records of its vCPUs are, a page each, once there is one.
+    pub(crate) records: OnceLock<Memory>,
 }
 
 impl Drop for Handle {
@@ -79,6 +84,10 @@ impl Drop for Handle {
         // What cannot be ended here is left for `underlayctl vm destroy`.
         let _ = patiently(|| self.underlay.vm_destroy(self.number));
     }
+}
+
+fn no_memory() -> Error {
+    Error::Memory(io::ErrorKind::OutOfMemory.into())
 }
 
 /// Tries again as long as another thread has what is wanted.
@@ -109,7 +118,12 @@ impl Vm {
         let underlay = Underlay::find().map_err(Error::NotPresent)?;
         let underlay = underlay.as_owner().map_err(Error::NotOwner)?;
         let (number, _) = underlay.vm_create(name)?;
-        let handle = Arc::new(Handle { underlay, number });
+        let records = OnceLock::new();
+        let handle = Arc::new(Handle {
+            underlay,
+            number,
+            records,
+        });
         Ok(Self { handle })
     }
 
@@ -121,7 +135,9 @@ impl Vm {
     /// If the pool has not so much left.
     pub fn memory(&mut self, bytes: u64) -> Result<Memory, Error> {
         let count = bytes.div_ceil(PIECE).max(1);
-        let Handle { underlay, number } = *self.handle;
+        let Handle {
+            underlay, number, ..
+        } = *self.handle;
         let piece = |_| patiently(|| underlay.vm_memory(number)).map(|(address, _)| address);
         let pieces = (0..count).map(piece).collect::<Result<_, _>>()?;
         Memory::map(pieces, PIECE as usize).map_err(Error::Memory)
@@ -149,7 +165,9 @@ impl Vm {
     }
 
     fn map_part(&self, at: u64, from: u64, bytes: u64, rights: u64) -> Result<(), Error> {
-        let Handle { underlay, number } = *self.handle;
+        let Handle {
+            underlay, number, ..
+        } = *self.handle;
         let mut done = 0;
         while done < bytes {
             let (at, from, left) = (at + done, from + done, bytes - done);
@@ -166,9 +184,24 @@ impl Vm {
     ///
     /// If the VM cannot have more.
     pub fn vcpu(&mut self) -> Result<Vcpu, Error> {
-        let Handle { underlay, number } = *self.handle;
+        let Handle {
+            underlay, number, ..
+        } = *self.handle;
         let vcpu = patiently(|| underlay.vm_vcpu(number))?;
+        let page = self.records()?.pieces[0] + vcpu * PAGE;
+        // SAFETY: memory of the pool is in this program as `Memory` alone, which
+        // expects that others change it.
+        patiently(|| unsafe { underlay.vm_records(number, vcpu, page) })?;
         Ok(Vcpu::new(self.handle.clone(), vcpu))
+    }
+
+    fn records(&mut self) -> Result<&Memory, Error> {
+        if self.handle.records.get().is_none() {
+            let memory = self.memory(VCPUS_MAX as u64 * PAGE)?;
+            // There is none yet, and nobody else has the VM.
+            let _ = self.handle.records.set(memory);
+        }
+        self.handle.records.get().ok_or_else(no_memory)
     }
 
     /// What `underlayctl vm list` tells of it.
@@ -177,7 +210,9 @@ impl Vm {
     ///
     /// If somebody ended it.
     pub fn record(&self) -> Result<VmRecord, Error> {
-        let Handle { underlay, number } = *self.handle;
+        let Handle {
+            underlay, number, ..
+        } = *self.handle;
         Ok(patiently(|| underlay.vm_query(number))?)
     }
 

@@ -68,6 +68,13 @@ pub trait Entries {
     fn load_wide(&self, at: Gpa) -> u64 {
         self.load(at, 8).unwrap_or(0)
     }
+    /// The 16 bytes at `at`, all in one page, the first lowest; those that are no
+    /// memory of the guest's are 0.
+    #[inline(always)]
+    fn load_16(&self, at: Gpa) -> u128 {
+        let [low, high] = [at, Gpa(at.0 + 8)].map(|at| u128::from(self.load_wide(at)));
+        high << 64 | low
+    }
     /// Replaces the entry at `at` by `new` if it still is `old`, atomically;
     /// false if it was not.
     fn exchange(&self, at: Gpa, size: u64, old: u64, new: u64) -> bool;

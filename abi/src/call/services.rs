@@ -281,6 +281,15 @@ macro_rules! with_services {
          event: Number "the event, as in `underlay_vm_entry`",
          error: Number "its error code") ->
         (zero: Number "0");
+    45 VM_RECORDS "vm_records" Owner
+        "keeps the records of a vCPU's turns in memory that its child was given, where its program finds them"
+        (handle: Number "the child", vcpu: Number "the vCPU",
+         page: Gpa "a page, which the child need not see: an `underlay_vm_entry` lies at its beginning, and an `underlay_vm_exit` 2048 bytes behind that") ->
+        (zero: Number "0");
+    46 VM_TURN "vm_turn" Owner
+        "is `vm_run` with the records of `vm_records`, and the cheapest way to run a vCPU"
+        (handle: Number "the child", vcpu: Number "the vCPU") ->
+        (kind: Number "the kind of the exit, as in the record");
     } };
 }
 

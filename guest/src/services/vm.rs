@@ -162,6 +162,34 @@ impl Underlay {
             .map(|[_]| VmExit::from_bytes(&exit))
     }
 
+    /// Keeps the records of a vCPU's turns in a page of memory that its child was
+    /// given: a [`VmEntry`] at its beginning, a [`VmExit`] at
+    /// [`abi::child::EXIT_OFFSET`].
+    ///
+    /// # Errors
+    ///
+    /// [`abi::Errno::NotPermitted`] if the memory is not the child's.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::vm_map`]: each [`Self::vm_turn`] writes to that page.
+    pub unsafe fn vm_records(self, handle: u64, vcpu: u64, page: u64) -> Result<(), Error> {
+        // SAFETY: the caller's contract.
+        unsafe { self.ask(row::VM_RECORDS, [handle, vcpu, page]) }.map(|[_]| ())
+    }
+
+    /// Runs a vCPU, whose records are where [`Self::vm_records`] said, until it
+    /// needs its program, or the CPU is wanted. Returns the kind of the exit.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::vm_run`].
+    pub fn vm_turn(self, handle: u64, vcpu: u64) -> Result<u64, Error> {
+        // SAFETY: what is written is memory that `vm_records` and `vm_map` were
+        // told of.
+        unsafe { self.ask(row::VM_TURN, [handle, vcpu]) }.map(|[kind]| kind)
+    }
+
     /// Raises an event in a vCPU that does not run.
     ///
     /// # Errors

@@ -9,11 +9,11 @@ use crate::outcome::Stop;
 use crate::run::{answer, run_by};
 use crate::vm::Cpu;
 use abi::Errno;
-use abi::child::{entry, exit as flags, kind};
+use abi::child::{EXIT_OFFSET, entry, exit as flags, kind};
 use abi::record::{VmEntry, VmExit};
-use machine::{ChildVcpu, Vcpu};
-use x86::Event;
+use machine::{ChildVcpu, Memory, Vcpu};
 use x86::event::{EventType, VALID};
+use x86::{Event, Gpa};
 
 /// Bits of an event that a program may set.
 const EVENT: u32 = 0xfff;
@@ -46,14 +46,22 @@ pub fn raise<H, V: ChildVcpu<H>>(vcpu: &mut V, event: Event) -> Result<(), Errno
 }
 
 /// What an entry says, once it is found to make sense.
-struct Wish {
+pub struct Wish {
     flags: u32,
     event: Option<Event>,
     answer: Option<Answer>,
 }
 
 impl Wish {
-    fn new(entry: &VmEntry) -> Result<Self, Errno> {
+    /// Just to go on.
+    pub const NONE: Self = Self {
+        flags: 0,
+        event: None,
+        answer: None,
+    };
+
+    /// What `entry` says.
+    pub fn new(entry: &VmEntry) -> Result<Self, Errno> {
         let has = |flag| entry.flags & flag != 0;
         let twice = has(entry::ANSWER) && has(entry::FAULT);
         if entry.flags & !entry::ALL != 0 || entry.zero != 0 || twice {
@@ -78,50 +86,91 @@ impl Wish {
 
 impl<V: Vcpu> Child<V> {
     /// Runs vCPU `number` until its program is needed, or this CPU is.
-    pub fn run(&self, cpu: &mut Cpu<V>, number: u64, entry: &VmEntry) -> Result<VmExit, Errno> {
-        let wish = Wish::new(entry)?;
-        if self.is_ending() {
-            return Err(Errno::NotFound);
-        }
+    pub fn run(&self, cpu: &mut Cpu<V>, number: u64, wish: &Wish) -> Result<VmExit, Errno> {
         self.with_vcpu(number, |child| {
-            if child.program.is_shut {
-                return Ok(plain(kind::SHUTDOWN));
-            }
-            child.counted = cpu.counted;
-            child.number = cpu.number;
-            self.count_running(true);
-            child.vcpu.load(&mut cpu.vcpu);
-            let outcome = self.turn(&mut cpu.vcpu, child, &wish);
-            if let Some(cause) = child.program.cause.take() {
-                child.vcpu.note_for_guest(&cpu.vcpu, &cause);
-            }
-            child.vcpu.unload(&mut cpu.vcpu);
-            self.count_running(false);
-            outcome
+            self.drive(cpu, child, wish)?;
+            Ok(child.program.exit)
         })
     }
 
-    fn turn(&self, host: &mut V, child: &mut Cpu<V::Child>, wish: &Wish) -> Result<VmExit, Errno> {
+    /// The same with records in the child's own page, in the guest's `memory`. Gives
+    /// the kind of the exit.
+    #[inline(always)]
+    pub fn turn<M: Memory>(&self, cpu: &mut Cpu<V>, number: u64, memory: &M) -> Result<u32, Errno> {
+        self.with_vcpu(number, |child| {
+            let page = child.program.records.ok_or(Errno::InvalidArgument)?;
+            // The flags are in the first half. Without any the rest means nothing.
+            let wish = match memory.load_wide(page) {
+                0 => Wish::NONE,
+                _ => wish_at(memory, page)?,
+            };
+            self.drive(cpu, child, &wish)?;
+            let exit = &child.program.exit;
+            let at = Gpa(page.0 + EXIT_OFFSET);
+            let written = match exit.kind {
+                kind::CALL | kind::CPUID => memory.write(at, &exit.to_bytes()),
+                _ => memory.write(at, &exit.to_head()),
+            };
+            // The page was found to be memory when it was named, and stays so; the
+            // turn is over whatever becomes of this.
+            written.ok();
+            Ok(exit.kind)
+        })
+    }
+
+    /// Runs a vCPU once, and leaves what its program is to hear of in `program`.
+    fn drive(&self, cpu: &mut Cpu<V>, child: &mut Cpu<V::Child>, wish: &Wish) -> Result<(), Errno> {
+        if self.is_ending() {
+            return Err(Errno::NotFound);
+        }
+        if child.program.is_shut {
+            child.program.exit = plain(kind::SHUTDOWN);
+            return Ok(());
+        }
+        child.counted = cpu.counted;
+        child.number = cpu.number;
+        child.vcpu.load(&mut cpu.vcpu);
+        let ran = self.exchange(&mut cpu.vcpu, child, wish);
+        if child.program.arrived.is_some() {
+            tell_guest::<V>(cpu, child);
+        }
+        child.vcpu.unload(&mut cpu.vcpu);
+        ran
+    }
+
+    /// Exchanges the registers for as long as the vCPU runs.
+    #[inline(always)]
+    fn exchange(&self, host: &mut V, child: &mut Cpu<V::Child>, wish: &Wish) -> Result<(), Errno> {
         use machine::ChildMemory;
         let generation = self.vm.memory.generation();
         if !child.vcpu.board(host, generation) {
             return Err(Errno::NoService);
         }
-        let Program { exit, cause, .. } = &mut child.program;
-        (*exit, *cause) = (None, None);
+        child.program.is_told = false;
+        if (wish.flags ^ child.program.flags) & entry::WINDOW != 0 {
+            child.vcpu.await_interrupts(wish.flags & entry::WINDOW != 0);
+        }
         child.program.flags = wish.flags & Program::KEPT;
-        child.vcpu.await_interrupts(wish.flags & entry::WINDOW != 0);
         let stop = self
             .finish_last(child, wish)
             .unwrap_or_else(|| run_by::<ChildChain, V::Child, super::MemoryOf<V>>(&self.vm, child));
-        let record = record::<V>(child, stop);
+        complete::<V>(child, stop);
         child.vcpu.alight(host);
-        Ok(record)
+        Ok(())
     }
 
     /// Finishes the exit that waited for its program, and raises the event.
     /// What ends the turn already is returned.
+    #[inline(always)]
     fn finish_last(&self, child: &mut Cpu<V::Child>, wish: &Wish) -> Option<Stop> {
+        // Each wish has a flag.
+        if wish.flags != 0 || child.program.waiting.is_some() {
+            return self.finish(child, wish);
+        }
+        None
+    }
+
+    fn finish(&self, child: &mut Cpu<V::Child>, wish: &Wish) -> Option<Stop> {
         let waiting = child.program.waiting.take();
         if let (Some(exit), Some(said)) = (waiting, wish.answer) {
             child.program.answer = Some(said);
@@ -137,36 +186,58 @@ impl<V: Vcpu> Child<V> {
         if raised.is_err() {
             let mut record = plain(kind::INTERRUPTED);
             record.flags = flags::NOT_RAISED;
-            child.program.exit = Some(record);
+            child.program.tell(record);
             return Some(Stop::HandUp);
         }
         if wish.flags & entry::RETURN != 0 {
-            child.program.exit = Some(plain(kind::INTERRUPTED));
+            child.program.tell(plain(kind::INTERRUPTED));
             return Some(Stop::HandUp);
         }
         None
     }
 }
 
-/// What the program is told.
-fn record<V: Vcpu>(child: &mut Cpu<V::Child>, stop: Stop) -> VmExit {
-    let told = child.program.exit.take();
-    let record = match (stop, told) {
-        (Stop::HandUp, Some(record)) => record,
-        (Stop::Reset, _) => plain(kind::SHUTDOWN),
-        (Stop::Unhandled(exit), _) => VmExit {
+/// Notes for the guest what arrived for it.
+#[cold]
+fn tell_guest<V: Vcpu>(cpu: &Cpu<V>, child: &mut Cpu<V::Child>) {
+    if let Some(exit) = child.program.arrived.take() {
+        child.vcpu.note_for_guest(&cpu.vcpu, &exit);
+    }
+}
+
+/// What the entry at `page` says.
+#[cold]
+fn wish_at<M: Memory>(memory: &M, page: Gpa) -> Result<Wish, Errno> {
+    let mut entry = [0; VmEntry::SIZE];
+    let read = memory.read(page, &mut entry);
+    read.map_err(|_| Errno::InvalidArgument)?;
+    Wish::new(&VmEntry::from_bytes(&entry))
+}
+
+/// Completes what the program is told.
+#[inline(always)]
+fn complete<V: Vcpu>(child: &mut Cpu<V::Child>, stop: Stop) {
+    if !matches!(stop, Stop::HandUp) || !child.program.is_told {
+        child.program.exit = ended(stop);
+    }
+    let flag = |given, flag| if given { flag } else { 0 };
+    let flags = flag(child.vcpu.takes_interrupts(), flags::INTERRUPTIBLE)
+        | flag(child.vcpu.has_event(), flags::EVENT_DUE);
+    let exit = &mut child.program.exit;
+    exit.flags |= flags;
+    exit.rip = child.vcpu.rip();
+    child.program.is_shut = exit.kind == kind::SHUTDOWN;
+}
+
+/// What the program is told of a stop that no controller has put into words.
+#[cold]
+fn ended(stop: Stop) -> VmExit {
+    match stop {
+        Stop::Reset => plain(kind::SHUTDOWN),
+        Stop::Unhandled(exit) => VmExit {
             address: exit.kind() as u64,
             ..plain(kind::OTHER)
         },
         _ => plain(kind::OTHER),
-    };
-    child.program.is_shut = record.kind == kind::SHUTDOWN;
-    let flag = |given, flag| if given { flag } else { 0 };
-    VmExit {
-        flags: record.flags
-            | flag(child.vcpu.takes_interrupts(), flags::INTERRUPTIBLE)
-            | flag(child.vcpu.has_event(), flags::EVENT_DUE),
-        rip: child.vcpu.rip(),
-        ..record
     }
 }

@@ -72,6 +72,16 @@ impl<V: Vcpu> Children<V> {
         Ok(bytes)
     }
 
+    /// Has the page at `page`, which was given to `child`, hold the records of its
+    /// vCPU `number`.
+    pub fn keep_records(&self, child: &Child<V>, number: u64, page: u64) -> Result<(), Errno> {
+        if Gpa(page).page_offset() != 0 {
+            return Err(Errno::InvalidArgument);
+        }
+        self.check(child, page, PAGE_SIZE)?;
+        child.keep_records(number, Gpa(page))
+    }
+
     /// Whether all of it is this child's.
     fn check(&self, child: &Child<V>, from: u64, bytes: u64) -> Result<(), Errno> {
         let end = from.checked_add(bytes).ok_or(Errno::InvalidArgument)?;

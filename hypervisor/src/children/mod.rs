@@ -15,16 +15,20 @@ use abi::Errno;
 use abi::child::{CHILDREN_MAX, HANDLE, PIECE, VCPUS_MAX};
 use abi::record::{Text, VmRecord};
 use core::ops::Range;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32};
 use machine::{ChildVcpu, Vcpu};
 use spin::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use x86::Gpa;
 
 /// The memory of children of `V`.
 pub type MemoryOf<V> = <<V as Vcpu>::Child as ChildVcpu<V>>::Memory;
 
 /// The most pieces that a pool has, which lies below 4 GiB.
 const PIECES: usize = ((4u64 << 30) / PIECE) as usize;
+
+/// Bits of a handle that say in which place its child is.
+const PLACE: u64 = CHILDREN_MAX.next_power_of_two() as u64 - 1;
 
 /// Where a child can be.
 pub type Slot<V> = RwLock<Option<Child<V>>>;
@@ -56,8 +60,6 @@ pub struct Child<V: Vcpu> {
     vm: Vm<MemoryOf<V>>,
     /// Pieces of the pool that it has. Written under the pieces' lock.
     given: AtomicU32,
-    /// vCPUs that run. Each CPU counts itself.
-    running: AtomicU32,
     /// It is to end: it does not run any more.
     ends: AtomicBool,
     vcpus: [Mutex<Option<Cpu<V::Child>>>; VCPUS_MAX],
@@ -95,26 +97,26 @@ impl<V: Vcpu> Children<V> {
         make: impl FnOnce(MemoryOf<V>) -> Vm<MemoryOf<V>>,
     ) -> Result<(u64, u32), Errno> {
         let mut free = None;
-        for slot in self.slots {
+        for (place, slot) in (0..).zip(self.slots) {
             // One that is being made could get the same name.
             let found = slot.try_upgradeable_read().ok_or(Errno::Busy)?;
             match found.as_ref() {
                 Some(child) if child.name.as_str() == name => return Err(Errno::Exists),
-                None if free.is_none() => free = Some(found),
+                None if free.is_none() => free = Some((place, found)),
                 _ => {}
             }
         }
-        let mut slot = free.ok_or(Errno::NoSpace)?.upgrade();
+        let (place, slot) = free.ok_or(Errno::NoSpace)?;
+        let mut slot = slot.upgrade();
         let memory = V::Child::memory(host).ok_or(Errno::NoSpace)?;
         let number = self.next.fetch_add(1, Relaxed);
-        let handle = self.handle(number, now);
+        let handle = self.handle(number, now) | place;
         *slot = Some(Child {
             number,
             handle,
             name: Text::new(name),
             vm: make(memory),
             given: AtomicU32::new(0),
-            running: AtomicU32::new(0),
             ends: AtomicBool::new(false),
             vcpus: core::array::from_fn(|_| Mutex::new(None)),
         });
@@ -133,24 +135,17 @@ impl<V: Vcpu> Children<V> {
             word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
             word ^ word >> 31
         });
-        mixed & (HANDLE - 1) | HANDLE
+        mixed & (HANDLE - 1) & !PLACE | HANDLE
     }
 
     /// The child with this handle.
+    #[inline(always)]
     pub fn hold(&self, handle: u64) -> Result<Held<'_, V>, Errno> {
-        let mut in_use = false;
-        for slot in self.slots {
-            match slot.try_read() {
-                None => in_use = true,
-                Some(held) => {
-                    let is_it = held.as_ref().is_some_and(|child| child.handle == handle);
-                    if is_it {
-                        return Ok(held);
-                    }
-                }
-            }
-        }
-        Err(if in_use { Errno::Busy } else { Errno::NotFound })
+        let slot = self.slots.get((handle & PLACE) as usize);
+        let held = slot.ok_or(Errno::NotFound)?.try_read();
+        let held = held.ok_or(Errno::Busy)?;
+        let is_it = held.as_ref().is_some_and(|child| child.handle == handle);
+        is_it.then_some(held).ok_or(Errno::NotFound)
     }
 
     /// Ends the child with this handle, or this number.
@@ -204,7 +199,7 @@ impl<V: Vcpu> Child<V> {
             number: u64::from(self.number),
             memory: u64::from(self.given.load(Acquire)) * PIECE,
             vcpus: self.vcpus.iter().filter(is_there).count() as u32,
-            running: u32::from(self.running.load(Acquire) > 0),
+            running: u32::from(self.vcpus.iter().any(Mutex::is_locked)),
             name: self.name,
         }
     }
@@ -224,6 +219,14 @@ impl<V: Vcpu> Child<V> {
             return Ok(number);
         }
         Err(Errno::NoSpace)
+    }
+
+    /// Has `page`, the child's own, hold the records of vCPU `number`.
+    pub fn keep_records(&self, number: u64, page: Gpa) -> Result<(), Errno> {
+        self.with_vcpu(number, |vcpu| {
+            vcpu.program.records = Some(page);
+            Ok(())
+        })
     }
 
     /// Does `act` with vCPU `number`, which runs nowhere meanwhile.
@@ -246,13 +249,6 @@ impl<V: Vcpu> Child<V> {
             true => Ok(locked),
             false => Err(Errno::Busy),
         }
-    }
-
-    fn count_running(&self, more: bool) {
-        let one = if more { 1 } else { u32::MAX };
-        self.running
-            .fetch_update(AcqRel, Acquire, |n| Some(n.wrapping_add(one)))
-            .ok();
     }
 }
 

@@ -25,7 +25,7 @@ impl<V: Vcpu> Child<V> {
         let state = state.ok_or(Errno::InvalidArgument)?;
         self.loaded(cpu, number, |child| {
             child.vcpu.set_state(&state);
-            child.program = Default::default();
+            child.program.reset();
             Ok(())
         })
     }

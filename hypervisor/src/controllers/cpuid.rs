@@ -31,8 +31,9 @@ pub fn answer<V: Vcpu, M>(vm: &Vm<M>, vcpu: &mut V, leaf: u32, subleaf: u32) {
     }
 }
 
+/// Puts `answer` where CPUID has it.
 #[inline(always)]
-fn put(answer: Leaf, registers: &mut Registers) {
+pub fn put(answer: Leaf, registers: &mut Registers) {
     registers.rax = u64::from(answer.eax);
     registers.rbx = u64::from(answer.ebx);
     registers.rcx = u64::from(answer.ecx);
@@ -40,7 +41,7 @@ fn put(answer: Leaf, registers: &mut Registers) {
 }
 
 /// Leaves below 32 of which the guest sees something else than the CPU says.
-const ALTERED: u32 = 1 << cpuid::FEATURES
+pub const ALTERED: u32 = 1 << cpuid::FEATURES
     | 1 << cpuid::POWER
     | 1 << cpuid::EXTENDED_FEATURES
     | 1 << cpuid::EXTENDED_STATE

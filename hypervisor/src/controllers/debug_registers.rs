@@ -7,9 +7,15 @@ use x86::control::Cr4;
 use x86::exit::RegisterAccess;
 use x86::{Exception, Exit};
 
+/// DR7: any access to a debug register is a debug exception, in whose delivery the
+/// bit is cleared. Intel SDM volume 3, "Debug Control Register (DR7)".
+const GENERAL_DETECT: u64 = 1 << 13;
+/// DR6: that was it.
+const ACCESS_DETECTED: u64 = 1 << 13;
+
 /// DR4 and DR5 are DR6 and DR7 unless CR4.DE says that they do not exist. The
 /// upper halves of DR6 and DR7 must be written as 0. Intel SDM volume 3, "Debug
-/// Registers".
+/// Registers". The exit comes before the general detection.
 pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
     let Exit::Debug(RegisterAccess {
         register,
@@ -27,6 +33,13 @@ pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> O
         4 | 5 => register + 2,
         other => other,
     };
+    let control = vcpu.debug_register(7);
+    if control & GENERAL_DETECT != 0 {
+        vcpu.set_debug_register(7, control & !GENERAL_DETECT);
+        let status = vcpu.debug_register(6);
+        vcpu.set_debug_register(6, status | ACCESS_DETECTED);
+        return Outcome::Fault(Exception::Debug);
+    }
     let wide = vcpu.code_size() == CodeSize::Bits64;
     let mask = if wide { u64::MAX } else { 0xffff_ffff };
     if !write {

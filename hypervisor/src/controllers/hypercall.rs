@@ -35,14 +35,26 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
 
 /// Serves the cheapest call, which does not even ask who calls. False: it is
 /// another one.
-#[inline]
-pub fn ping<V: Vcpu>(vcpu: &mut V) -> bool {
+#[inline(always)]
+fn ping<V: Vcpu>(vcpu: &mut V) -> bool {
     let registers = vcpu.registers_mut();
     if registers.rax != call::PING {
         return false;
     }
     registers.rax = u64::from(call::VERSION);
     true
+}
+
+/// Serves the calls that are made most. False: it is another one, or one that has
+/// more to say; nothing has happened.
+#[inline(always)]
+pub fn at_once<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> bool {
+    ping(&mut cpu.vcpu) || turn(vm, cpu)
+}
+
+#[inline(never)]
+fn turn<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> bool {
+    services::serve_turn(vm, cpu)
 }
 
 /// A caller that reaches for more than it may is worth a note.

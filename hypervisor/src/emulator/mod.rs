@@ -95,6 +95,17 @@ pub fn memory<V: Vcpu, M: Memory>(
         vm.oddities.note(Oddity::NoInstruction, what);
         return Outcome::Fault(Exception::GeneralProtection(0));
     }
+    access(vm, cpu, watched, device)
+}
+
+/// The same where it is known that an instruction made the access.
+#[inline(always)]
+pub fn access<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    watched: Range<Gpa>,
+    device: &mut impl Device,
+) -> Outcome {
     let mut emulator = Emulator {
         caller: Caller::new(vm, &cpu.vcpu),
         vcpu: &mut cpu.vcpu,

@@ -9,7 +9,7 @@ use super::{Device, Emulator};
 use crate::outcome::Outcome;
 use machine::{Memory, Vcpu};
 use x86::walk::Intent;
-use x86::{Gpa, Gva, PAGE_SIZE};
+use x86::{Gva, PAGE_SIZE};
 
 /// A MOV, as its bytes spell it. Intel SDM volume 2, "MOV—Move", "Instruction
 /// Format".
@@ -202,6 +202,9 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
         let value = match plain.other {
             Other::Loaded(number) => {
                 let read = self.device.read(at, size);
+                if self.device.is_waiting() {
+                    return Some(Outcome::HandUp);
+                }
                 let before = self.vcpu.general(number);
                 let after = plain.width.merge(before, read);
                 self.vcpu.set_general(number, after);
@@ -230,10 +233,8 @@ impl<V: Vcpu, M: Memory, D: Device> Emulator<'_, V, M, D> {
         if found.gpa.page_offset() > PAGE_SIZE - 16 {
             return None;
         }
-        let memory = self.caller.memory();
-        let low = memory.load(found.gpa, 8)?;
-        let high = memory.load(Gpa(found.gpa.0 + 8), 8)?;
-        Some(u128::from(high) << 64 | u128::from(low))
+        // What cannot be loaded is 0, which is no such instruction.
+        Some(self.caller.memory().load_16(found.gpa))
     }
 
     /// The linear address, which is the offset: no segment has a base.

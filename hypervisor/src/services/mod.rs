@@ -23,7 +23,7 @@ use crate::vm::{Cpu, Vm};
 use abi::Errno;
 use abi::call::{self, SERVICES, Who};
 use abi::handoff::Compat;
-use machine::{Memory, Vcpu, read_log};
+use machine::{CodeSize, Memory, Vcpu, read_log};
 use memory::Way;
 use x86::Registers;
 
@@ -47,6 +47,26 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<Reply, 
     }
     let arguments = caller.arguments(cpu.vcpu.registers());
     dispatch(vm, cpu, &caller, number, arguments)
+}
+
+/// Serves the call that runs a child's vCPU, as most calls of who calls much do.
+/// False: it is another one, or there is more to say than its result; nothing has
+/// happened.
+#[inline(always)]
+pub fn serve_turn<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> bool {
+    let registers = cpu.vcpu.registers();
+    if registers.rax != call::VM_TURN || cpu.vcpu.code_size() != CodeSize::Bits64 {
+        return false;
+    }
+    let is_owner = vm.token.opens(registers.r8, registers.r9) || cpu.vcpu.cpl() == 0;
+    let arguments = [registers.rbx, registers.rcx];
+    match is_owner.then(|| vm::turn(vm, cpu, arguments)) {
+        Some(Ok(kind)) => {
+            cpu.vcpu.registers_mut().rax = u64::from(kind);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// Gives the call to its service, with its arguments as the service names them.
@@ -103,6 +123,8 @@ fn dispatch<V: Vcpu, M: Memory>(
         call::VM_REGISTERS_READ => vm::read(vm, cpu, caller, [rbx, rcx, rdx]),
         call::VM_REGISTERS_WRITE => vm::write(vm, cpu, caller, [rbx, rcx, rdx]),
         call::VM_RUN => vm::run(vm, cpu, caller, [rbx, rcx, rdx, rsi]),
+        call::VM_RECORDS => vm::records(vm, cpu, [rbx, rcx, rdx]),
+        call::VM_TURN => Ok(u64::from(vm::turn(vm, cpu, [rbx, rcx])?).into()),
         call::VM_INJECT => vm::inject(vm, cpu, [rbx, rcx, rdx, rsi]),
         _ => Err(Failure::Refused(Errno::NoService)),
     }

@@ -3,8 +3,9 @@
 use super::Failure;
 use crate::buffer::{Access, Buffer, Pages, write_records};
 use crate::caller::Caller;
+use crate::children::Children;
+use crate::children::drive::{self, Wish};
 use crate::children::give::Mapping;
-use crate::children::{Children, drive};
 use crate::reply::Reply;
 use crate::vm::{Cpu, Features, Vm};
 use abi::Errno;
@@ -155,6 +156,31 @@ pub fn write<V: Vcpu, M: Memory>(
     Ok(0.into())
 }
 
+/// Has a page of the child's hold the records of a vCPU.
+pub fn records<V: Vcpu, M>(
+    vm: &Vm<M>,
+    _: &Cpu<V>,
+    [handle, vcpu, page]: [u64; 3],
+) -> Result<Reply, Failure> {
+    let children = children::<V, M>(vm)?;
+    let held = children.hold(handle)?;
+    let child = held.as_ref().ok_or(Errno::NotFound)?;
+    children.keep_records(child, vcpu, page)?;
+    Ok(0.into())
+}
+
+/// Runs a vCPU, whose records are in a page of its child's.
+#[inline(always)]
+pub fn turn<V: Vcpu, M: Memory>(
+    vm: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    [handle, vcpu]: [u64; 2],
+) -> Result<u32, Errno> {
+    let held = children::<V, M>(vm)?.hold(handle)?;
+    let child = held.as_ref().ok_or(Errno::NotFound)?;
+    child.turn(cpu, vcpu, &vm.memory)
+}
+
 /// Runs a vCPU. Both records are found before it runs, and the entry is copied
 /// once: what another thread does to it later means nothing.
 pub fn run<V: Vcpu, M: Memory>(
@@ -177,7 +203,8 @@ pub fn run<V: Vcpu, M: Memory>(
     from.read(0, &mut entry)?;
     let held = children::<V, M>(vm)?.hold(handle)?;
     let child = held.as_ref().ok_or(Errno::NotFound)?;
-    let exit = child.run(cpu, vcpu, &VmEntry::from_bytes(&entry))?;
+    let wish = Wish::new(&VmEntry::from_bytes(&entry))?;
+    let exit = child.run(cpu, vcpu, &wish)?;
     into.write(0, &exit.to_bytes())?;
     Ok(u64::from(exit.kind).into())
 }

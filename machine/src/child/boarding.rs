@@ -1,7 +1,7 @@
 //! Who is in the CPU: the guest, or a child's vCPU for as long as a call of the
 //! guest's lasts.
 
-use super::extended::{self, Extended};
+use super::extended::{self, Extended, Unswitched};
 use super::memory::PoolMemory;
 use super::pages;
 use crate::instructions;
@@ -66,20 +66,19 @@ pub(crate) fn may_explain() -> bool {
 
 /// A CPU that children can run on. Written by that CPU alone.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Seat<U> {
     /// The guest's registers while a child runs.
-    guest: Extended,
+    guest: Extended<U>,
     /// Whose translations the CPU has.
     last: u64,
 }
 
-impl Seat {
-    /// None if there are no children. `numbers` are the MSRs that this vendor
-    /// does not switch.
-    pub(crate) fn new(numbers: &'static [u32]) -> Option<Self> {
+impl<U: Unswitched> Seat<U> {
+    /// None if there are no children.
+    pub(crate) fn new() -> Option<Self> {
         POOL.get()?;
         Some(Self {
-            guest: Extended::new(numbers)?,
+            guest: Extended::new()?,
             last: 0,
         })
     }
@@ -87,42 +86,52 @@ impl Seat {
 
 /// What a vCPU takes along. Written by the CPU that it is loaded on.
 #[derive(Debug)]
-pub(crate) struct Passenger {
-    pub(crate) registers: Extended,
+pub(crate) struct Passenger<U> {
+    pub(crate) registers: Extended<U>,
     number: u64,
     /// The CPU that it ran on last.
     cpu: Option<u32>,
     /// The generation of the tables that it ran with.
     generation: u64,
+    /// Whether its breakpoint registers are in the CPU, while it is.
+    pub(crate) has_debug: bool,
 }
 
-impl Passenger {
-    pub(crate) fn new(numbers: &'static [u32]) -> Option<Self> {
+impl<U: Unswitched> Passenger<U> {
+    pub(crate) fn new() -> Option<Self> {
         Some(Self {
-            registers: Extended::new(numbers)?,
+            registers: Extended::new()?,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             cpu: None,
             generation: 0,
+            has_debug: false,
         })
     }
 
-    /// Exchanges the registers. Says whether translations in this CPU may be
+    /// Exchanges the registers, those of breakpoints only if `debug`. Says whether translations in this CPU may be
     /// another's, or old: this vCPU ran elsewhere meanwhile, another ran here,
     /// or the tables have changed.
-    pub(crate) fn board(&mut self, seat: &mut Seat, cpu: u32, generation: u64) -> bool {
+    #[inline(always)]
+    pub(crate) fn board(
+        &mut self,
+        seat: &mut Seat<U>,
+        cpu: u32,
+        generation: u64,
+        debug: bool,
+    ) -> bool {
         let is_new = self.cpu != Some(cpu);
         let is_stale = is_new || seat.last != self.number || self.generation != generation;
         self.cpu = Some(cpu);
         self.generation = generation;
         seat.last = self.number;
-        seat.guest.save();
-        self.registers.restore(&seat.guest);
+        seat.guest.exchange(&self.registers, debug);
+        self.has_debug = debug;
         is_stale
     }
 
     /// Exchanges them again.
-    pub(crate) fn alight(&mut self, seat: &Seat) {
-        self.registers.save();
-        seat.guest.restore(&self.registers);
+    #[inline(always)]
+    pub(crate) fn alight(&mut self, seat: &Seat<U>) {
+        self.registers.exchange(&seat.guest, self.has_debug);
     }
 }

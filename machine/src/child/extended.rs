@@ -6,10 +6,19 @@
 use super::pages::Block;
 use crate::{guarded, instructions};
 use core::arch::asm;
-use x86::{PAGE_SIZE, cpuid, msr};
+use core::marker::PhantomData;
+use x86::{PAGE_SIZE, cpuid};
 
-/// The most MSRs of a vendor's list.
-pub(crate) const MSRS_MAX: usize = 6;
+/// MSRs that a vendor's entries and exits do not switch.
+pub trait Unswitched {
+    /// Their numbers.
+    const NUMBERS: &'static [u32];
+    /// Whether this CPU has them. CPUs of one machine are alike.
+    fn are_there() -> bool;
+}
+
+/// The most of a vendor's.
+const MSRS_MAX: usize = 5;
 
 /// Extended state in memory begins so after a reset: MXCSR has all exceptions
 /// masked. Intel SDM volume 1, "Standard XRSTOR".
@@ -23,7 +32,7 @@ const EAX_D1_XFD: u32 = 1 << 4;
 
 /// One side's registers while the other's are in the CPU.
 #[derive(Debug)]
-pub struct Extended {
+pub struct Extended<U> {
     area: Block,
     /// XCR0.
     pub xcr0: u64,
@@ -31,9 +40,10 @@ pub struct Extended {
     pub debug: [u64; 5],
     /// CR2.
     pub cr2: u64,
-    numbers: &'static [u32],
     /// The MSRs, in the order of the vendor's list.
     pub msrs: [u64; MSRS_MAX],
+    has_msrs: bool,
+    of: PhantomData<U>,
     xfd: u64,
     /// All that XCR0 can have on this CPU, and whether it has IA32_XFD. CPUs of
     /// one machine are alike.
@@ -60,10 +70,9 @@ fn debug_register(number: u8) -> u8 {
     if number == 4 { 6 } else { number }
 }
 
-impl Extended {
-    /// Registers as after a reset; `numbers` are the MSRs that this vendor does
-    /// not switch, each of which a CPU may lack.
-    pub(crate) fn new(numbers: &'static [u32]) -> Option<Self> {
+impl<U: Unswitched> Extended<U> {
+    /// Registers as after a reset.
+    pub(crate) fn new() -> Option<Self> {
         let bytes = instructions::cpuid(cpuid::EXTENDED_STATE, 0).ecx;
         let area = Block::take((u64::from(bytes)).div_ceil(PAGE_SIZE).max(1) as usize)?;
         let mxcsr = (area.base() + MXCSR_OFFSET) as *mut u32;
@@ -74,66 +83,86 @@ impl Extended {
             xcr0: 1,
             debug: [0, 0, 0, 0, 0xffff_0ff0],
             cr2: 0,
-            numbers,
             msrs: [0; MSRS_MAX],
+            has_msrs: U::are_there(),
+            of: PhantomData,
             xfd: 0,
             all: all(),
             has_xfd: has_xfd(),
         })
     }
 
-    /// Takes the registers out of the CPU. All extended state is switched on
-    /// afterwards, so that none of it, used or not, is left for the other side.
-    pub(crate) fn save(&mut self) {
+    /// Takes these registers out of the CPU and puts `other`'s into it; what both
+    /// have alike is left as it is. All extended state is switched on in between,
+    /// so that none of it, used or not, is left for the other side. The breakpoint
+    /// registers stay unless `debug`.
+    #[inline(never)]
+    pub(crate) fn exchange(&mut self, other: &Self, debug: bool) {
         self.xcr0 = read_xcr0();
         if self.has_xfd {
-            self.xfd = guarded::read_msr(XFD).unwrap_or(0);
-            // SAFETY: nothing is disabled; the register exists.
-            unsafe { guarded::write_msr(XFD, 0) };
+            self.disable_xfd();
         }
-        guarded::set_extended_control(0, self.all);
-        // SAFETY: CR4.OSXSAVE is set, TS and EM of CR0 are clear, and the block
-        // is aligned to a page and as large as CPUID says for all of XCR0.
+        if self.xcr0 != self.all {
+            guarded::set_extended_control(0, self.all);
+        }
+        // SAFETY: CR4.OSXSAVE is set, TS and EM of CR0 are clear, and the blocks
+        // are aligned to a page and as large as CPUID says for all of XCR0. What
+        // XSAVE wrote, and zeros with a valid MXCSR, are what XRSTOR takes.
         unsafe {
-            asm!("xsave64 [{}]", in(reg) self.area.base(), in("eax") u32::MAX,
-                 in("edx") u32::MAX, options(nostack, preserves_flags));
+            asm!("xsave64 [{}]", "xrstor64 [{}]", in(reg) self.area.base(),
+                 in(reg) other.area.base(), in("eax") u32::MAX, in("edx") u32::MAX,
+                 options(nostack, preserves_flags));
+        }
+        if other.xcr0 != self.all {
+            guarded::set_extended_control(0, other.xcr0);
+        }
+        if other.xfd != 0 {
+            // SAFETY: what the register held before; it disables state alone.
+            unsafe { guarded::write_msr(XFD, other.xfd) };
         }
         self.cr2 = instructions::read_cr2();
-        for (number, value) in (0..).zip(&mut self.debug) {
-            *value = instructions::read_debug_register(debug_register(number));
+        instructions::write_cr2(other.cr2);
+        if debug {
+            self.exchange_debug(other);
         }
-        for (number, value) in self.numbers.iter().zip(&mut self.msrs) {
-            *value = guarded::read_msr(*number).unwrap_or(0);
+        if self.has_msrs {
+            self.exchange_msrs(other);
         }
     }
 
-    /// Puts the registers into the CPU, from which those of `other` were just
-    /// taken: what both sides have alike is left as it is.
-    pub(crate) fn restore(&self, other: &Self) {
-        // SAFETY: as for `save`; what XSAVE wrote, and zeros with a valid MXCSR,
-        // are what XRSTOR takes.
+    #[inline(always)]
+    fn exchange_debug(&mut self, other: &Self) {
+        for (number, (own, value)) in (0..).zip(self.debug.iter_mut().zip(&other.debug)) {
+            let number = debug_register(number);
+            *own = instructions::read_debug_register(number);
+            if own != value {
+                instructions::write_debug_register(number, *value);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn exchange_msrs(&mut self, other: &Self) {
+        let pairs = self.msrs.iter_mut().zip(&other.msrs);
+        for (number, (own, value)) in U::NUMBERS.iter().zip(pairs) {
+            // SAFETY: this CPU has all of them. They mean nothing to the
+            // hypervisor, and hold what they held before, or what a program set
+            // and `State::is_loadable` found to be good.
+            unsafe {
+                *own = instructions::read_msr(*number);
+                if own != value {
+                    instructions::write_msr(*number, *value);
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn disable_xfd(&mut self) {
+        // SAFETY: CPUID says that the register exists; nothing is disabled.
         unsafe {
-            asm!("xrstor64 [{}]", in(reg) self.area.base(), in("eax") u32::MAX,
-                 in("edx") u32::MAX, options(nostack, preserves_flags));
-        }
-        guarded::set_extended_control(0, self.xcr0);
-        if self.xfd != 0 {
-            // SAFETY: what the register held before; it disables state alone.
-            unsafe { guarded::write_msr(XFD, self.xfd) };
-        }
-        instructions::write_cr2(self.cr2);
-        for (number, (value, there)) in (0..).zip(self.debug.into_iter().zip(other.debug)) {
-            if value != there {
-                instructions::write_debug_register(debug_register(number), value);
-            }
-        }
-        let values = self.msrs.into_iter().zip(other.msrs);
-        for (number, (value, there)) in self.numbers.iter().zip(values) {
-            if value != there {
-                // SAFETY: of the vendors' lists, registers that mean nothing to
-                // the hypervisor.
-                unsafe { guarded::write_msr(*number, value) };
-            }
+            self.xfd = instructions::read_msr(XFD);
+            instructions::write_msr(XFD, 0);
         }
     }
 }
@@ -148,6 +177,3 @@ pub(crate) fn read_xcr0() -> u64 {
     }
     u64::from(high) << 32 | u64::from(low)
 }
-
-/// What is neither in the VMCS nor in the VMCB.
-pub(crate) const EVERYWHERE: &[u32] = &[msr::TSC_AUX];

@@ -3,6 +3,8 @@
 
 use super::pages::Block;
 use crate::nested::Format;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use x86::PAGE_SIZE;
 use x86::mtrr::MemoryType;
 
@@ -76,9 +78,16 @@ const fn slot(at: u64, level: u32) -> usize {
     (at >> (12 + 9 * (level - 1))) as usize % ENTRIES
 }
 
-/// A page of entries that a [`Block`] was given up for.
-fn entry(table: u64, slot: usize) -> *mut u64 {
-    (table as *mut u64).wrapping_add(slot % ENTRIES)
+/// An entry of a page that a [`Block`] was given up for.
+///
+/// # Safety
+/// `table` is such a page, of tables that live as long as the reference does.
+/// Everybody but the CPU's own walks reaches it by atomics.
+#[inline(always)]
+unsafe fn entry<'a>(table: u64, slot: usize) -> &'a AtomicU64 {
+    let place = (table as *mut u64).wrapping_add(slot % ENTRIES);
+    // SAFETY: aligned and within the page, as the caller promises.
+    unsafe { AtomicU64::from_ptr(place) }
 }
 
 impl Tables {
@@ -94,41 +103,41 @@ impl Tables {
     }
 
     /// Shows the page at `from` where the child has `at`, below
-    /// 2^[`ADDRESS_BITS`], or nothing. The child does not run.
-    pub fn map(&mut self, at: u64, from: u64, rights: Rights) -> Result<(), Exhausted> {
+    /// 2^[`ADDRESS_BITS`], or nothing. The child does not run, and nobody else does
+    /// this meanwhile: a table that both make would be lost.
+    pub fn map(&self, at: u64, from: u64, rights: Rights) -> Result<(), Exhausted> {
         let mut table = self.root;
         for level in (2..=ROOT_LEVEL).rev() {
-            let place = entry(table, slot(at, level));
-            // SAFETY: `table` is the root, or an entry's that was made below;
-            // all are pages of these tables alone, which no CPU walks.
-            let found = unsafe { place.read() };
+            // SAFETY: `table` is the root, or an entry's that was made below.
+            let place = unsafe { entry(table, slot(at, level)) };
+            let found = place.load(Relaxed);
             table = if found != 0 {
                 found & ADDRESS
             } else if !rights.read {
                 return Ok(());
             } else {
                 let below = Block::take(1).ok_or(Exhausted)?.forget();
-                // SAFETY: as above.
-                unsafe { place.write(below | TABLE) };
+                // Whoever finds the table finds it empty.
+                place.store(below | TABLE, Release);
                 below
             };
         }
         let value = rights.entry(self.format, from & ADDRESS);
         // SAFETY: as above.
-        unsafe { entry(table, slot(at, 1)).write(value) };
+        unsafe { entry(table, slot(at, 1)) }.store(value, Relaxed);
         Ok(())
     }
 
     /// The page that the child has at `at`, and what it may do with it.
+    #[inline]
     pub fn find(&self, at: u64) -> Option<(u64, Rights)> {
         if at >> ADDRESS_BITS != 0 {
             return None;
         }
         let mut table = self.root;
         for level in (1..=ROOT_LEVEL).rev() {
-            // SAFETY: as for `map`; a CPU that walks them changes accessed and
-            // dirty bits only.
-            let found = unsafe { entry(table, slot(at, level)).read_volatile() };
+            // SAFETY: as for `map`: tables are given back only with the last one.
+            let found = unsafe { entry(table, slot(at, level)) }.load(Acquire);
             if found == 0 {
                 return None;
             }
@@ -153,7 +162,7 @@ fn release(table: u64, level: u32) {
     if level > 1 {
         for slot in 0..ENTRIES {
             // SAFETY: no CPU walks tables whose owner is dropped.
-            let below = unsafe { entry(table, slot).read() } & ADDRESS;
+            let below = unsafe { entry(table, slot) }.load(Acquire) & ADDRESS;
             if below != 0 {
                 release(below, level - 1);
             }

@@ -9,7 +9,7 @@ use super::vcpu::SvmCpu;
 use crate::checked::CheckedEntries;
 use crate::child::ChildVcpu;
 use crate::child::boarding::{self, Passenger};
-use crate::child::extended::EVERYWHERE;
+use crate::child::extended::Unswitched;
 use crate::child::memory::PoolMemory;
 use crate::child::pages::Block;
 use crate::instructions;
@@ -24,7 +24,7 @@ use x86::svm::control::{
     intercept3, intercept4, intercept5,
 };
 use x86::svm::vmcb::{Control, VmcbSegment, blank};
-use x86::{Event, Exit, Registers, State, msr};
+use x86::{Event, Exit, Registers, State, cpuid, msr};
 
 /// The ASID of whichever child runs: whose translations it has is known.
 const CHILD_ASID: u32 = 2;
@@ -50,9 +50,28 @@ const SWITCHED: [u32; 10] = [
     msr::KERNEL_GS_BASE,
 ];
 
+/// What is not in the VMCB: RDPID, which reads it, is no instruction that exits.
+#[derive(Debug)]
+pub(super) struct Beside;
+
+/// Leaf 0x80000001 EDX and leaf 7 ECX: RDTSCP and RDPID, each of which comes with
+/// IA32_TSC_AUX.
+const EDX_RDTSCP: u32 = 1 << 27;
+const ECX7_RDPID: u32 = 1 << 22;
+
+impl Unswitched for Beside {
+    const NUMBERS: &'static [u32] = &[msr::TSC_AUX];
+
+    fn are_there() -> bool {
+        let amd = instructions::cpuid(cpuid::AMD_FEATURES, 0).edx;
+        let extended = instructions::cpuid(cpuid::EXTENDED_FEATURES, 0).ecx;
+        amd & EDX_RDTSCP != 0 || extended & ECX7_RDPID != 0
+    }
+}
+
 /// What a child's vCPU has and the guest's has not.
 pub struct Own {
-    passenger: Passenger,
+    passenger: Passenger<Beside>,
     /// The pages that all references of the vCPU lead to. Dropped with them.
     _block: Block,
 }
@@ -97,7 +116,7 @@ fn controls(control: &mut Control, pointers: &Pointers) {
 impl SvmCpu<true> {
     fn make<const CHILD: bool>(host: &SvmCpu<CHILD>, memory: &PoolMemory) -> Option<Self> {
         let block = Block::take(PAGES)?;
-        let passenger = Passenger::new(EVERYWHERE)?;
+        let passenger = Passenger::new()?;
         // SAFETY: what is made of the pages lives in the vCPU, which drops the
         // block last.
         let mut region = unsafe { block.region() };
@@ -190,7 +209,7 @@ impl<const CHILD: bool> ChildVcpu<SvmCpu<CHILD>> for SvmCpu<true> {
             return false;
         };
         let cpu = host.percpu.number;
-        if own.passenger.board(seat, cpu, generation) {
+        if own.passenger.board(seat, cpu, generation, true) {
             self.flush_nested();
         }
         true

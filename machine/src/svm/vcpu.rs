@@ -12,7 +12,6 @@ use super::support::Support;
 use crate::boot::{Boot, has_gib_pages, physical_bits};
 use crate::checked::{CHECKS_ENTRIES, CheckedEntries};
 use crate::child::boarding::Seat;
-use crate::child::extended::EVERYWHERE;
 use crate::lengths::Lengths;
 use crate::memory::GuestMemory;
 use crate::percpu::{PerCpu, noted};
@@ -54,7 +53,7 @@ pub struct SvmCpu<const CHILD: bool = false> {
     pub(super) checked: CheckedEntries,
     pub(super) nmis: Nmis,
     /// What children need of this CPU, if there are any.
-    pub(super) seat: Option<Seat>,
+    pub(super) seat: Option<Seat<child::Beside>>,
     /// What makes it a child's.
     pub(super) own: Option<Own>,
     pub(super) lengths: Lengths,
@@ -119,7 +118,7 @@ impl<const CHILD: bool> Vcpu for SvmCpu<CHILD> {
 
     fn settle(&mut self) {
         setup::save(self.frame.host());
-        self.seat = Seat::new(EVERYWHERE);
+        self.seat = Seat::new();
     }
 
     #[inline]

@@ -11,6 +11,7 @@ use super::vcpu::{EPTP_WALK, STI_OR_MOV_SS, VtxCpu, leave_at_once, open_nmi_wind
 use crate::checked::CheckedEntries;
 use crate::child::ChildVcpu;
 use crate::child::boarding::{self, Passenger};
+use crate::child::extended::Unswitched;
 use crate::child::memory::PoolMemory;
 use crate::child::pages::Block;
 use crate::nested::Format;
@@ -34,18 +35,26 @@ const PAGES: usize = 5;
 /// without taking an interrupt, and machine checks, which are the guest's.
 const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
 
-/// MSRs that neither entries nor exits switch.
-pub(super) const UNSWITCHED: [u32; 6] = [
-    msr::STAR,
-    msr::STAR + 1,
-    msr::STAR + 2,
-    msr::STAR + 3,
-    msr::KERNEL_GS_BASE,
-    msr::TSC_AUX,
-];
+/// MSRs that neither entries nor exits switch, and every CPU has. RDTSCP and RDPID,
+/// which read IA32_TSC_AUX, are no instructions of a child's.
+#[derive(Debug)]
+pub(super) struct Beside;
 
-/// MSRs that a child may use as it likes: fields of the VMCS, and those above
-/// but the last.
+impl Unswitched for Beside {
+    const NUMBERS: &'static [u32] = &[
+        msr::STAR,
+        msr::STAR + 1,
+        msr::STAR + 2,
+        msr::STAR + 3,
+        msr::KERNEL_GS_BASE,
+    ];
+
+    fn are_there() -> bool {
+        true
+    }
+}
+
+/// MSRs that a child may use as it likes: fields of the VMCS, and those above.
 const SWITCHED: [u32; 12] = [
     msr::SYSENTER_CS,
     msr::SYSENTER_ESP,
@@ -88,13 +97,15 @@ const HOST: [u32; 20] = [
 
 /// What a child's vCPU has and the guest's has not.
 pub struct Own {
-    passenger: Passenger,
+    passenger: Passenger<Beside>,
     /// Physical address of its VMCS.
     at: u64,
     /// That of the guest's, while this one is loaded.
     guest: u64,
     /// The CPU whose state exits load.
     host: Option<u32>,
+    /// The longest turn as the preemption timer counts it.
+    turn: u32,
     /// The pages that all references of the vCPU lead to. Dropped with them.
     _block: Block,
 }
@@ -102,6 +113,9 @@ pub struct Own {
 // SAFETY: its references lead to its own pages, which no CPU knows while it is
 // not loaded; whoever has it alone may load it.
 unsafe impl Send for VtxCpu<true> {}
+
+/// Bits of DR7 that enable breakpoints.
+const ENABLED: u64 = 0xff;
 
 /// The longest turn, in ticks of the time-stamp counter. Interrupts end turns
 /// earlier; but Bochs 2.7 does not look for any while a child that it entered
@@ -114,6 +128,11 @@ fn turn() -> u32 {
     // SAFETY: a CPU with VMX has IA32_VMX_MISC.
     let misc = unsafe { instructions::read_msr(msr::VMX_MISC) };
     (TURN >> (misc & 0x1f)) as u32
+}
+
+/// Where a debug register is kept.
+const fn place(number: u8) -> usize {
+    if number < 4 { number as usize } else { 4 }
 }
 
 /// Makes the VMCS at `at` the current one.
@@ -157,7 +176,7 @@ impl VtxCpu<true> {
     fn make<const CHILD: bool>(host: &mut VtxCpu<CHILD>, memory: &PoolMemory) -> Option<Self> {
         let support = host.support.for_child()?;
         let block = Block::take(PAGES)?;
-        let passenger = Passenger::new(&UNSWITCHED)?;
+        let passenger = Passenger::new()?;
         // SAFETY: what is made of the pages lives in the vCPU, which drops the
         // block last.
         let mut region = unsafe { block.region() };
@@ -193,6 +212,7 @@ impl VtxCpu<true> {
                 at,
                 guest: 0,
                 host: None,
+                turn: turn(),
                 _block: block,
             }),
         };
@@ -268,6 +288,24 @@ impl VtxCpu<true> {
     }
 }
 
+impl<const CHILD: bool> VtxCpu<CHILD> {
+    /// DR0 to DR3, or DR6. They are kept in memory.
+    pub(super) fn kept_debug_register(&self, number: u8) -> u64 {
+        let own = self.own.as_ref();
+        own.map_or(0, |own| own.passenger.registers.debug[place(number)])
+    }
+
+    /// Sets them, in the CPU as well where they are there.
+    pub(super) fn keep_debug_register(&mut self, number: u8, value: u64) {
+        if let Some(own) = &mut self.own {
+            own.passenger.registers.debug[place(number)] = value;
+            if own.passenger.has_debug {
+                instructions::write_debug_register(number, value);
+            }
+        }
+    }
+}
+
 impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
     type Memory = PoolMemory;
 
@@ -290,6 +328,7 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
             return;
         };
         own.guest = host.vmcs.address();
+        let turn = own.turn;
         let moved = own.host.replace(cpu) != Some(cpu);
         let values = moved
             .then(|| HOST.map(|encoding| host.vmcs.try_read(u64::from(encoding)).unwrap_or(0)));
@@ -297,7 +336,7 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
         if let Some(values) = values {
             self.take_host(values);
         }
-        self.vmcs.write(field::PREEMPTION_TIMER, turn());
+        self.vmcs.write(field::PREEMPTION_TIMER, turn);
         self.vmcs.write(field::PIN_CONTROLS, self.support.pin);
         if self.percpu.was_visited() {
             leave_at_once();
@@ -323,7 +362,10 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
             return false;
         };
         let cpu = host.percpu.number;
-        if own.passenger.board(seat, cpu, generation) {
+        // A child that has no breakpoint does not miss the registers: its own
+        // accesses exit.
+        let debug = self.vmcs.read(field::GUEST_DR7) & ENABLED != 0;
+        if own.passenger.board(seat, cpu, generation, debug) {
             self.flush_nested();
         }
         true

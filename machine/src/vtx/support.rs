@@ -64,7 +64,8 @@ impl Support {
             | processor::MWAIT_EXITS
             | processor::MONITOR_EXITS
             | processor::RDPMC_EXITS
-            | processor::CR8_EXITS;
+            | processor::CR8_EXITS
+            | processor::DEBUG_EXITS;
         let secondary = secondary::EPT | secondary::UNRESTRICTED | secondary::VPID;
         let adjust = |plain, needed, wanted| allowed(basic, plain).adjust(needed, wanted).ok();
         Some(Self {

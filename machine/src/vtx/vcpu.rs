@@ -2,7 +2,7 @@
 
 use super::block::{self, Vmcs};
 use super::checks;
-use super::child::{Own, UNSWITCHED};
+use super::child::{Beside, Own};
 use super::enter::{self, Frame};
 use super::setup::{self, Pointers};
 use super::support::Support;
@@ -56,7 +56,7 @@ pub struct VtxCpu<const CHILD: bool = false> {
     pub(super) capabilities: Capabilities,
     pub(super) checked: CheckedEntries,
     /// What children need of this CPU, if there are any.
-    pub(super) seat: Option<Seat>,
+    pub(super) seat: Option<Seat<Beside>>,
     /// What makes it a child's.
     pub(super) own: Option<Own>,
     /// Why the guest exited last, if that was no frequent exit.
@@ -165,7 +165,7 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
     type Child = VtxCpu<true>;
 
     fn settle(&mut self) {
-        self.seat = Seat::new(&UNSWITCHED);
+        self.seat = Seat::new();
     }
 
     #[inline]
@@ -439,6 +439,7 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
     fn debug_register(&self, number: u8) -> u64 {
         match number {
             7 => self.vmcs.read(field::GUEST_DR7),
+            other if CHILD => self.kept_debug_register(other),
             other => instructions::read_debug_register(other),
         }
     }
@@ -446,6 +447,7 @@ impl<const CHILD: bool> Vcpu for VtxCpu<CHILD> {
     fn set_debug_register(&mut self, number: u8, value: u64) {
         match number {
             7 => self.vmcs.write(field::GUEST_DR7, value & 0xffff_ffff),
+            other if CHILD => self.keep_debug_register(other, value),
             other => instructions::write_debug_register(other, value),
         }
     }

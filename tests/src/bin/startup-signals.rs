@@ -19,8 +19,10 @@ static MODE: AtomicU32 = AtomicU32::new(FLAT);
 const FLAT: u32 = 0;
 const CLUSTERS: u32 = 1;
 const X2: u32 = 2;
-/// One bit for each CPU that has its address.
-static READY: AtomicU32 = AtomicU32::new(0);
+/// At which of its starts each CPU has taken its address last.
+static ADDRESSED: [AtomicU32; MAX] = [const { AtomicU32::new(0) }; MAX];
+/// Rounds of each CPU that waits.
+static ROUNDS: [AtomicU32; MAX] = [const { AtomicU32::new(0) }; MAX];
 
 /// Bits of the command, destination, and whose it is, a bit each. None is the
 /// boot processor's.
@@ -76,17 +78,26 @@ fn check(report: &mut Report) {
 /// Takes an address as `MODE` says, and waits.
 fn wait_addressed(number: usize) {
     take_address(number);
-    READY.fetch_or(1 << number, Ordering::AcqRel);
+    ADDRESSED[number].store(starts(number), Ordering::Release);
+    wait_unaddressed(number);
+}
+
+/// Takes none.
+fn wait_unaddressed(number: usize) {
     loop {
+        ROUNDS[number].fetch_add(1, Ordering::AcqRel);
         core::hint::spin_loop();
     }
 }
 
-/// Takes none.
-fn wait_unaddressed(_: usize) {
-    loop {
-        core::hint::spin_loop();
-    }
+/// Waits until all others, which run, have gone some way. An emulator brings a
+/// signal to a CPU when it runs that one next: a start-up IPI that is still under
+/// way, and would mean nothing, starts the CPU behind the INIT that overtakes it.
+fn go_on(others: &Others) -> bool {
+    let rounds = |number: usize| ROUNDS[number].load(Ordering::Acquire);
+    let before: [u32; MAX] = core::array::from_fn(rounds);
+    let gone = |number: usize| rounds(number).wrapping_sub(before[number]) > 2;
+    wait_until(|| others.numbers().all(gone))
 }
 
 fn take_address(number: usize) {
@@ -139,6 +150,7 @@ fn all_ways(report: &mut Report, others: &Others, mode: u32, ways: &[Way]) {
         } else {
             meant
         };
+        report.holds("and wait", go_on(others));
         others.stop();
         let found = observe(meant, starts, || send(others.startup()));
         report.equal(format_args!("a start-up IPI to {name}"), found, meant);
@@ -162,9 +174,9 @@ fn observe(meant: u32, count: fn(usize) -> u32, act: impl FnOnce()) -> u32 {
 }
 
 fn restart(report: &mut Report, others: &Others) {
-    READY.store(0, Ordering::Release);
+    let is_ready = |number: usize| ADDRESSED[number].load(Ordering::Acquire) == starts(number);
     let came = others.start(wait_addressed);
-    if !came || !wait_until(|| READY.load(Ordering::Acquire) == 0b110) {
+    if !came || !wait_until(|| others.numbers().all(is_ready)) {
         report.holds("all come back", false);
     }
 }

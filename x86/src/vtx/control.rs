@@ -25,6 +25,7 @@ pub mod processor {
     pub const CR8_EXITS: u32 = 1 << 19 | 1 << 20;
     pub const TPR_SHADOW: u32 = 1 << 21;
     pub const NMI_WINDOW: u32 = 1 << 22;
+    pub const DEBUG_EXITS: u32 = 1 << 23;
     pub const IO_BITMAPS: u32 = 1 << 25;
     pub const MONITOR_TRAP: u32 = 1 << 27;
     pub const MSR_BITMAPS: u32 = 1 << 28;

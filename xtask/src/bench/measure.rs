@@ -54,6 +54,13 @@ const SAY: &str = r#"echo "cost: boot $BOOT_TICKS $BOOT_TICKS ticks" # boot-mark
 /// where others boot on Bochs it does not.
 const APPEND: &str = "cryptomgr.notests=0 rdinit=/bin/boot-mark";
 
+/// `row` with memory for children, which only singles have: it would count as
+/// Underlay's.
+pub fn with_children(mut row: Row) -> Row {
+    row.conf.insert("pool".to_owned(), "2M".to_owned());
+    row
+}
+
 impl Measuring<'_> {
     /// What `choice` costs; with `natively` beside the same without Underlay,
     /// where there is such a thing. A boot is always beside that.
@@ -79,7 +86,7 @@ impl Measuring<'_> {
     }
 
     fn singles(&self, natively: bool) -> Result<Vec<Cost>> {
-        let row = self.counting();
+        let row = with_children(self.counting());
         let mut costs = self.guest(&row, "boot", "", false)?;
         if natively {
             let native = self.guest(&row, "native", "", true)?;

@@ -46,7 +46,7 @@ pub type Elsewhere = [Option<u64>; OTHERS.len()];
 const NOBODY: Elsewhere = [None; OTHERS.len()];
 
 /// All of them, in the order of every table.
-pub const OPERATIONS: [Operation; 14] = [
+pub const OPERATIONS: [Operation; 18] = [
     Operation {
         wanted: Some(110),
         vtx: [Some(51), Some(465), Some(873), Some(1056)],
@@ -114,6 +114,38 @@ pub const OPERATIONS: [Operation; 14] = [
     ),
     single("copy8", "3", "the same with 8 bytes"),
     single("copy0", "3", "the same with none"),
+    Operation {
+        wanted: Some(900),
+        vtx: [None, None, None, Some(7267)],
+        ..single(
+            "child_port_out",
+            "0",
+            "OUT of a byte in a child, to the program that runs it and back",
+        )
+    },
+    Operation {
+        wanted: Some(1600),
+        vtx: [None, None, None, Some(9666)],
+        ..single(
+            "child_mmio_write",
+            "0",
+            "MOV of a byte to a device's register in a child, to its program and back",
+        )
+    },
+    Operation {
+        wanted: Some(160),
+        vtx: [None, None, None, Some(1056)],
+        ..single("child_cpuid", "0", "CPUID of leaf 0 in a child")
+    },
+    Operation {
+        wanted: Some(700),
+        vtx: [None, None, None, Some(2927)],
+        ..single(
+            "child_first_touch",
+            "0",
+            "a child's first write to a page of its memory",
+        )
+    },
     Operation {
         wanted: Some(1_003_000),
         vtx: [Some(1_000_000), Some(1_033_000), None, None],

@@ -9,6 +9,7 @@ use std::path::Path;
 use addr2line::Loader;
 use anyhow::{Context, Result, anyhow, ensure};
 
+use super::measure::with_children;
 use crate::artefacts;
 use crate::machine::Machine;
 use crate::session::EMULATOR_SAYS;
@@ -24,7 +25,7 @@ const DEBUGGER: &str = "c\ntrace on\nc\nq\n";
 /// instructions each function has in it.
 pub fn listing(bench: &Bench, row: &Row, operation: &str) -> Result<String> {
     let report = bench.boot(
-        row,
+        &with_children(row.clone()),
         Machine::Vtx,
         Variant {
             name: "boot",

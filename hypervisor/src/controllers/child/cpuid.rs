@@ -1,6 +1,7 @@
 //! CPUID of a child: what the guest sees, without what a child has not.
 
 use crate::children::program::{Answer, plain};
+use crate::controllers::cpuid::{ALTERED, put};
 use crate::outcome::Outcome;
 use crate::visible::visible;
 use crate::vm::{Cpu, Vm};
@@ -46,12 +47,19 @@ pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> 
         }
         None => policy(vm, cpu, leaf, subleaf),
     };
-    let registers = cpu.vcpu.registers_mut();
-    registers.rax = u64::from(answer.eax);
-    registers.rbx = u64::from(answer.ebx);
-    registers.rcx = u64::from(answer.ecx);
-    registers.rdx = u64::from(answer.edx);
+    put(answer, cpu.vcpu.registers_mut());
     Outcome::Done
+}
+
+/// Does CPUID of a leaf that a child sees as it is, unless its program wants to.
+#[inline(always)]
+pub fn answer_at_once<V: Vcpu>(cpu: &mut Cpu<V>, leaf: u32, subleaf: u32) -> bool {
+    const HIDDEN: u32 = ALTERED | 1 << cpuid::PERFORMANCE;
+    let is_plain = leaf < 32 && HIDDEN >> leaf & 1 == 0 && !cpu.program.wants(entry::CPUID);
+    if is_plain {
+        put(cpu.vcpu.cpuid(leaf, subleaf), cpu.vcpu.registers_mut());
+    }
+    is_plain
 }
 
 fn policy<V: Vcpu, M>(vm: &Vm<M>, cpu: &Cpu<V>, leaf: u32, subleaf: u32) -> Leaf {

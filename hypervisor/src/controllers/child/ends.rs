@@ -17,7 +17,7 @@ pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> O
         Exit::EntryFailed(failure) => failed(failure),
         _ => return Outcome::Pass,
     };
-    cpu.program.tell(exit, record);
+    cpu.program.tell(record);
     Outcome::HandUp
 }
 

@@ -18,17 +18,25 @@ pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> O
     };
     match event.vector {
         MACHINE_CHECK => {
-            cpu.program.tell(exit, plain(kind::INTERRUPTED));
+            cpu.program.leave_for(exit, plain(kind::INTERRUPTED));
             return Outcome::Resume;
         }
         // Under VT-x an exit leaves DR6 as it was. Intel SDM volume 3, "Exit
         // Qualification for Debug Exceptions".
         DEBUG => {
             let before = cpu.vcpu.debug_register(6);
-            cpu.vcpu
-                .set_debug_register(6, before | detail & 0xffff_ffff);
+            let causes = enabled(detail & 0xffff_ffff, cpu.vcpu.debug_register(7));
+            cpu.vcpu.set_debug_register(6, before | causes);
         }
         _ => {}
     }
     Outcome::Fault(Exception::from_event(event, detail))
+}
+
+/// `causes` of a debug exception without breakpoints that `control`, DR7, does not
+/// enable: the CPU may report those, too, and the addresses may be the guest's.
+fn enabled(causes: u64, control: u64) -> u64 {
+    (0..4)
+        .filter(|number| control >> (2 * number) & 3 == 0)
+        .fold(causes, |causes, number| causes & !(1 << number))
 }

@@ -21,6 +21,6 @@ pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> O
         Exit::InterruptWindow => kind::WINDOW,
         _ => return Outcome::Pass,
     };
-    cpu.program.tell(exit, plain(kind));
+    cpu.program.leave_for(exit, plain(kind));
     Outcome::Resume
 }

@@ -2,7 +2,7 @@
 //! program plays. The instruction is decoded and done here; the program sees
 //! one read or one write of so many bytes.
 
-use super::ports::Asked;
+use super::ports::{Asked, Device};
 use crate::children::program::plain;
 use crate::emulator;
 use crate::outcome::Outcome;
@@ -28,15 +28,16 @@ pub fn handle_fault<V: Vcpu, M: Memory>(
             data: u64::from(fault.access.fetch),
             ..plain(kind::OTHER)
         };
-        cpu.program.tell(exit, record);
+        cpu.program.tell(record);
         return Outcome::Resume;
     }
     let page = fault.gpa.page();
     let watched = page..Gpa(page.0.saturating_add(PAGE_SIZE));
     let mut device = Asked::new(cpu);
-    let outcome = emulator::memory(vm, cpu, fault, watched, &mut device);
-    device.finish(cpu, exit, outcome, |access| VmExit {
+    let outcome = emulator::access(vm, cpu, watched, &mut device);
+    device.finish(cpu, exit, outcome, |access| Device {
+        kind: kind::MEMORY,
         address: page.0 + access.at,
-        ..plain(kind::MEMORY)
+        ..Device::default()
     })
 }

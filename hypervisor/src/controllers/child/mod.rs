@@ -3,6 +3,7 @@
 
 pub mod calls;
 pub mod cpuid;
+pub mod debug;
 pub mod ends;
 pub mod faults;
 pub mod interruptions;

@@ -52,7 +52,7 @@ fn other<V: Vcpu>(cpu: &mut Cpu<V>, exit: &Exit, number: u32, written: Option<u6
                 ..plain(kind::MSR)
             };
             // A write is answered, too: the register may refuse it.
-            cpu.program.tell(exit, record);
+            cpu.program.tell(record);
             cpu.program.waiting = Some(*exit);
             Outcome::HandUp
         }

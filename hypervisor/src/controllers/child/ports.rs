@@ -1,11 +1,10 @@
 //! Port accesses of a child, all of which are its program's.
 
-use crate::children::program::{Answer, plain};
-use crate::emulator::{self, Device};
+use crate::children::program::{Answer, Program};
+use crate::emulator;
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use abi::child::{exit as flags, kind};
-use abi::record::VmExit;
 use machine::{Memory, Vcpu};
 use x86::exit::PortAccess;
 use x86::{Exception, Exit};
@@ -20,11 +19,65 @@ pub fn handle_port<V: Vcpu, M: Memory>(
     let of = flag(access.string, flags::STRING) | flag(access.repeat, flags::REPEATED);
     let mut device = Asked::new(cpu);
     let outcome = emulator::port(vm, cpu, access, &mut device);
-    device.finish(cpu, &Exit::Port(access), outcome, |asked| VmExit {
+    device.finish(cpu, &Exit::Port(access), outcome, |asked| Device {
+        kind: kind::PORT,
         flags: of,
         port: asked.at as u32,
-        ..plain(kind::PORT)
+        address: 0,
     })
+}
+
+/// Gives an access that is no string's to the program, which has answered nothing
+/// yet.
+#[inline(always)]
+pub fn handle_at_once<V: Vcpu, M: Memory>(
+    _: &Vm<M>,
+    cpu: &mut Cpu<V>,
+    access: PortAccess,
+) -> Outcome {
+    let device = Device {
+        kind: kind::PORT,
+        flags: 0,
+        port: u32::from(access.port),
+        address: 0,
+    };
+    if access.input {
+        device.tell(&mut cpu.program, flags::READ, access.size, 0);
+        cpu.program.waiting = Some(Exit::Port(access));
+        return Outcome::HandUp;
+    }
+    device.tell(&mut cpu.program, 0, access.size, u64::from(access.value));
+    match access.next {
+        Some(next) => Outcome::Emulated {
+            length: next.wrapping_sub(cpu.vcpu.rip()) as u8,
+        },
+        None => Outcome::Done,
+    }
+}
+
+/// What the program is told of an access beside its size and its value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Device {
+    /// Port or memory.
+    pub kind: u32,
+    /// Flags of the exit.
+    pub flags: u32,
+    /// The port.
+    pub port: u32,
+    /// The address.
+    pub address: u64,
+}
+
+impl Device {
+    /// Gives it to the program, but for the values, which mean nothing of a device.
+    #[inline(always)]
+    fn tell(self, program: &mut Program, flags: u32, size: u8, value: u64) {
+        let exit = &mut program.exit;
+        (exit.kind, exit.flags) = (self.kind, self.flags | flags);
+        (exit.size, exit.port) = (u32::from(size), self.port);
+        (exit.address, exit.data) = (self.address, value);
+        program.is_told = true;
+    }
 }
 
 /// One access of a device.
@@ -45,7 +98,7 @@ pub struct Asked {
     access: Option<Access>,
 }
 
-impl Device for Asked {
+impl emulator::Device for Asked {
     fn read(&mut self, at: u64, size: u8) -> u64 {
         match self.answer.take() {
             Some(Answer::Values([value, ..])) => value,
@@ -88,27 +141,27 @@ impl Asked {
     }
 
     /// Gives the program what it was asked for. `outcome` is the emulator's.
+    #[inline(always)]
     pub fn finish<V>(
         self,
         cpu: &mut Cpu<V>,
         exit: &Exit,
         outcome: Outcome,
-        record: impl FnOnce(&Access) -> VmExit,
+        device: impl FnOnce(&Access) -> Device,
     ) -> Outcome {
-        if self.answer == Some(Answer::Fault) {
+        if matches!(self.answer, Some(Answer::Fault)) {
             return Outcome::Fault(Exception::GeneralProtection(0));
         }
         let Some(access) = self.access else {
             return outcome;
         };
-        let record = VmExit {
-            size: u32::from(access.size),
-            data: access.written.unwrap_or(0),
-            ..record(&access)
-        };
+        let device = device(&access);
         match access.written {
-            Some(_) => cpu.program.tell(exit, record),
-            None => cpu.program.ask(exit, record),
+            Some(value) => device.tell(&mut cpu.program, 0, access.size, value),
+            None => {
+                device.tell(&mut cpu.program, flags::READ, access.size, 0);
+                cpu.program.waiting = Some(*exit);
+            }
         }
         outcome
     }

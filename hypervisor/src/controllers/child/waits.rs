@@ -15,7 +15,7 @@ use x86::{Exception, Exit};
 pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
     match exit {
         Exit::Instruction(Instruction::Hlt) => {
-            cpu.program.tell(exit, plain(kind::HALT));
+            cpu.program.tell(plain(kind::HALT));
             Outcome::Done
         }
         Exit::Instruction(Instruction::Invd | Instruction::Wbinvd | Instruction::Pause) => {

@@ -6,6 +6,7 @@ use crate::emulator::emulate;
 use crate::fake::{FakeMemory, FakeVtx};
 use crate::vm::{Features, Vm};
 use abi::handoff::Presence;
+use x86::Gpa;
 use x86::control::{Cr0, Cr4, Rflags};
 
 const PAGE: u64 = 0x5000;
@@ -14,17 +15,25 @@ const REGISTERS: core::ops::Range<u8> = 0..16;
 
 /// What was asked: write or read, where, size, value.
 #[derive(Default)]
-struct Recorder(Vec<(char, u64, u8, u64)>);
+struct Recorder {
+    asked: Vec<(char, u64, u8, u64)>,
+    /// What is read is not known yet.
+    waits: bool,
+}
 
 impl Device for Recorder {
     fn read(&mut self, at: u64, size: u8) -> u64 {
         let value = 0x8182_8384_8586_8788 ^ at;
-        self.0.push(('r', at, size, value));
+        self.asked.push(('r', at, size, value));
         value
     }
 
     fn write(&mut self, at: u64, size: u8, value: u64) {
-        self.0.push(('w', at, size, value));
+        self.asked.push(('w', at, size, value));
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.waits && matches!(self.asked[..], [('r', ..)])
     }
 }
 
@@ -92,8 +101,11 @@ fn random_rights(random: &mut impl FnMut(u64) -> u64) -> u64 {
 /// An outcome, the registers afterwards, and what the device was asked.
 type Ending = (Option<Outcome>, [u64; 16], Vec<(char, u64, u8, u64)>);
 
-fn run(vm: &Vm<FakeMemory>, mut vcpu: FakeVtx, is_plain: bool) -> Ending {
-    let mut device = Recorder::default();
+fn run(vm: &Vm<FakeMemory>, mut vcpu: FakeVtx, waits: bool, is_plain: bool) -> Ending {
+    let mut device = Recorder {
+        waits,
+        ..Recorder::default()
+    };
     let mut emulator = Emulator {
         caller: Caller::new(vm, &vcpu),
         vcpu: &mut vcpu,
@@ -110,7 +122,7 @@ fn run(vm: &Vm<FakeMemory>, mut vcpu: FakeVtx, is_plain: bool) -> Ending {
     for (number, value) in REGISTERS.zip(&mut after) {
         *value = vcpu.general(number);
     }
-    (outcome, after, device.0)
+    (outcome, after, device.asked)
 }
 
 /// The whole emulator comes first: it marks the entries of the tables.
@@ -119,7 +131,7 @@ fn a_plain_move_does_what_the_whole_emulator_does() {
     let mut random = generator(1);
     let vm = Vm::new(FakeMemory::new(), Presence::Leaf, Features::ALL);
     vm.memory.unmap(CODE + PAGE_SIZE);
-    let (mut loads, mut stores, mut others, mut faults) = (0, 0, 0, 0);
+    let [mut loads, mut stores, mut others, mut faults, mut waiting] = [0; 5];
     for _ in 0..100_000 {
         let code = random_move(&mut random);
         let seed = random(1 << 31);
@@ -128,8 +140,9 @@ fn a_plain_move_does_what_the_whole_emulator_does() {
         for page in [CODE, PAGE] {
             vm.memory.remap(page, page | random_rights(&mut random));
         }
-        let expected = run(&vm, cpu(), false);
-        let found = run(&vm, cpu(), true);
+        let waits = random(2) == 0;
+        let expected = run(&vm, cpu(), waits, false);
+        let found = run(&vm, cpu(), waits, true);
         faults += u32::from(matches!(expected.0, Some(Outcome::Fault(_))));
         if found.0.is_none() {
             assert!(found.2.is_empty(), "{code:02x?}");
@@ -137,14 +150,17 @@ fn a_plain_move_does_what_the_whole_emulator_does() {
             continue;
         }
         assert_eq!(found, expected, "{code:02x?}");
+        waiting += u32::from(found.0 == Some(Outcome::HandUp));
         match found.2[..] {
             [('r', ..)] => loads += 1,
             _ => stores += 1,
         }
     }
     assert!(
-        loads.min(stores).min(others).min(faults) > 1000,
-        "{loads} {stores} {others} {faults}"
+        [loads, stores, others, faults, waiting]
+            .iter()
+            .all(|count| *count > 1000),
+        "{loads} {stores} {others} {faults} {waiting}"
     );
 }
 

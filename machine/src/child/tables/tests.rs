@@ -27,7 +27,7 @@ const ALL: Rights = Rights {
 fn a_child_finds_what_was_mapped_and_nothing_else() {
     let _turn = turn();
     for format in [Format::Ept, Format::Npt] {
-        let mut tables = Tables::new(format).unwrap();
+        let tables = Tables::new(format).unwrap();
         let read = Rights {
             read: true,
             ..Rights::default()
@@ -48,7 +48,7 @@ fn a_child_finds_what_was_mapped_and_nothing_else() {
 fn all_pages_come_back() {
     let _turn = turn();
     let before = pages::taken();
-    let mut tables = Tables::new(Format::Npt).unwrap();
+    let tables = Tables::new(Format::Npt).unwrap();
     for at in [0, 1 << 21, 1 << 30, 1 << 39] {
         tables.map(at, 0x8000_0000, ALL).unwrap();
     }
@@ -61,7 +61,7 @@ fn all_pages_come_back() {
 fn where_no_page_is_left_a_mapping_is_refused_and_nothing_is_lost() {
     let _turn = turn();
     let before = pages::taken();
-    let mut tables = Tables::new(Format::Ept).unwrap();
+    let tables = Tables::new(Format::Ept).unwrap();
     let mut at = 0;
     while tables.map(at, 0x8000_0000, ALL).is_ok() {
         at += 1 << 30;

@@ -3,7 +3,7 @@
 
 use crate::Outcome;
 use crate::random::Random;
-use abi::call::{VM_CREATE, VM_INJECT};
+use abi::call::{VM_CREATE, VM_TURN};
 use abi::child::rights;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -57,7 +57,7 @@ fn ask(underlay: Underlay, records: &[AtomicU64], known: [u64; 2], count: u64) -
     let mut random = Random::new(13);
     let mut succeeded = 0;
     for _ in 0..count {
-        let number = VM_CREATE + random.below(VM_INJECT - VM_CREATE + 1);
+        let number = VM_CREATE + random.below(VM_TURN - VM_CREATE + 1);
         let arguments = arguments(&mut random, records, known);
         // SAFETY: addresses among the arguments are of the records, which expect
         // that others write them, or of nothing that could be written: small,
