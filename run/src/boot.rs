@@ -2,7 +2,7 @@
 //! the boot protocol calls the zero page, and a vCPU in 64-bit mode. Linux,
 //! "The Linux/x86 Boot Protocol", "64-bit Boot Protocol".
 
-use crate::layout;
+use crate::layout::{self, Place};
 use crate::tables;
 use anyhow::{Context, Result, bail, ensure};
 use linux_loader::bootparam::{boot_e820_entry, boot_params, setup_header};
@@ -31,8 +31,9 @@ pub struct Boot {
 const ENTRY_64: u64 = 0x200;
 
 impl Boot {
-    /// Puts everything into `memory`. Gives the address of the kernel's entry.
-    pub fn load(&self, memory: &GuestMemoryMmap, vcpus: u8, has_disk: bool) -> Result<u64> {
+    /// Puts everything into `memory`, for a VM with devices of virtio's at these
+    /// places. Gives the address of the kernel's entry.
+    pub fn load(&self, memory: &GuestMemoryMmap, vcpus: u8, places: &[Place]) -> Result<u64> {
         let (mut header, kernel) = self.load_kernel(memory)?;
         self.load_initrd(memory, &mut header)?;
         let mut line = Cmdline::new(layout::COMMAND_LINE_SIZE)?;
@@ -40,7 +41,7 @@ impl Boot {
             .context("this command line cannot be given to a kernel")?;
         load_cmdline(memory, GuestAddress(layout::COMMAND_LINE), &line)?;
         header.cmd_line_ptr = layout::COMMAND_LINE as u32;
-        let tables = tables::all(vcpus, has_disk);
+        let tables = tables::all(vcpus, places);
         memory.write_slice(&tables, GuestAddress(layout::TABLES))?;
         write_zero_page(memory, header)?;
         write_page_tables(memory)?;
@@ -242,7 +243,7 @@ mod tests {
         fs::write(&boot.kernel, kernel)?;
         fs::write(folder.join("initrd"), vec![7; initrd])?;
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)])?;
-        let entry = boot.load(&memory, 1, false);
+        let entry = boot.load(&memory, 1, &[]);
         fs::remove_dir_all(folder)?;
         Ok((memory, entry?))
     }

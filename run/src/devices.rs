@@ -1,10 +1,10 @@
 //! The VM's devices: which of them an access means, and how the VM ends.
 
 use crate::clock::Clock;
-use crate::disk::Disk;
 use crate::end::End;
 use crate::interrupts::Interrupts;
-use crate::layout::{self, input};
+use crate::layout::{self, Place, input};
+use crate::virtio::Registers;
 use std::convert::Infallible;
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -41,6 +41,14 @@ impl SerialEvents for Room {
 
 type Port = Serial<Line, Arc<Room>, Box<dyn Write + Send>>;
 
+/// A device of virtio's in its place.
+pub struct Attached {
+    /// Where it is.
+    pub place: Place,
+    /// The device.
+    pub registers: Arc<Mutex<dyn Registers>>,
+}
+
 /// All of them.
 pub struct Devices {
     /// The interrupt controllers.
@@ -48,12 +56,12 @@ pub struct Devices {
     serial: Mutex<Port>,
     room: Arc<Room>,
     clock: Mutex<Clock>,
-    disk: Option<Mutex<Disk>>,
+    attached: Vec<Attached>,
     end: Mutex<Option<End>>,
     ended: Condvar,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -64,8 +72,11 @@ fn nothing(size: u32) -> u64 {
 
 impl Devices {
     /// Those of a VM that begins, whose serial port writes to `output`.
-    pub fn new(interrupts: Interrupts, disk: Option<Disk>, output: Box<dyn Write + Send>) -> Self {
-        let interrupts = Arc::new(interrupts);
+    pub fn new(
+        interrupts: Arc<Interrupts>,
+        attached: Vec<Attached>,
+        output: Box<dyn Write + Send>,
+    ) -> Self {
         let room = Arc::new(Room::default());
         let line = Line {
             interrupts: interrupts.clone(),
@@ -77,7 +88,7 @@ impl Devices {
             serial: Mutex::new(serial),
             room,
             clock: Mutex::default(),
-            disk: disk.map(Mutex::new),
+            attached,
             end: Mutex::new(None),
             ended: Condvar::new(),
         }
@@ -173,31 +184,36 @@ impl Devices {
                 apics.write_io(offset, value as u32);
                 None
             }
-            (layout::DISK, written) if self.disk.is_some() => self.disk(offset, written),
-            (_, None) => Some(nothing(access.size)),
-            (_, Some(_)) => None,
+            (registers, written) => {
+                let mut attached = self.attached.iter();
+                match attached.find(|one| one.place.registers == registers) {
+                    Some(one) => self.access(one, offset, access),
+                    None => written.is_none().then(|| nothing(access.size)),
+                }
+            }
         }
     }
 
-    fn disk(&self, offset: u64, written: Option<u64>) -> Option<u64> {
-        let mut disk = lock(self.disk.as_ref()?);
-        let Some(value) = written else {
-            return Some(disk.read(offset).into());
+    fn access(&self, attached: &Attached, offset: u64, access: &Access) -> Option<u64> {
+        let mut registers = lock(&attached.registers);
+        let Some(value) = access.written else {
+            return Some(registers.read(offset) & nothing(access.size));
         };
-        if disk.write(offset, value as u32) {
-            self.interrupts.pulse(input::DISK);
+        if registers.write(offset, value as u32) {
+            self.interrupts.pulse(attached.place.input);
         }
         None
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     fn devices() -> Devices {
         let output = Box::new(std::io::sink());
-        Devices::new(Interrupts::new(2, 1_000_000), None, output)
+        let interrupts = Arc::new(Interrupts::new(2, 1_000_000));
+        Devices::new(interrupts, Vec::new(), output)
     }
 
     fn access(address: u64, size: u32, written: Option<u64>) -> Access {
@@ -213,7 +229,7 @@ mod tests {
     fn where_nobody_is_all_bits_are_ones() {
         let devices = devices();
         assert_eq!(devices.port(&access(0xcf8, 4, None)), Some(0xffff_ffff));
-        let memory = access(layout::DISK, 8, None);
+        let memory = access(layout::DISK.registers, 8, None);
         assert_eq!(devices.memory(0, &memory), Some(u64::MAX));
         let timer = access(layout::TIMER.into(), 1, None);
         assert_eq!(devices.port(&timer), Some(0));
@@ -245,7 +261,7 @@ mod tests {
     }
 
     /// Numbers that look like none. George Marsaglia, "Xorshift RNGs".
-    fn random(state: &mut u64) -> u64 {
+    pub fn random(state: &mut u64) -> u64 {
         *state ^= *state << 13;
         *state ^= *state >> 7;
         *state ^= *state << 17;
@@ -254,7 +270,7 @@ mod tests {
 
     #[test]
     fn no_access_of_a_vcpu_ends_this_program() {
-        const PLACES: [u64; 3] = [layout::LOCAL_APIC, layout::IO_APIC, layout::DISK];
+        const PLACES: [u64; 3] = [layout::LOCAL_APIC, layout::IO_APIC, layout::DISK.registers];
         let devices = devices();
         let mut state = 1;
         for round in 0..100_000 {

@@ -5,10 +5,31 @@
 pub const LOCAL_APIC: u64 = 0xfee0_0000;
 /// The I/O APIC.
 pub const IO_APIC: u64 = 0xfec0_0000;
-/// The disk's registers.
-pub const DISK: u64 = 0xfeb0_0000;
 /// Bytes of each of them.
 pub const REGISTERS: u64 = 0x1000;
+/// A device of virtio's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its name in the ACPI tables.
+    pub name: &'static str,
+    /// Its registers.
+    pub registers: u64,
+    /// Its input of the I/O APIC.
+    pub input: u8,
+}
+
+/// The disk.
+pub const DISK: Place = Place {
+    name: "DISK",
+    registers: 0xfeb0_0000,
+    input: 5,
+};
+/// The network device.
+pub const NETWORK: Place = Place {
+    name: "NET0",
+    registers: DISK.registers + REGISTERS,
+    input: 6,
+};
 /// Where memory ends at the latest: the devices are above.
 pub const MEMORY_END: u64 = 0xc000_0000;
 
@@ -32,8 +53,6 @@ pub const RESET: u16 = 0x602;
 pub mod input {
     /// The serial port's.
     pub const SERIAL: u8 = 4;
-    /// The disk's.
-    pub const DISK: u8 = 5;
 }
 
 /// The descriptors with which the kernel starts.

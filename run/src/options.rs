@@ -19,6 +19,8 @@ Usage: underlay-run --kernel FILE [OPTIONS]
   --cpus N        how many vCPUs it has, 1 to 8 [1]
   --memory MIB    its memory, 64 to 3072 [128]
   --disk FILE     a disk, /dev/vda in the VM
+  --net TAP       a network interface, eth0 in the VM, whose wire ends at this tap
+                  device of yours; its address follows from the VM's name
   --help          this text
 
 Its exit status is 0 when the VM switched itself off or you left it, 1 if it could
@@ -33,6 +35,10 @@ Examples:
       a larger one that starts a shell
   underlay-run --name other --kernel vmlinuz --disk disk.img --append root=/dev/vda
       one beside it, from a disk
+  tunctl -t tap0 && ifconfig tap0 10.0.0.1 up
+  underlay-run --kernel vmlinuz --initrd initrd.img --net tap0
+      one that reaches you at 10.0.0.1 once it has said
+      `ifconfig eth0 10.0.0.2 up`; `modprobe tun` if there is no /dev/net/tun
 ";
 
 /// A VM that somebody wants.
@@ -52,6 +58,8 @@ pub struct Options {
     pub append: String,
     /// The disk's file.
     pub disk: Option<PathBuf>,
+    /// The tap device of its network interface.
+    pub net: Option<String>,
 }
 
 impl Options {
@@ -67,6 +75,7 @@ impl Options {
             initrd: None,
             append: String::new(),
             disk: None,
+            net: None,
         };
         let mut parser = lexopt::Parser::from_iter(arguments);
         while let Some(argument) = parser.next()? {
@@ -78,6 +87,7 @@ impl Options {
                 Long("initrd") => options.initrd = Some(parser.value()?.into()),
                 Long("append") => options.append = parser.value()?.string()?,
                 Long("disk") => options.disk = Some(parser.value()?.into()),
+                Long("net") => options.net = Some(parser.value()?.string()?),
                 Long("help") | Short('h') => return Ok(None),
                 _ => return Err(argument.unexpected()),
             }
@@ -116,7 +126,8 @@ mod tests {
 
     #[test]
     fn options_are_what_they_say() {
-        let line = "--kernel k --initrd=i --cpus 2 --memory 64 --name n --append a=1 --disk d";
+        let line =
+            "--kernel k --initrd=i --cpus 2 --memory 64 --name n --append a=1 --disk d --net t";
         let options = parse(line).unwrap().unwrap();
         assert_eq!(
             (options.cpus, options.memory, options.name.as_str()),
@@ -124,6 +135,7 @@ mod tests {
         );
         assert_eq!(options.initrd, Some(PathBuf::from("i")));
         assert_eq!(options.disk, Some(PathBuf::from("d")));
+        assert_eq!(options.net.as_deref(), Some("t"));
         assert!(
             options
                 .command_line(50_000_000)

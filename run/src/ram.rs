@@ -8,8 +8,8 @@ use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 pub struct Ram {
     /// For device models.
     pub view: GuestMemoryMmap,
-    /// What `view` looks at. Dropped behind it.
-    _memory: Memory,
+    /// What `view` looks at, if it has none of its own. Dropped behind it.
+    _memory: Option<Memory>,
 }
 
 impl Ram {
@@ -27,7 +27,17 @@ impl Ram {
         let view = GuestMemoryMmap::from_regions(vec![region])?;
         Ok(Self {
             view,
-            _memory: memory,
+            _memory: Some(memory),
         })
+    }
+
+    /// Memory of no VM's.
+    #[cfg(test)]
+    pub fn of_nobody(bytes: usize) -> Self {
+        let view = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), bytes)]);
+        Self {
+            view: view.expect("memory for a test"),
+            _memory: None,
+        }
     }
 }

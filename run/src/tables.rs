@@ -1,9 +1,9 @@
 //! The ACPI tables of the VM: its vCPUs, its interrupt controllers, its serial
-//! port and disk, and how it is switched off. There is none of the hardware that
+//! port and devices of virtio's, and how it is switched off. There is none of the hardware that
 //! ACPI calls fixed, so that a kernel looks for no timers and controllers of old
 //! PCs. ACPI specification, "Hardware-Reduced ACPI".
 
-use crate::layout::{self, input};
+use crate::layout::{self, Place, input};
 use acpi_tables::Aml;
 use acpi_tables::aml::{
     Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, ResourceTemplate, Scope, ZERO,
@@ -19,9 +19,9 @@ const OEM: [u8; 6] = *b"ULRUN ";
 const OEM_TABLE: [u8; 8] = *b"UNDERLAY";
 const REVISION: u32 = 1;
 
-/// What lies at [`layout::TABLES`] in a VM with `vcpus` vCPUs, with a disk or
-/// not. The table that leads to all others comes first.
-pub fn all(vcpus: u8, has_disk: bool) -> Vec<u8> {
+/// What lies at [`layout::TABLES`] in a VM with `vcpus` vCPUs and devices of
+/// virtio's at these places. The table that leads to all others comes first.
+pub fn all(vcpus: u8, places: &[Place]) -> Vec<u8> {
     const ROOM: u64 = 64;
     let mut behind = Vec::new();
     let mut place = |bytes: Vec<u8>| {
@@ -30,7 +30,7 @@ pub fn all(vcpus: u8, has_disk: bool) -> Vec<u8> {
         behind.resize(behind.len().next_multiple_of(16), 0);
         at
     };
-    let dsdt = place(bytes(&dsdt(has_disk)));
+    let dsdt = place(bytes(&dsdt(places)));
     let fadt = place(bytes(&fadt(dsdt).finalize()));
     let madt = place(bytes(&madt(vcpus)));
     let mut root = XSDT::new(OEM, OEM_TABLE, REVISION);
@@ -86,34 +86,47 @@ fn madt(vcpus: u8) -> Sdt {
     madt
 }
 
-fn dsdt(has_disk: bool) -> Sdt {
-    let ports = IO::new(layout::SERIAL, layout::SERIAL, 1, 8);
-    let interrupt = Interrupt::new(true, true, false, false, input::SERIAL.into());
-    let serial = ResourceTemplate::new(vec![&ports, &interrupt]);
-    let [id, number] = [
-        Name::new("_HID".into(), &EISAName::new("PNP0501")),
-        Name::new("_UID".into(), &ZERO),
-    ];
-    let resources = Name::new("_CRS".into(), &serial);
-    let serial = Device::new("COM1".into(), vec![&id, &number, &resources]);
-
-    let registers = Memory32Fixed::new(true, layout::DISK as u32, layout::REGISTERS as u32);
-    let interrupt = Interrupt::new(true, true, false, false, input::DISK.into());
-    let disk = ResourceTemplate::new(vec![&registers, &interrupt]);
-    // A device with registers of virtio's, as Linux knows it.
-    let id = Name::new("_HID".into(), &"LNRO0005");
-    let resources = Name::new("_CRS".into(), &disk);
-    let disk = Device::new("DISK".into(), vec![&id, &number, &resources]);
-
-    let mut devices: Vec<&dyn Aml> = vec![&serial];
-    if has_disk {
-        devices.push(&disk);
-    }
+fn dsdt(places: &[Place]) -> Sdt {
     let off = Package::new(vec![&ZERO; 4]);
     let mut dsdt = Sdt::new(*b"DSDT", 36, 2, OEM, OEM_TABLE, REVISION);
     dsdt.append_slice(&bytes(&Name::new("_S5_".into(), &off)));
-    dsdt.append_slice(&bytes(&Scope::new("_SB_".into(), devices)));
+    // A scope may be opened again and again.
+    dsdt.append_slice(&serial());
+    for (place, number) in places.iter().zip(0u8..) {
+        dsdt.append_slice(&virtio(place, number));
+    }
     dsdt
+}
+
+fn serial() -> Vec<u8> {
+    let ports = IO::new(layout::SERIAL, layout::SERIAL, 1, 8);
+    let interrupt = Interrupt::new(true, true, false, false, input::SERIAL.into());
+    let id = EISAName::new("PNP0501");
+    device("COM1", &id, 0, vec![&ports, &interrupt])
+}
+
+/// A device with registers of virtio's, by the name that Linux knows it by.
+fn virtio(place: &Place, number: u8) -> Vec<u8> {
+    let (at, size) = (place.registers as u32, layout::REGISTERS as u32);
+    let registers = Memory32Fixed::new(true, at, size);
+    let interrupt = Interrupt::new(true, true, false, false, place.input.into());
+    device(
+        place.name,
+        &"LNRO0005",
+        number,
+        vec![&registers, &interrupt],
+    )
+}
+
+/// Device `number` of those with the same `id`.
+fn device(name: &str, id: &dyn Aml, number: u8, resources: Vec<&dyn Aml>) -> Vec<u8> {
+    let [id, number, resources] = [
+        Name::new("_HID".into(), id),
+        Name::new("_UID".into(), &number),
+        Name::new("_CRS".into(), &ResourceTemplate::new(resources)),
+    ];
+    let device = Device::new(name.into(), vec![&id, &number, &resources]);
+    bytes(&Scope::new("_SB_".into(), vec![&device]))
 }
 
 #[cfg(test)]
@@ -129,7 +142,7 @@ mod tests {
 
     #[test]
     fn all_tables_are_found_from_the_first_and_add_up() {
-        let tables = all(2, true);
+        let tables = all(2, &[layout::DISK]);
         assert_eq!(&tables[..8], b"RSD PTR ");
         let root = number::<8>(&tables, layout::TABLES + 24);
         let [fadt, madt] = [36, 44].map(|at| number::<8>(&tables, root + at));
@@ -152,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn each_vcpu_has_its_local_apic_and_the_disk_is_told_of_if_there_is_one() {
+    fn each_vcpu_has_its_local_apic_and_each_device_is_told_of() {
         const HEADER: usize = 44;
         let madt = bytes(&madt(2));
         let [first, second] = [0, 8].map(|at| &madt[HEADER + at..HEADER + at + 8]);
@@ -160,7 +173,11 @@ mod tests {
             (first, second),
             (&[0, 8, 0, 0, 1, 0, 0, 0][..], &[0, 8, 1, 1, 1, 0, 0, 0][..])
         );
-        let names_disk = |has| bytes(&dsdt(has)).windows(8).any(|word| word == b"LNRO0005");
-        assert!(names_disk(true) && !names_disk(false));
+        let devices = |places: &[Place]| {
+            let table = bytes(&dsdt(places));
+            table.windows(8).filter(|word| word == b"LNRO0005").count()
+        };
+        assert_eq!(devices(&[]), 0);
+        assert_eq!(devices(&[layout::DISK, layout::NETWORK]), 2);
     }
 }

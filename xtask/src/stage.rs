@@ -23,7 +23,7 @@ const STARTER: &str = r"\starter.efi";
 /// What boots Linux in a VM of the guest's, what that takes, and the folder of the
 /// VM's drivers.
 const BOOTS_CHILD: &str = "child-linux";
-const FOR_CHILDREN: [&str; 2] = ["underlay-run", "vmlinuz.efi"];
+const FOR_CHILDREN: [&str; 3] = ["underlay-run", "vmlinuz.efi", "tun.ko"];
 const CHILD_DRIVERS: &str = "lib/child";
 
 /// What boots behind the loader.
@@ -248,7 +248,7 @@ impl Stage {
     }
 }
 
-/// The kernel and drivers for a VM of the guest's.
+/// The kernel and drivers for a VM of the guest's, and the guest's for its network.
 fn for_children(guest: &Guest) -> Vec<Entry> {
     let entry = |folder: &str, file: &PathBuf| Entry {
         name: format!(
@@ -260,6 +260,7 @@ fn for_children(guest: &Guest) -> Vec<Entry> {
     let drivers = guest.child_drivers.iter();
     let mut entries: Vec<_> = drivers.map(|file| entry(CHILD_DRIVERS, file)).collect();
     entries.push(entry("root", &guest.kernel));
+    entries.push(entry("lib/modules", &guest.tap_driver));
     entries
 }
 

@@ -129,7 +129,7 @@ impl Blocks {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use std::io::{Read, Write};
     use vm_memory::GuestAddress;
@@ -141,7 +141,7 @@ mod tests {
     const BY_THE_DEVICE: u16 = 2;
 
     /// A file of two blocks, the first of ones, the second of twos.
-    fn blocks(name: &str) -> Blocks {
+    pub fn blocks(name: &str) -> Blocks {
         let name = format!("underlay-run-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         let options = File::options()

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # Writes an initrd for a VM of this guest's to its output: the guest's own
-# busybox and init, and drivers for the VM's disk.
+# busybox and init, and drivers for the VM's disk and network.
 set -e
 root=$(mktemp -d)
 cd "$root"

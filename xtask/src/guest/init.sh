@@ -21,8 +21,8 @@ if [ -f "$driver" ]; then
     [ -d /sys/block/sda/sda1 ] && ln -s sdb /dev/scratch || ln -s sda /dev/scratch
 fi
 
-# In a VM of a guest's, for its disk.
-for driver in virtio_ring virtio virtio_mmio virtio_blk; do
+# In a VM of a guest's, for its disk and its network.
+for driver in virtio_ring virtio virtio_mmio virtio_blk failover net_failover virtio_net; do
     [ ! -f /lib/virtio/$driver.ko ] || insmod /lib/virtio/$driver.ko
 done
 

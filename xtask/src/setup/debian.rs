@@ -31,24 +31,30 @@ const PACKAGES: [(&str, &str); 11] = [
 
 /// Depends on the newest kernel of its kind.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
-/// The kernel's drivers for the disks that the emulators have, below
-/// `kernel/drivers`, each behind those that it needs.
+/// The kernel's drivers for the disks that the emulators have, below `kernel`, each
+/// behind those that it needs.
 const DRIVERS: [&str; 5] = [
-    "scsi/scsi_common.ko",
-    "scsi/scsi_mod.ko",
-    "scsi/sd_mod.ko",
-    "ata/libata.ko",
-    "ata/ata_piix.ko",
+    "drivers/scsi/scsi_common.ko",
+    "drivers/scsi/scsi_mod.ko",
+    "drivers/scsi/sd_mod.ko",
+    "drivers/ata/libata.ko",
+    "drivers/ata/ata_piix.ko",
 ];
 
-/// Those for the disk of a VM of the guest's, each behind those that it needs; its
-/// init names them, too.
-const CHILD_DRIVERS: [&str; 4] = [
-    "virtio/virtio_ring.ko",
-    "virtio/virtio.ko",
-    "virtio/virtio_mmio.ko",
-    "block/virtio_blk.ko",
+/// Those for the disk and the network of a VM of the guest's, each behind those that
+/// it needs; its init names them, too.
+const CHILD_DRIVERS: [&str; 7] = [
+    "drivers/virtio/virtio_ring.ko",
+    "drivers/virtio/virtio.ko",
+    "drivers/virtio/virtio_mmio.ko",
+    "drivers/block/virtio_blk.ko",
+    "net/core/failover.ko",
+    "drivers/net/net_failover.ko",
+    "drivers/net/virtio_net.ko",
 ];
+
+/// The guest's own end of that network.
+const TAP_DRIVER: &str = "drivers/net/tun.ko";
 
 const BUSYBOX_PACKAGE: &str = "busybox-static";
 
@@ -104,6 +110,7 @@ pub fn guest() -> Guest {
         child_drivers: CHILD_DRIVERS
             .map(|driver| guest_dir().join(driver))
             .to_vec(),
+        tap_driver: guest_dir().join(TAP_DRIVER),
     }
 }
 
@@ -111,7 +118,7 @@ pub fn guest() -> Guest {
 pub fn guest_is_missing() -> bool {
     let guest = guest();
     let drivers = guest.drivers.iter().chain(&guest.child_drivers);
-    let files = drivers.chain([&guest.kernel, &guest.busybox]);
+    let files = drivers.chain([&guest.tap_driver, &guest.kernel, &guest.busybox]);
     let mut missing = files.into_iter().filter(|file| !file.is_file());
     missing.next().is_some() || !guest.headers.is_dir()
 }
@@ -162,11 +169,12 @@ fn keep_drivers(unpacked: &Path) -> Result<()> {
     let versions = paths::files(&unpacked.join("lib/modules"), "-amd64")?;
     let version = versions.first();
     let version = version.context("the kernel's package holds no modules")?;
-    let all = [guest().drivers, guest().child_drivers].concat();
-    for (driver, kept) in DRIVERS.iter().chain(&CHILD_DRIVERS).zip(all) {
+    let all = DRIVERS.iter().chain(&CHILD_DRIVERS).chain([&TAP_DRIVER]);
+    for driver in all {
+        let kept = guest_dir().join(driver);
         let folder = kept.parent().context("a driver without a folder")?;
         paths::create_dir(folder)?;
-        fs::copy(version.join("kernel/drivers").join(driver), kept)?;
+        fs::copy(version.join("kernel").join(driver), kept)?;
     }
     Ok(())
 }

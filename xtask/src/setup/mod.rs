@@ -30,8 +30,10 @@ pub struct Guest {
     pub headers: PathBuf,
     /// The kernel's drivers for disks, each behind those that it needs.
     pub drivers: Vec<PathBuf>,
-    /// Those for the disk of a VM of the guest's.
+    /// Those for the disk and the network of a VM of the guest's.
     pub child_drivers: Vec<PathBuf>,
+    /// That for the guest's end of such a network.
+    pub tap_driver: PathBuf,
 }
 
 /// One thing that can be missing.
