@@ -21,6 +21,7 @@ pub mod chain;
 pub mod children;
 pub mod controllers;
 pub mod counted;
+pub mod debug;
 pub mod emulator;
 pub mod failure;
 pub mod instruction;

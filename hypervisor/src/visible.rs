@@ -3,8 +3,28 @@
 use crate::vm::Features;
 use abi::handoff::Presence;
 use machine::{CodeSize, Vcpu};
+use x86::Registers;
 use x86::control::{Cr4, HIDDEN_STATES};
 use x86::cpuid::{self, Leaf, Vendor};
+
+/// Puts `answer` where CPUID has it.
+#[inline(always)]
+pub fn put(answer: Leaf, registers: &mut Registers) {
+    registers.rax = u64::from(answer.eax);
+    registers.rbx = u64::from(answer.ebx);
+    registers.rcx = u64::from(answer.ecx);
+    registers.rdx = u64::from(answer.edx);
+}
+
+/// Leaves below 32 of which the guest sees something else than the CPU says.
+pub const ALTERED: u32 = 1 << cpuid::FEATURES
+    | 1 << cpuid::POWER
+    | 1 << cpuid::EXTENDED_FEATURES
+    | 1 << cpuid::EXTENDED_STATE
+    | 1 << cpuid::PROCESSOR_TRACE
+    | 1 << cpuid::KEY_LOCKER
+    | 1 << cpuid::PCONFIG
+    | 1 << cpuid::LAST_BRANCH;
 
 /// What a guest sees of a leaf of the CPU below.
 ///

@@ -345,3 +345,4 @@ fn without_a_pool_there_are_no_such_services() {
 }
 
 mod counted;
+mod turns;

@@ -3,14 +3,14 @@
 
 use crate::outcome::Outcome;
 use crate::printer::Printer;
-use crate::visible::visible;
+use crate::visible::{ALTERED, put, visible};
 use crate::vm::{Cpu, Vm};
 use abi::call;
 use abi::discovery::{self, LEAF_FEATURES, LEAF_MAX, LEAF_PRINT, LEAF_RANGE_END, LEAF_SIGNATURE};
 use abi::handoff::Presence;
 use machine::{Memory, Vcpu};
-use x86::cpuid::{self, Leaf, Vendor};
-use x86::{Exit, Registers};
+use x86::Exit;
+use x86::cpuid::{Leaf, Vendor};
 
 /// Answers CPUID.
 pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
@@ -30,25 +30,6 @@ pub fn answer<V: Vcpu, M>(vm: &Vm<M>, vcpu: &mut V, leaf: u32, subleaf: u32) {
         put(altered(vm, vcpu, leaf, subleaf), vcpu.registers_mut());
     }
 }
-
-/// Puts `answer` where CPUID has it.
-#[inline(always)]
-pub fn put(answer: Leaf, registers: &mut Registers) {
-    registers.rax = u64::from(answer.eax);
-    registers.rbx = u64::from(answer.ebx);
-    registers.rcx = u64::from(answer.ecx);
-    registers.rdx = u64::from(answer.edx);
-}
-
-/// Leaves below 32 of which the guest sees something else than the CPU says.
-pub const ALTERED: u32 = 1 << cpuid::FEATURES
-    | 1 << cpuid::POWER
-    | 1 << cpuid::EXTENDED_FEATURES
-    | 1 << cpuid::EXTENDED_STATE
-    | 1 << cpuid::PROCESSOR_TRACE
-    | 1 << cpuid::KEY_LOCKER
-    | 1 << cpuid::PCONFIG
-    | 1 << cpuid::LAST_BRANCH;
 
 #[inline(never)]
 fn altered<V: Vcpu, M>(vm: &Vm<M>, vcpu: &V, leaf: u32, subleaf: u32) -> Leaf {

@@ -86,6 +86,17 @@ fn debug_registers_have_two_names_unless_extensions_are_on() {
 }
 
 #[test]
+fn general_detection_comes_before_the_access() {
+    let mut vcpu = FakeVtx::default();
+    vcpu.debug_registers[7] = 0x2400;
+    vcpu.debug_registers[6] = 0xffff_0ff0;
+    let vcpu = after(vcpu, debug(0, true));
+    assert_eq!(vcpu.injected, [Exception::Debug]);
+    assert_eq!(vcpu.debug_registers[6..], [0xffff_2ff0, 0x400]);
+    assert_eq!(vcpu.debug_registers[0], 0);
+}
+
+#[test]
 fn debug_status_and_control_have_no_upper_half() {
     let mut vcpu = FakeVtx::default();
     vcpu.registers.rbx = 1 << 32;

@@ -1,9 +1,8 @@
 //! CPUID of a child: what the guest sees, without what a child has not.
 
 use crate::children::program::{Answer, plain};
-use crate::controllers::cpuid::{ALTERED, put};
 use crate::outcome::Outcome;
-use crate::visible::visible;
+use crate::visible::{ALTERED, put, visible};
 use crate::vm::{Cpu, Vm};
 use abi::child::{entry, kind};
 use abi::record::VmExit;

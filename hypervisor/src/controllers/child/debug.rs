@@ -2,7 +2,7 @@
 //! only while its DR7 enables a breakpoint, which is looked at when a turn begins.
 
 use crate::children::program::plain;
-use crate::controllers::debug_registers;
+use crate::debug;
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use abi::child::kind;
@@ -12,17 +12,17 @@ use x86::exit::RegisterAccess;
 
 /// Does the access. Another turn begins behind a write to DR7, or DR5, which is the
 /// same or does not exist.
-pub fn handle<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let outcome = debug_registers::handle(vm, cpu, exit);
-    let is_switch = matches!(
-        exit,
-        Exit::Debug(RegisterAccess {
-            register: 5 | 7,
-            write: true,
-            ..
-        })
-    );
-    if is_switch && outcome == Outcome::Done {
+pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
+    let Exit::Debug(RegisterAccess {
+        register,
+        write,
+        general: Some(general),
+    }) = *exit
+    else {
+        return Outcome::Pass;
+    };
+    let outcome = debug::access(&mut cpu.vcpu, register, write, general);
+    if write && matches!(register, 5 | 7) && outcome == Outcome::Done {
         cpu.program.tell(plain(kind::INTERRUPTED));
     }
     outcome

@@ -40,3 +40,16 @@ fn enabled(causes: u64, control: u64) -> u64 {
         .filter(|number| control >> (2 * number) & 3 == 0)
         .fold(causes, |causes, number| causes & !(1 << number))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_breakpoints_of_its_own_are_causes() {
+        const SINGLE_STEP: u64 = 1 << 14;
+        assert_eq!(enabled(SINGLE_STEP | 0xf, 0), SINGLE_STEP);
+        assert_eq!(enabled(0xf, 0b01 | 0b10 << 4), 0b0101);
+        assert_eq!(enabled(0b0010, 0xff), 0b0010);
+    }
+}

@@ -11,6 +11,7 @@ const TURNS: usize = 20;
 pub fn run() -> Outcome {
     let mut vm = Vm::new("spinner")?;
     let first = vm.memory(1)?;
+    let mut vcpu = vm.vcpu()?;
     let mut rest = Vec::new();
     while let Ok(more) = vm.memory(1) {
         rest.push(more);
@@ -20,7 +21,6 @@ pub fn run() -> Outcome {
     first.write(0x1000, &[0xfb, 0xeb, 0xfe]); // sti; jmp $
     first.write(0x2000, &[0xfa, 0xeb, 0xfe]); // cli; jmp $
     vm.map(0, &first, Rights::ALL)?;
-    let mut vcpu = vm.vcpu()?;
     vcpu.start_real_mode(0x1000)?;
     for _ in 0..TURNS {
         match vcpu.run()? {
