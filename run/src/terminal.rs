@@ -11,18 +11,19 @@ const INPUT: libc::c_int = 0;
 /// Ctrl-A.
 const ESCAPE: u8 = 1;
 
-/// How the terminal was before.
-static BEFORE: OnceLock<libc::termios> = OnceLock::new();
+/// Which terminal it is, and how it was before.
+static BEFORE: OnceLock<(libc::c_int, libc::termios)> = OnceLock::new();
 
 /// Puts the terminal into raw mode, if there is one. A panic puts it back.
 pub fn make_raw() {
-    // SAFETY: all fields are numbers, and it is filled in before it is used.
-    let mut mode: libc::termios = unsafe { std::mem::zeroed() };
-    // SAFETY: it writes one `termios`, or nothing.
-    if unsafe { libc::tcgetattr(INPUT, &raw mut mode) } != 0 {
+    make_raw_at(INPUT);
+}
+
+fn make_raw_at(input: libc::c_int) {
+    let Some(mut mode) = mode(input) else {
         return;
-    }
-    BEFORE.get_or_init(|| mode);
+    };
+    BEFORE.get_or_init(|| (input, mode));
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         put_back();
@@ -33,14 +34,23 @@ pub fn make_raw() {
     unsafe { libc::cfmakeraw(&raw mut mode) };
     mode.c_oflag |= libc::OPOST | libc::ONLCR;
     // SAFETY: it reads one `termios`.
-    unsafe { libc::tcsetattr(INPUT, libc::TCSADRAIN, &raw const mode) };
+    unsafe { libc::tcsetattr(input, libc::TCSADRAIN, &raw const mode) };
+}
+
+/// How the terminal at `input` is; None if that is none.
+fn mode(input: libc::c_int) -> Option<libc::termios> {
+    // SAFETY: all fields are numbers, and it is filled in before it is used.
+    let mut mode: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: it writes one `termios`, or nothing.
+    let is_one = unsafe { libc::tcgetattr(input, &raw mut mode) } == 0;
+    is_one.then_some(mode)
 }
 
 /// Makes it as it was before.
 pub fn put_back() {
-    if let Some(before) = BEFORE.get() {
+    if let Some((input, before)) = BEFORE.get() {
         // SAFETY: it reads one `termios`.
-        unsafe { libc::tcsetattr(INPUT, libc::TCSADRAIN, before) };
+        unsafe { libc::tcsetattr(*input, libc::TCSADRAIN, before) };
     }
 }
 
@@ -114,6 +124,33 @@ pub fn end_at_signals(devices: &Arc<Devices>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ptr::null_mut;
+
+    #[test]
+    fn the_terminal_is_raw_and_as_before_again() {
+        let (mut person, mut program) = (0, 0);
+        // SAFETY: it writes two numbers; the others are left out.
+        let opened = unsafe {
+            libc::openpty(
+                &raw mut person,
+                &raw mut program,
+                null_mut(),
+                null_mut(),
+                null_mut(),
+            )
+        };
+        assert_eq!(opened, 0);
+        let flags = || mode(program).map(|mode| (mode.c_lflag, mode.c_iflag, mode.c_oflag));
+        let before = flags().unwrap();
+        make_raw_at(program);
+        let (local, input, output) = flags().unwrap();
+        let edits = libc::ICANON | libc::ECHO | libc::ISIG;
+        assert_eq!((local & edits, input & libc::ICRNL), (0, 0));
+        assert_ne!(before.0 & edits, 0);
+        assert_ne!(output & libc::OPOST, 0);
+        put_back();
+        assert_eq!(flags(), Some(before));
+    }
 
     #[test]
     fn ctrl_a_is_for_this_program() {
