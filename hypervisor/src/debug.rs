@@ -7,13 +7,14 @@ use x86::control::Cr4;
 
 /// DR7: any access to a debug register is a debug exception, in whose delivery the
 /// bit is cleared. Intel SDM volume 3, "Debug Control Register (DR7)".
-const GENERAL_DETECT: u64 = 1 << 13;
+pub const GENERAL_DETECT: u64 = 1 << 13;
 /// DR6: that was it.
 const ACCESS_DETECTED: u64 = 1 << 13;
 
 /// DR4 and DR5 are DR6 and DR7 unless CR4.DE says that they do not exist. The
 /// upper halves of DR6 and DR7 must be written as 0. Intel SDM volume 3, "Debug
-/// Registers". The exit comes before the general detection.
+/// Registers". The exit comes before all that MOV DR may raise, unlike those of other
+/// instructions. Intel SDM volume 3, "Relative Priority of Faults and VM Exits".
 pub fn access<V: Vcpu>(vcpu: &mut V, register: u8, write: bool, general: u8) -> Outcome {
     let register = match register {
         4 | 5 if vcpu.cr4().contains(Cr4::DE) => {
@@ -22,6 +23,9 @@ pub fn access<V: Vcpu>(vcpu: &mut V, register: u8, write: bool, general: u8) -> 
         4 | 5 => register + 2,
         other => other,
     };
+    if vcpu.cpl() != 0 {
+        return Outcome::Fault(Exception::GeneralProtection(0));
+    }
     let control = vcpu.debug_register(7);
     if control & GENERAL_DETECT != 0 {
         vcpu.set_debug_register(7, control & !GENERAL_DETECT);

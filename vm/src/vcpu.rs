@@ -2,7 +2,7 @@
 
 use crate::exit::Exit;
 use crate::vm::{Error, Handle, PAGE, patiently};
-use abi::child::{EXIT_OFFSET, entry, exit};
+use abi::child::{EXIT_OFFSET, entry, exit, kind};
 use abi::record::{VmEntry, VmExit, VmRegisters};
 use std::io;
 use std::sync::Arc;
@@ -153,7 +153,7 @@ impl Vcpu {
     ///
     /// If the VM was ended.
     pub fn run(&mut self) -> Result<Exit, Error> {
-        let entry = std::mem::replace(&mut self.entry, IDLE);
+        let said = std::mem::replace(&mut self.entry, IDLE);
         let Handle {
             underlay, number, ..
         } = *self.handle;
@@ -161,12 +161,17 @@ impl Vcpu {
             return Err(Error::Memory(io::ErrorKind::NotFound.into()));
         };
         let at = (self.number * PAGE) as usize;
-        records.write(at, &entry.to_bytes());
+        records.write(at, &said.to_bytes());
         patiently(|| underlay.vm_turn(number, self.number))?;
-        let mut exit = [0; VmExit::SIZE];
-        records.read(at + EXIT_OFFSET as usize, &mut exit);
-        let exit = VmExit::from_bytes(&exit);
-        self.flags = exit.flags;
-        Ok(Exit::from(&exit))
+        let mut bytes = [0; VmExit::SIZE];
+        records.read(at + EXIT_OFFSET as usize, &mut bytes);
+        let told = VmExit::from_bytes(&bytes);
+        self.flags = told.flags;
+        if told.flags & exit::NOT_RAISED != 0 && told.kind != kind::INTERRUPTED {
+            // The answer led to this exit before the event: it comes next time.
+            (self.entry.event, self.entry.error) = (said.event, said.error);
+            self.entry.flags |= entry::EVENT;
+        }
+        Ok(Exit::from(&told))
     }
 }

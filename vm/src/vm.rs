@@ -187,8 +187,9 @@ impl Vm {
         let Handle {
             underlay, number, ..
         } = *self.handle;
+        let records = self.records()?.pieces[0];
         let vcpu = patiently(|| underlay.vm_vcpu(number))?;
-        let page = self.records()?.pieces[0] + vcpu * PAGE;
+        let page = records + vcpu * PAGE;
         // SAFETY: memory of the pool is in this program as `Memory` alone, which
         // expects that others change it.
         patiently(|| unsafe { underlay.vm_records(number, vcpu, page) })?;

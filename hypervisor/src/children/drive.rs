@@ -227,6 +227,9 @@ impl<V: Vcpu> Child<V> {
             let done = answer(chain, &self.vm, child, exit);
             child.program.answer = None;
             if let Err(stop) = done {
+                // The instruction needs the program again, or another one is next.
+                let missed = wish.event.map_or(0, |_| flags::NOT_RAISED);
+                child.program.exit.flags |= missed;
                 return Some(stop);
             }
         }

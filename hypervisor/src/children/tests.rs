@@ -196,6 +196,21 @@ fn a_port_is_written_and_read_by_the_program() {
 }
 
 #[test]
+fn a_read_that_the_program_refuses_is_a_fault_and_asked_no_more() {
+    let (vm, handle) = child();
+    let before = registers(&vm, handle).rip;
+    let exit = enter(&vm, handle, &IDLE, &[Exit::Port(input(0x43))]).unwrap();
+    assert_eq!(exit.flags & flags::READ, flags::READ);
+    let refused = VmEntry {
+        flags: entry::FAULT,
+        ..IDLE
+    };
+    let exit = enter(&vm, handle, &refused, &[Exit::Nmi]).unwrap();
+    assert_eq!((exit.kind, exit.rip), (kind::INTERRUPTED, before));
+    assert_eq!(exit.flags & flags::READ, 0);
+}
+
+#[test]
 fn an_answer_of_a_read_that_nobody_waits_for_means_nothing() {
     let (vm, handle) = child();
     let said = VmEntry {

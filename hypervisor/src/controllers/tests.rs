@@ -86,6 +86,31 @@ fn debug_registers_have_two_names_unless_extensions_are_on() {
 }
 
 #[test]
+fn only_the_kernel_reaches_debug_registers() {
+    for access in [
+        debug(0, false),
+        debug(0, true),
+        debug(5, true),
+        debug(7, true),
+    ] {
+        let program = FakeVtx {
+            cpl: 3,
+            ..FakeVtx::default()
+        };
+        let vcpu = after(program, access);
+        assert_eq!(vcpu.injected, [Exception::GeneralProtection(0)]);
+        assert_eq!(vcpu.debug_registers, FakeVtx::default().debug_registers);
+    }
+    let program = FakeVtx {
+        cpl: 3,
+        cr4: Cr4::DE,
+        ..FakeVtx::default()
+    };
+    let vcpu = after(program, debug(4, false));
+    assert_eq!(vcpu.injected, [Exception::InvalidOpcode]);
+}
+
+#[test]
 fn general_detection_comes_before_the_access() {
     let mut vcpu = FakeVtx::default();
     vcpu.debug_registers[7] = 0x2400;

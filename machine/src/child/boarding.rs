@@ -132,6 +132,7 @@ impl<U: Unswitched> Passenger<U> {
     /// Exchanges them again.
     #[inline(always)]
     pub(crate) fn alight(&mut self, seat: &Seat<U>) {
-        self.registers.exchange(&seat.guest, self.has_debug);
+        let debug = core::mem::take(&mut self.has_debug);
+        self.registers.exchange(&seat.guest, debug);
     }
 }

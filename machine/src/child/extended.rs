@@ -15,6 +15,9 @@ pub trait Unswitched {
     const NUMBERS: &'static [u32];
     /// Whether this CPU has them. CPUs of one machine are alike.
     fn are_there() -> bool;
+    /// Whether XSAVE and XRSTOR may leave the addresses of the last x87 instruction and
+    /// of its operand as they are.
+    const FORGETS_POINTERS: bool;
 }
 
 /// The most of a vendor's.
@@ -109,9 +112,13 @@ impl<U: Unswitched> Extended<U> {
         // are aligned to a page and as large as CPUID says for all of XCR0. What
         // XSAVE wrote, and zeros with a valid MXCSR, are what XRSTOR takes.
         unsafe {
-            asm!("xsave64 [{}]", "xrstor64 [{}]", in(reg) self.area.base(),
-                 in(reg) other.area.base(), in("eax") u32::MAX, in("edx") u32::MAX,
-                 options(nostack, preserves_flags));
+            asm!("xsave64 [{}]", in(reg) self.area.base(), in("eax") u32::MAX,
+                 in("edx") u32::MAX, options(nostack, preserves_flags));
+            if U::FORGETS_POINTERS {
+                asm!("fninit", options(nomem, nostack, preserves_flags));
+            }
+            asm!("xrstor64 [{}]", in(reg) other.area.base(), in("eax") u32::MAX,
+                 in("edx") u32::MAX, options(nostack, preserves_flags));
         }
         if other.xcr0 != self.all {
             guarded::set_extended_control(0, other.xcr0);

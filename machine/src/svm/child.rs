@@ -61,6 +61,8 @@ const ECX7_RDPID: u32 = 1 << 22;
 
 impl Unswitched for Beside {
     const NUMBERS: &'static [u32] = &[msr::TSC_AUX];
+    // AMD APM volume 2, "FXSAVE and FXRSTOR Instructions".
+    const FORGETS_POINTERS: bool = true;
 
     fn are_there() -> bool {
         let amd = instructions::cpuid(cpuid::AMD_FEATURES, 0).edx;

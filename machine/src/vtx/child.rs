@@ -48,6 +48,7 @@ impl Unswitched for Beside {
         msr::STAR + 3,
         msr::KERNEL_GS_BASE,
     ];
+    const FORGETS_POINTERS: bool = false;
 
     fn are_there() -> bool {
         true
@@ -133,6 +134,19 @@ fn turn() -> u32 {
 /// Where a debug register is kept.
 const fn place(number: u8) -> usize {
     if number < 4 { number as usize } else { 4 }
+}
+
+/// What a debug register holds of `value`: in DR6 the causes of a debug exception, and
+/// ones where nothing is. Of those that are told by a zero a child has none. Intel SDM
+/// volume 3, "Debug Status Register (DR6)".
+const fn held(number: u8, value: u64) -> u64 {
+    const CAUSES: u64 = 0xe00f;
+    const ONES: u64 = 0xffff_0ff0;
+    if number < 4 {
+        value
+    } else {
+        value & CAUSES | ONES
+    }
 }
 
 /// Makes the VMCS at `at` the current one.
@@ -304,6 +318,7 @@ impl<const CHILD: bool> VtxCpu<CHILD> {
     /// Sets them, in the CPU as well where they are there.
     pub(super) fn keep_debug_register(&mut self, number: u8, value: u64) {
         if let Some(own) = &mut self.own {
+            let value = held(number, value);
             own.passenger.registers.debug[place(number)] = value;
             if own.passenger.has_debug {
                 instructions::write_debug_register(number, value);
@@ -466,8 +481,8 @@ impl<const CHILD: bool> ChildVcpu<VtxCpu<CHILD>> for VtxCpu<true> {
         self.vmcs.write(field::ENTRY_EVENT, 0);
         if let Some(own) = &mut self.own {
             let registers = &mut own.passenger.registers;
-            for (kept, value) in registers.debug.iter_mut().zip(state.debug) {
-                *kept = value;
+            for (number, kept) in (0..).zip(&mut registers.debug) {
+                *kept = held(number, state.debug[place(number)]);
             }
             for (kept, value) in registers.msrs.iter_mut().zip(state.system_call) {
                 *kept = value;

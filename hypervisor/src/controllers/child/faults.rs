@@ -2,6 +2,7 @@
 //! ever, which are raised as they were, and machine checks, which are not its.
 
 use crate::children::program::plain;
+use crate::debug::GENERAL_DETECT;
 use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use abi::child::kind;
@@ -10,6 +11,10 @@ use x86::{Exception, Exit};
 
 const DEBUG: u8 = 1;
 const MACHINE_CHECK: u8 = 18;
+
+/// Causes of a debug exception that a child can have: breakpoints, general detection,
+/// a single step.
+const CAUSES: u64 = 0x600f;
 
 /// Raises it, or leaves the CPU to the guest.
 pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
@@ -24,9 +29,12 @@ pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> O
         // Under VT-x an exit leaves DR6 as it was. Intel SDM volume 3, "Exit
         // Qualification for Debug Exceptions".
         DEBUG => {
+            let control = cpu.vcpu.debug_register(7);
             let before = cpu.vcpu.debug_register(6);
-            let causes = enabled(detail & 0xffff_ffff, cpu.vcpu.debug_register(7));
+            let causes = enabled(detail & CAUSES, control);
             cpu.vcpu.set_debug_register(6, before | causes);
+            // Only the delivery by the CPU itself does that.
+            cpu.vcpu.set_debug_register(7, control & !GENERAL_DETECT);
         }
         _ => {}
     }

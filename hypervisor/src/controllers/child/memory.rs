@@ -11,7 +11,7 @@ use abi::child::kind;
 use abi::record::VmExit;
 use machine::{Memory, Vcpu};
 use x86::exit::NestedFault;
-use x86::{Exit, Gpa, PAGE_SIZE};
+use x86::{Exception, Exit, Gpa, PAGE_SIZE};
 
 /// Does the access with the program in the device's place.
 pub fn handle_fault<V: Vcpu, M: Memory>(
@@ -33,7 +33,9 @@ pub fn handle_fault<V: Vcpu, M: Memory>(
     }
     let page = fault.gpa.page();
     let watched = page..Gpa(page.0.saturating_add(PAGE_SIZE));
-    let mut device = Asked::new(cpu);
+    let Some(mut device) = Asked::new(cpu) else {
+        return Outcome::Fault(Exception::GeneralProtection(0));
+    };
     let outcome = emulator::access(vm, cpu, watched, &mut device);
     device.finish(cpu, exit, outcome, |access| Device {
         kind: kind::MEMORY,

@@ -17,7 +17,9 @@ pub fn handle_port<V: Vcpu, M: Memory>(
 ) -> Outcome {
     let flag = |given, flag| if given { flag } else { 0 };
     let of = flag(access.string, flags::STRING) | flag(access.repeat, flags::REPEATED);
-    let mut device = Asked::new(cpu);
+    let Some(mut device) = Asked::new(cpu) else {
+        return Outcome::Fault(Exception::GeneralProtection(0));
+    };
     let outcome = emulator::port(vm, cpu, access, &mut device);
     device.finish(cpu, &Exit::Port(access), outcome, |asked| Device {
         kind: kind::PORT,
@@ -94,16 +96,16 @@ pub struct Access {
 /// said, and takes one write.
 #[derive(Debug)]
 pub struct Asked {
-    answer: Option<Answer>,
+    answer: Option<u64>,
     access: Option<Access>,
 }
 
 impl emulator::Device for Asked {
     fn read(&mut self, at: u64, size: u8) -> u64 {
         match self.answer.take() {
-            Some(Answer::Values([value, ..])) => value,
-            _ if self.access.is_some() => 0,
-            _ => {
+            Some(value) => value,
+            None if self.access.is_some() => 0,
+            None => {
                 self.access = Some(Access {
                     at,
                     size,
@@ -132,12 +134,19 @@ impl emulator::Device for Asked {
 }
 
 impl Asked {
-    /// With what the program has said to the vCPU on `cpu`.
-    pub fn new<V>(cpu: &mut Cpu<V>) -> Self {
-        Self {
-            answer: cpu.program.answer.take(),
+    /// With what the program has said to the vCPU on `cpu`. None: the access is to
+    /// fault.
+    #[inline(always)]
+    pub fn new<V>(cpu: &mut Cpu<V>) -> Option<Self> {
+        let answer = match cpu.program.answer.take() {
+            None => None,
+            Some(Answer::Values([value, ..])) => Some(value),
+            Some(Answer::Fault) => return None,
+        };
+        Some(Self {
+            answer,
             access: None,
-        }
+        })
     }
 
     /// Gives the program what it was asked for. `outcome` is the emulator's.
@@ -149,9 +158,6 @@ impl Asked {
         outcome: Outcome,
         device: impl FnOnce(&Access) -> Device,
     ) -> Outcome {
-        if matches!(self.answer, Some(Answer::Fault)) {
-            return Outcome::Fault(Exception::GeneralProtection(0));
-        }
         let Some(access) = self.access else {
             return outcome;
         };

@@ -5,6 +5,10 @@ use crate::Outcome;
 use crate::random::Random;
 use abi::call::{VM_CREATE, VM_STATISTICS};
 use abi::child::rights;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::ptr::null_mut;
+use std::slice;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
@@ -32,8 +36,63 @@ pub fn run(count: u64) -> Outcome {
         done.store(true, Relaxed);
         println!("{count} calls: {kinds} succeeded");
     });
-    clean(underlay, number)
+    clean(underlay, number)?;
+    turns(count)
 }
+
+/// Turns whose records another thread changes, and the child as well: all of its
+/// memory is the page of its records.
+fn turns(count: u64) -> Outcome {
+    // By this program itself, as it is the way that looks at least.
+    let underlay = Underlay::find()?.as_owner()?;
+    let (handle, number) = underlay.vm_create("scribbler")?;
+    underlay.vm_vcpu(handle)?;
+    let (piece, _) = underlay.vm_memory(handle)?;
+    let page = Page::map(piece)?;
+    let all = rights::READ | rights::WRITE | rights::EXECUTE;
+    // SAFETY: the memory is in this program as `Page` alone, whose words others may
+    // change at any time.
+    unsafe {
+        underlay.vm_map(handle, 0, piece, 0x1000, all)?;
+        underlay.vm_records(handle, 0, piece)?;
+    }
+    let done = AtomicBool::new(false);
+    let ran = thread::scope(|scope| {
+        scope.spawn(|| change(page.words(), &done));
+        let turn = |_: &u64| underlay.vm_turn(handle, 0).is_ok();
+        let ran = (0..count).filter(turn).count();
+        done.store(true, Relaxed);
+        ran
+    });
+    println!("{count} turns: {ran} ran");
+    Ok(underlay.vm_destroy(number)?)
+}
+
+/// A page of the pool.
+struct Page(*const AtomicU64);
+
+impl Page {
+    fn map(at: u64) -> Result<Self, Box<dyn std::error::Error>> {
+        let memory = File::options().read(true).write(true).open("/dev/mem")?;
+        let both = libc::PROT_READ | libc::PROT_WRITE;
+        let (file, offset) = (memory.as_raw_fd(), libc::off_t::try_from(at)?);
+        // SAFETY: the kernel chooses a place where nothing is.
+        let place = unsafe { libc::mmap(null_mut(), 4096, both, libc::MAP_SHARED, file, offset) };
+        if place == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        Ok(Self(place.cast_const().cast()))
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the page stays mapped until the program ends, and nobody borrows
+        // it but as atomics.
+        unsafe { slice::from_raw_parts(self.0, 4096 / 8) }
+    }
+}
+
+// SAFETY: it is memory of the whole process, and all accesses are atomic.
+unsafe impl Sync for Page {}
 
 /// Ends whatever was made.
 fn clean(underlay: Underlay, number: u64) -> Outcome {
