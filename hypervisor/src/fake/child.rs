@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use x86::control::Rflags;
+use x86::control::{Cr0, Rflags};
 use x86::walk::Entries;
 use x86::{Event, Exit, Gpa, State};
 
@@ -157,6 +157,7 @@ impl<const VENDOR: u8> ChildVcpu<FakeCpu<VENDOR>> for FakeCpu<VENDOR> {
     fn set_state(&mut self, state: &State) {
         self.registers = state.registers;
         (self.rip, self.rsp) = (state.rip, state.rsp);
+        self.cr0 = Cr0::from_bits_retain(state.cr0);
     }
     fn raise(&mut self, event: Event) {
         self.raised.push(event);

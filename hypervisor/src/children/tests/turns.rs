@@ -2,7 +2,7 @@
 
 use super::*;
 use abi::child::EXIT_OFFSET;
-use x86::exit::RegisterAccess;
+use x86::exit::{Access, NestedFault, RegisterAccess};
 
 /// A guest with a child, a piece of memory that it has, and a vCPU whose records
 /// are at the beginning of that.
@@ -122,4 +122,36 @@ fn a_write_to_dr7_ends_a_turn() {
     assert_eq!(kind, kind::INTERRUPTED.into());
     assert_eq!(exit.rip, registers(&vm, handle).rip);
     assert!(CHILD_EXITS.with_borrow(|list| list.is_empty()));
+}
+
+/// All code of this memory is ADD to a byte: a read of a device, then a write.
+#[test]
+fn an_event_behind_an_answer_that_leads_to_another_exit_is_missed_and_told() {
+    let (vm, handle, piece) = recorded();
+    let code = [handle, 0x1000, piece + 0x1000, 0x1000, 5];
+    assert_eq!(ask(&vm, call::VM_MAP, code)[0], 0x1000);
+    // As after a reset: without paging.
+    registers(&vm, handle);
+    let arguments = [handle, 0, 0x8000, 0, 0];
+    assert_eq!(ask(&vm, call::VM_REGISTERS_WRITE, arguments)[0], 0);
+    let fault = Exit::NestedFault(NestedFault {
+        gpa: Gpa(0),
+        gva: None,
+        access: Access {
+            write: true,
+            fetch: false,
+        },
+        walk: false,
+    });
+    let exit = enter(&vm, handle, &IDLE, &[fault]).unwrap();
+    assert_eq!((exit.kind, exit.flags), (kind::MEMORY, flags::READ));
+    let nmi = VmEntry {
+        flags: entry::ANSWER | entry::EVENT,
+        event: 2 << 8 | 2,
+        values: [5, 0, 0, 0],
+        ..IDLE
+    };
+    let exit = enter(&vm, handle, &nmi, &[]).unwrap();
+    assert_eq!((exit.kind, exit.data), (kind::MEMORY, 5));
+    assert_eq!(exit.flags, flags::NOT_RAISED);
 }
