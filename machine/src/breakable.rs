@@ -5,6 +5,7 @@ use crate::instructions::read_cr3;
 use crate::tables::DIRECT_MAP;
 use crate::{guarded, percpu};
 use core::arch::asm;
+use x86::PAGE_SIZE;
 
 /// Tries every access that the hypervisor's own tables must not allow, and
 /// returns a bit for each that succeeded: 0 read of address 0, 1 write to its
@@ -15,7 +16,8 @@ pub fn forbidden_accesses() -> u64 {
     static CONSTANT: u64 = 0x5a;
     let code = forbidden_accesses as *const () as u64;
     let constant = core::ptr::from_ref(&CONSTANT) as u64;
-    let below_stack = percpu::current().map_or(0, |percpu| percpu.stack_top - 9 * 4096);
+    const STACK: u64 = percpu::STACK as u64 * PAGE_SIZE;
+    let below_stack = percpu::current().map_or(0, |percpu| percpu.stack_top - STACK - PAGE_SIZE);
     let attempts = [
         can_read(8),
         can_write(code),

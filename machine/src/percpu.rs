@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 use x86::msr;
 
 /// Pages of the stack on which the hypervisor runs.
-const STACK: usize = 16;
+pub(crate) const STACK: usize = 16;
 /// Pages of each stack for exceptions.
 const EXCEPTION_STACK: usize = 3;
 
