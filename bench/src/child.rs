@@ -118,7 +118,7 @@ impl Child {
         child.write(TABLES, &tables());
         service(call::VM_MAP, [handle, 0, memory, PIECE, all])?;
         for program in Program::ALL {
-            child.place(program, &program.code())?;
+            child.place(program)?;
         }
         Some(child)
     }
@@ -134,17 +134,20 @@ impl Child {
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.add(at), bytes.len()) };
     }
 
-    /// Makes a vCPU that begins with `code`.
-    fn place(&self, program: Program, code: &[u8]) -> Option<()> {
-        let at = PROGRAMS + program as usize * PAGE;
-        self.write(at, code);
+    /// Makes the vCPU of `program`, which is the next.
+    fn place(&self, program: Program) -> Option<()> {
         let vcpu = service(call::VM_VCPU, [self.handle, 0, 0, 0, 0])?;
         let records = self.memory as u64 + records(program) as u64;
         service(call::VM_RECORDS, [self.handle, vcpu, records, 0, 0])?;
-        self.begin(vcpu, at as u64)
+        self.begin(program, &program.code())
     }
 
-    fn begin(&self, vcpu: u64, rip: u64) -> Option<()> {
+    /// Has `program` begin anew, with this code.
+    fn begin(&self, program: Program, code: &[u8]) -> Option<()> {
+        let [_, vcpu] = self.arguments(program);
+        let at = PROGRAMS + program as usize * PAGE;
+        self.write(at, code);
+        let rip = at as u64;
         let mut bytes = Box::new([0; VmRegisters::SIZE]);
         let place = core::ptr::from_mut(&mut *bytes) as u64;
         service(call::VM_REGISTERS_READ, [self.handle, vcpu, place, 0, 0])?;
@@ -187,18 +190,12 @@ impl Child {
     pub fn mark(&mut self, program: Program) -> Option<()> {
         self.cost(program)?;
         let marked = [XCHG_BX_BX, program.instruction(), XCHG_BX_BX].concat();
-        self.prepare(program, &marked)?;
+        self.begin(program, &timed(&marked))?;
         self.turn(program).map(drop)
     }
 
-    fn prepare(&self, program: Program, instruction: &[u8]) -> Option<()> {
-        let at = PROGRAMS + program as usize * PAGE;
-        self.write(at, &timed(instruction));
-        self.begin(program as u64, at as u64)
-    }
-
     fn times(&mut self, program: Program, instruction: &[u8]) -> Option<Vec<u64>> {
-        self.prepare(program, instruction)?;
+        self.begin(program, &timed(instruction))?;
         // What is done once, as taking the page of the code, is no part of it.
         self.turn(program)?;
         (1..TURNS).map(|_| self.turn(program)).collect()

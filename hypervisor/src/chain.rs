@@ -5,7 +5,7 @@
 //! one of them the word `watches` if it has a function of that name, in which it
 //! declares what it needs to see.
 
-use crate::children::Children;
+use crate::children::{self, Children};
 use crate::controllers::child::{
     calls, cpuid as child_cpuid, debug, ends, faults, interruptions, memory as child_memory, msrs,
     ports as child_ports, waits,
@@ -19,6 +19,7 @@ use crate::controllers::{
 };
 use crate::counted::Counted;
 use crate::outcome::{Outcome, Stop};
+use crate::services;
 use crate::statistics::{Counts, Moment};
 use crate::trace::Whose;
 use crate::vm::{Cpu, Vm};
@@ -69,8 +70,9 @@ pub struct Guest<V: Vcpu> {
 impl<V: Vcpu> Guest<V> {
     /// That of `vm`.
     pub fn new<M>(vm: &Vm<M>) -> Self {
-        let children = vm.children.and_then(|children| children.downcast_ref());
-        Self { children }
+        Self {
+            children: children::of(vm),
+        }
     }
 }
 
@@ -89,7 +91,7 @@ impl<V: Vcpu, M: Memory> Chain<V, M> for Guest<V> {
     fn turn_at_once(self, vm: &Vm<M>, cpu: &mut Cpu<V>) -> bool {
         match self.children {
             Some(children) if cpu.vcpu.registers().rax == call::VM_TURN => {
-                hypercall::turn(vm, cpu, children)
+                services::serve_turn(vm, cpu, children)
             }
             _ => false,
         }

@@ -4,6 +4,7 @@ use crate::outcome::Outcome;
 use machine::{CodeSize, Vcpu};
 use x86::Exception;
 use x86::control::Cr4;
+use x86::exit::RegisterAccess;
 
 /// DR7: any access to a debug register is a debug exception, in whose delivery the
 /// bit is cleared. Intel SDM volume 3, "Debug Control Register (DR7)".
@@ -15,7 +16,15 @@ const ACCESS_DETECTED: u64 = 1 << 13;
 /// upper halves of DR6 and DR7 must be written as 0. Intel SDM volume 3, "Debug
 /// Registers". The exit comes before all that MOV DR may raise, unlike those of other
 /// instructions. Intel SDM volume 3, "Relative Priority of Faults and VM Exits".
-pub fn access<V: Vcpu>(vcpu: &mut V, register: u8, write: bool, general: u8) -> Outcome {
+pub fn access<V: Vcpu>(vcpu: &mut V, access: RegisterAccess) -> Outcome {
+    let RegisterAccess {
+        register,
+        write,
+        general: Some(general),
+    } = access
+    else {
+        return Outcome::Pass;
+    };
     let register = match register {
         4 | 5 if vcpu.cr4().contains(Cr4::DE) => {
             return Outcome::Fault(Exception::InvalidOpcode);

@@ -146,6 +146,18 @@ pub unsafe fn load_or_zero(from: *const u8) -> u64 {
     value
 }
 
+/// The 16 bytes at `from`, the first lowest; 0 in place of either half where loading
+/// it faults.
+///
+/// # Safety
+/// As for [`load`].
+#[inline(always)]
+pub unsafe fn load_16_or_zero(from: *const u8) -> u128 {
+    // SAFETY: as the caller promises.
+    let [low, high] = [0, 8].map(|at| u128::from(unsafe { load_or_zero(from.wrapping_add(at)) }));
+    high << 64 | low
+}
+
 /// The bits in which the 8 bytes at `from` differ from `expected`, which is not
 /// 0: all that it has, where reading them faults.
 ///

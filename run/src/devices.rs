@@ -4,10 +4,11 @@ use crate::clock::Clock;
 use crate::end::End;
 use crate::interrupts::Interrupts;
 use crate::layout::{self, Place, input};
+use crate::lock::lock;
 use crate::virtio::Registers;
 use std::convert::Infallible;
 use std::io::Write;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use underlay_vm::Access;
 use vm_superio::Trigger;
 use vm_superio::serial::{Serial, SerialEvents};
@@ -59,10 +60,6 @@ pub struct Devices {
     attached: Vec<Attached>,
     end: Mutex<Option<End>>,
     ended: Condvar,
-}
-
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All ones: nobody is there.

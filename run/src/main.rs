@@ -14,6 +14,7 @@ mod disk;
 mod end;
 mod interrupts;
 mod layout;
+mod lock;
 mod msrs;
 mod network;
 mod options;

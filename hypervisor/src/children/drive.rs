@@ -94,18 +94,6 @@ impl<V: Vcpu> Child<V> {
         })
     }
 
-    /// As [`Self::drive`], for wishes that are none of the most frequent ones.
-    #[inline(never)]
-    fn drive_as(
-        &self,
-        cpu: &mut Cpu<V>,
-        child: &mut Cpu<V::Child>,
-        number: u64,
-        wish: &Wish,
-    ) -> Result<(), Errno> {
-        self.drive(cpu, child, number, wish)
-    }
-
     /// The same with records in the child's own page, in the guest's `memory`. Gives
     /// the kind of the exit.
     #[inline(always)]
@@ -156,6 +144,18 @@ impl<V: Vcpu> Child<V> {
         }
         child.vcpu.unload(&mut cpu.vcpu);
         ran
+    }
+
+    /// As [`Self::drive`], for wishes that are none of the most frequent ones.
+    #[inline(never)]
+    fn drive_as(
+        &self,
+        cpu: &mut Cpu<V>,
+        child: &mut Cpu<V::Child>,
+        number: u64,
+        wish: &Wish,
+    ) -> Result<(), Errno> {
+        self.drive(cpu, child, number, wish)
     }
 
     /// vCPU `number`'s.

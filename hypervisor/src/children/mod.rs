@@ -78,6 +78,11 @@ pub type Held<'a, V> = RwLockReadGuard<'a, Option<Child<V>>>;
 /// A vCPU that does not run.
 type Stopped<'a, V> = Option<MutexGuard<'a, Option<Cpu<<V as Vcpu>::Child>>>>;
 
+/// Those of the programs of `vm`, if the config has memory for them.
+pub fn of<V: Vcpu, M>(vm: &Vm<M>) -> Option<&'static Children<V>> {
+    vm.children?.downcast_ref()
+}
+
 impl<V: Vcpu> Children<V> {
     /// None yet, who are to be in `slots` and share `pool`.
     pub fn new(

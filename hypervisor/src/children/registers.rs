@@ -52,28 +52,11 @@ impl<V: Vcpu> Child<V> {
     }
 }
 
+/// RSP has its number among the general registers, and its place elsewhere.
 fn told(state: &State) -> VmRegisters {
-    let Registers {
-        rax,
-        rbx,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        rbp,
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
-        r14,
-        r15,
-    } = state.registers;
+    let general = |number: usize| state.registers.general(number as u8);
     VmRegisters {
-        general: [
-            rax, rcx, rdx, rbx, state.rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15,
-        ],
+        general: core::array::from_fn(|number| general(number).unwrap_or(state.rsp)),
         rip: state.rip,
         rflags: state.rflags,
         cr0: state.cr0,
@@ -98,46 +81,16 @@ fn told(state: &State) -> VmRegisters {
 
 /// None where a value is too wide for its register.
 fn meant(record: &VmRegisters) -> Option<State> {
-    let [
-        rax,
-        rcx,
-        rdx,
-        rbx,
-        rsp,
-        rbp,
-        rsi,
-        rdi,
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
-        r14,
-        r15,
-    ] = record.general;
+    let (mut registers, mut rsp) = (Registers::default(), 0);
+    for (number, value) in (0..).zip(record.general) {
+        *registers.general_mut(number).unwrap_or(&mut rsp) = value;
+    }
     let table = |base, limit| {
         let limit = u32::from(u16::try_from(limit).ok()?);
         Some(TableRegister { base, limit })
     };
     Some(State {
-        registers: Registers {
-            rax,
-            rbx,
-            rcx,
-            rdx,
-            rsi,
-            rdi,
-            rbp,
-            r8,
-            r9,
-            r10,
-            r11,
-            r12,
-            r13,
-            r14,
-            r15,
-        },
+        registers,
         rsp,
         rip: record.rip,
         rflags: record.rflags,

@@ -5,17 +5,11 @@ use crate::outcome::Outcome;
 use crate::vm::{Cpu, Vm};
 use machine::{Memory, Vcpu};
 use x86::Exit;
-use x86::exit::RegisterAccess;
 
 /// Does it.
 pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let Exit::Debug(RegisterAccess {
-        register,
-        write,
-        general: Some(general),
-    }) = *exit
-    else {
+    let Exit::Debug(access) = *exit else {
         return Outcome::Pass;
     };
-    debug::access(&mut cpu.vcpu, register, write, general)
+    debug::access(&mut cpu.vcpu, access)
 }

@@ -1,6 +1,5 @@
 //! The call instruction: from registers to a service and back.
 
-use crate::children::Children;
 use crate::failure::Failure;
 use crate::oddities::Oddity;
 use crate::outcome::Outcome;
@@ -44,12 +43,6 @@ pub fn ping<V: Vcpu>(vcpu: &mut V) -> bool {
     }
     registers.rax = u64::from(call::VERSION);
     true
-}
-
-/// Serves the call that runs a vCPU of one of `children`.
-#[inline(never)]
-pub fn turn<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>, children: &Children<V>) -> bool {
-    services::serve_turn(vm, cpu, children)
 }
 
 /// A caller that reaches for more than it may is worth a note.

@@ -52,7 +52,7 @@ pub fn serve<V: Vcpu, M: Memory>(vm: &Vm<M>, cpu: &mut Cpu<V>) -> Result<Reply, 
 
 /// Serves the call that runs a vCPU of one of `children`, as most calls of who calls
 /// much do. False: there is more to say than its result, and nothing has happened.
-#[inline(always)]
+#[inline(never)]
 pub fn serve_turn<V: Vcpu, M: Memory>(
     vm: &Vm<M>,
     cpu: &mut Cpu<V>,

@@ -3,9 +3,9 @@
 use super::Failure;
 use crate::buffer::{Access, Buffer, Pages, write_records};
 use crate::caller::Caller;
-use crate::children::Children;
 use crate::children::drive::{self, Wish};
 use crate::children::give::Mapping;
+use crate::children::{self, Children};
 use crate::reply::Reply;
 use crate::vm::{Cpu, Features, Vm};
 use abi::Errno;
@@ -23,8 +23,7 @@ const FEATURES: Features = Features {
 };
 
 fn children<V: Vcpu, M>(vm: &Vm<M>) -> Result<&'static Children<V>, Errno> {
-    let children = vm.children.and_then(|children| children.downcast_ref());
-    children.ok_or(Errno::NoService)
+    children::of(vm).ok_or(Errno::NoService)
 }
 
 /// Makes a child.

@@ -108,9 +108,9 @@ impl<U: Unswitched> Passenger<U> {
         })
     }
 
-    /// Exchanges the registers, those of breakpoints only if `debug`. Says whether translations in this CPU may be
-    /// another's, or old: this vCPU ran elsewhere meanwhile, another ran here,
-    /// or the tables have changed.
+    /// Exchanges the registers, those of breakpoints only if `debug`. Says whether
+    /// translations in this CPU may be another's, or old: this vCPU ran elsewhere
+    /// meanwhile, another ran here, or the tables have changed.
     #[inline(always)]
     pub(crate) fn board(
         &mut self,

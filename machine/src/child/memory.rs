@@ -247,11 +247,7 @@ impl Entries for PoolMemory {
     fn load_16(&self, at: Gpa) -> u128 {
         match self.direct(at, false) {
             // SAFETY: as for `load`; both words are in the page that was found.
-            Ok(from) => unsafe {
-                let [low, high] = [from, from.wrapping_add(8)];
-                let high = u128::from(guarded::load_or_zero(high));
-                high << 64 | u128::from(guarded::load_or_zero(low))
-            },
+            Ok(from) => unsafe { guarded::load_16_or_zero(from) },
             Err(_) => 0,
         }
     }

@@ -7,10 +7,11 @@ mod local;
 pub mod runner;
 mod timer;
 
+use crate::lock::lock;
 use io::{IoApic, Message};
 use local::LocalApic;
 use runner::Runner;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 use underlay_vm::Event;
 
@@ -108,7 +109,7 @@ impl Interrupts {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Does `act` with the state, and tells the vCPUs whose bits it gives.

@@ -10,9 +10,10 @@ mod tests;
 
 use crate::interrupts::Interrupts;
 use crate::layout;
+use crate::lock::lock;
 use crate::virtio::{Broken, Chain, Device, QUEUE_SIZE, Transport, Virtqueue};
 use std::io::{self, ErrorKind, Read, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 pub use tap::Tap;
 use vm_memory::GuestMemoryMmap;
@@ -194,8 +195,4 @@ fn receive_all(network: &Mutex<Transport<Network>>, interrupts: &Interrupts) -> 
         }
     }
     Ok(())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,21 +8,15 @@ use crate::vm::{Cpu, Vm};
 use abi::child::kind;
 use machine::{Memory, Vcpu};
 use x86::Exit;
-use x86::exit::RegisterAccess;
 
 /// Does the access. Another turn begins behind a write to DR7, or DR5, which is the
 /// same or does not exist.
 pub fn handle<V: Vcpu, M: Memory>(_: &Vm<M>, cpu: &mut Cpu<V>, exit: &Exit) -> Outcome {
-    let Exit::Debug(RegisterAccess {
-        register,
-        write,
-        general: Some(general),
-    }) = *exit
-    else {
+    let Exit::Debug(access) = *exit else {
         return Outcome::Pass;
     };
-    let outcome = debug::access(&mut cpu.vcpu, register, write, general);
-    if write && matches!(register, 5 | 7) && outcome == Outcome::Done {
+    let outcome = debug::access(&mut cpu.vcpu, access);
+    if access.write && matches!(access.register, 5 | 7) && outcome == Outcome::Done {
         cpu.program.tell(plain(kind::INTERRUPTED));
     }
     outcome
