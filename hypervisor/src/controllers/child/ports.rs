@@ -30,7 +30,8 @@ pub fn handle_port<V: Vcpu, M: Memory>(
 }
 
 /// Gives an access that is no string's to the program, which has answered nothing
-/// yet.
+/// yet: what [`handle_port`] would do, without the emulator's detour, which is the
+/// difference between a turn that costs what it may and one that does not.
 #[inline(always)]
 pub fn handle_at_once<V: Vcpu, M: Memory>(
     _: &Vm<M>,
